@@ -1,0 +1,1 @@
+//! Atomic writes, publication by rename, removal: on this machine.

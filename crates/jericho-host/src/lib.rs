@@ -1,0 +1,29 @@
+//! The one door to processes, file trees on a host, time and randomness.
+//!
+//! This crate knows no CI words: no run, no job, no record. What a placement means is a
+//! [`Host`]: the same trait for this machine ([`LocalHost`]) and, later, for one over SSH.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`command`] | what to start: program, arguments, environment, directory |
+//! | [`host`] | the trait, and what a finished command looks like |
+//! | [`local`] | this machine |
+//! | [`cancel`] | one token, ordered reasons |
+//! | [`clock`] | now, and fresh ids |
+//! | [`quote`] | shell quoting |
+//! | [`fs`] | atomic writes, publication by rename |
+
+pub mod cancel;
+pub mod clock;
+pub mod command;
+pub mod fs;
+pub mod host;
+pub mod local;
+pub mod quote;
+pub mod sys;
+
+pub use cancel::{CancelReason, CancelToken};
+pub use clock::{Clock, IdSource, SystemClock, SystemIds};
+pub use command::{Command, Environment};
+pub use host::{EndedBy, Exit, Finished, Host, HostError, Isolation, Leaked, Mount, Output, OutputSink, Supervision};
+pub use local::LocalHost;

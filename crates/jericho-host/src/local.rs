@@ -1,0 +1,5 @@
+//! This machine.
+
+/// This machine as a [`crate::Host`].
+#[derive(Debug, Default)]
+pub struct LocalHost;

@@ -1,0 +1,1 @@
+//! System calls that need unsafe code or exist on Linux only.

@@ -1,0 +1,1 @@
+//! Repositories, jobs, awkward children and rigs for the tests.

@@ -1,0 +1,1 @@
+//! The CI engine: model, snapshot, run, executor.

@@ -1,0 +1,1 @@
+//! What a guest is: RuntimeSpec, mounts, policies, lifecycle files, run request.

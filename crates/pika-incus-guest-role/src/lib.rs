@@ -1,0 +1,1 @@
+//! Guest role names and what each implies.

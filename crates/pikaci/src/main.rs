@@ -1,0 +1,3 @@
+//! `pikaci`, the command.
+
+fn main() {}
