@@ -124,7 +124,9 @@ impl Problems {
 }
 
 fn shown(value: &serde_json::Value) -> String {
-    let text = value.to_string();
+    // JSON leaves some control characters as they are; a terminal must not see them.
+    let text = value.to_string().replace('\u{7f}', "\\u007f");
+    let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     match text.char_indices().nth(SHOWN) {
         Some((cut, _)) => format!("{}… ({} bytes)", &text[..cut], text.len()),
         None => text,

@@ -162,8 +162,7 @@ fn read_end(journal: &File) -> io::Result<End> {
     let mut window = TAIL;
     loop {
         let start = length.saturating_sub(window);
-        let mut bytes = Vec::new();
-        bytes.resize(usize::try_from(length - start).map_err(io::Error::other)?, 0);
+        let mut bytes = vec![0; usize::try_from(length - start).map_err(io::Error::other)?];
         journal.read_exact_at(&mut bytes, start)?;
         let is_torn = bytes.last().is_some_and(|last| *last != b'\n');
         // The first piece of a window that starts inside the file may be the end of a longer line.

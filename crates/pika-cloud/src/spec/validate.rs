@@ -141,6 +141,8 @@ fn is_directory(field: &str) -> bool {
 fn check_text(problems: &mut Problems, field: &str, value: &str, forbidden: fn(char) -> bool) {
     if value.trim().is_empty() {
         problems.add(field, value, "is blank", TEXT);
+    } else if value.contains('\0') {
+        problems.add(field, value, "has a NUL character", "text without NUL characters");
     } else if value.contains(forbidden) {
         problems.add(field, value, "has a control character", "text without control characters");
     }
