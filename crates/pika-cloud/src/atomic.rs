@@ -50,3 +50,35 @@ fn create_temporary(directory: &Path, name: &OsStr) -> io::Result<(PathBuf, File
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_files_stand_beside_their_target_under_the_documented_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, _file) = create_temporary(directory.path(), OsStr::new("status.json")).unwrap();
+        assert_eq!(path.parent(), Some(directory.path()));
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let rest = name.strip_prefix(".tmp.status.json.").unwrap();
+        let (pid, number) = rest.split_once('.').unwrap();
+        assert_eq!(pid, std::process::id().to_string());
+
+        // What a killed process of the same id left is neither used nor removed.
+        let number: u32 = number.parse().unwrap();
+        for taken in number + 1..number + 4 {
+            fs::write(directory.path().join(format!(".tmp.status.json.{pid}.{taken}")), "left").unwrap();
+        }
+        write_atomic(&directory.path().join("status.json"), b"new").unwrap();
+        assert_eq!(fs::read(directory.path().join("status.json")).unwrap(), b"new");
+        let left = directory.path().join(format!(".tmp.status.json.{pid}.{}", number + 1));
+        assert_eq!(fs::read(left).unwrap(), b"left");
+    }
+
+    #[test]
+    fn a_path_without_a_file_name_is_an_error() {
+        assert_eq!(write_atomic(Path::new("/"), b"").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(write_atomic(Path::new(""), b"").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+}
