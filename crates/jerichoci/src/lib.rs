@@ -1,1 +1,5 @@
-//! The CI engine: model, snapshot, run, executor.
+//! The engine of Jericho CI: jobs of a target against an immutable snapshot of a source tree.
+//!
+//! It knows no lane, no host name and no product, reads no environment and prints nothing.
+
+pub mod model;
