@@ -2,4 +2,10 @@
 //!
 //! It knows no lane, no host name and no product, reads no environment and prints nothing.
 
+pub mod config;
+pub mod engine;
 pub mod model;
+pub mod run;
+
+pub use config::EngineConfig;
+pub use engine::{CancelAnswer, Engine, EngineError};

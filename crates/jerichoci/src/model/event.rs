@@ -119,7 +119,10 @@ impl RunLifecycleEvent {
     pub const fn is_classic(&self) -> bool {
         matches!(
             self,
-            Self::RunStarted { .. } | Self::JobStarted { .. } | Self::JobFinished { .. } | Self::RunFinished { .. }
+            Self::RunStarted { .. }
+                | Self::JobStarted { .. }
+                | Self::JobFinished { .. }
+                | Self::RunFinished { .. }
         )
     }
 }

@@ -13,7 +13,9 @@ pub enum IdError {
     #[error("`{0}` is not a run id; a run id looks like 20260401T120000Z-0a1b2c3d")]
     Run(String),
     /// Not a job or target name.
-    #[error("`{0}` is not a name; a name starts with a letter or digit and has only letters, digits, `.`, `_`, `-`")]
+    #[error(
+        "`{0}` is not a name; a name starts with a letter or digit and has only letters, digits, `.`, `_`, `-`"
+    )]
     Name(String),
 }
 

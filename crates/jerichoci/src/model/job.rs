@@ -43,7 +43,8 @@ impl JobExecutionConfig {
     /// A process of this machine.
     pub const HOST_LOCAL: Self = Self::of(JobPlacementKind::Local, JobRuntimeKind::HostProcess);
     /// A process of a host over SSH.
-    pub const REMOTE_SSH_HOST_PROCESS: Self = Self::of(JobPlacementKind::RemoteSsh, JobRuntimeKind::HostProcess);
+    pub const REMOTE_SSH_HOST_PROCESS: Self =
+        Self::of(JobPlacementKind::RemoteSsh, JobRuntimeKind::HostProcess);
     /// An Incus instance on this machine.
     pub const LOCAL_INCUS: Self = Self::of(JobPlacementKind::Local, JobRuntimeKind::Incus);
     /// An Incus instance on a host over SSH.
