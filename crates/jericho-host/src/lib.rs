@@ -25,5 +25,7 @@ pub mod sys;
 pub use cancel::{CancelReason, CancelToken};
 pub use clock::{Clock, IdSource, SystemClock, SystemIds};
 pub use command::{Command, Environment};
-pub use host::{EndedBy, Exit, Finished, Host, HostError, Isolation, Leaked, Mount, Output, OutputSink, Supervision};
+pub use host::{
+    EndedBy, Exit, Finished, Host, HostError, Isolation, Leaked, Mount, Output, OutputSink, Supervision,
+};
 pub use local::LocalHost;

@@ -1,0 +1,5 @@
+//! A run from request to record. Sees the executor trait, never a runtime.
+
+pub mod layout;
+pub mod report;
+pub mod request;
