@@ -25,7 +25,7 @@ copy_source() {
   chmod -R u+rwX,go+rX "$1"
 }
 
-# Makes a directory for this run, short enough for a socket below it, and prints its path.
+# Makes a directory for this run, below one that the second pass can enter, and prints its path.
 make_scratch() {
   local base
   for base in "${TMPDIR:-/tmp}" /tmp /var/tmp; do
