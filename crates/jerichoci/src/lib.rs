@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod engine;
+pub mod executor;
 pub mod model;
 pub mod run;
 
