@@ -1,1 +1,4 @@
 //! Repositories, jobs, awkward children and rigs for the tests.
+
+pub mod need;
+pub mod program;

@@ -1,0 +1,3 @@
+//! From a job to its outcome: one executor a runtime.
+
+pub mod command;

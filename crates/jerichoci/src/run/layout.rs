@@ -1,0 +1,240 @@
+//! Every path under the state root. See `docs/records.md` for what lies there.
+
+use std::path::{Path, PathBuf};
+
+use crate::model::id::RunId;
+use crate::model::staged::StagedLinuxRustPayloadRole;
+
+/// Paths of one state root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Of this state root; nothing is made.
+    #[must_use]
+    pub fn new(state_root: impl Into<PathBuf>) -> Self {
+        Self { root: state_root.into() }
+    }
+
+    /// The state root itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// All run directories.
+    #[must_use]
+    pub fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// One run.
+    #[must_use]
+    pub fn run(&self, id: &RunId) -> RunLayout {
+        RunLayout { dir: self.runs().join(id.as_str()) }
+    }
+
+    /// Identity of this state root.
+    #[must_use]
+    pub fn engine(&self) -> PathBuf {
+        self.root.join("engine.json")
+    }
+
+    /// Keeps the state root out of git.
+    #[must_use]
+    pub fn gitignore(&self) -> PathBuf {
+        self.root.join(".gitignore")
+    }
+
+    /// Contents of all snapshots.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// Manifests, and trees made on demand, by content hash.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    /// Everything that only costs time when it is lost.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// Stat caches of source roots.
+    #[must_use]
+    pub fn stat_cache(&self) -> PathBuf {
+        self.cache().join("stat")
+    }
+
+    /// Trees that runs see read-only below their own writes.
+    #[must_use]
+    pub fn trees(&self) -> PathBuf {
+        self.cache().join("trees")
+    }
+
+    /// `CARGO_HOME` of host jobs.
+    #[must_use]
+    pub fn cargo_home(&self) -> PathBuf {
+        self.cache().join("cargo-home")
+    }
+
+    /// Captured dev shells.
+    #[must_use]
+    pub fn dev_env(&self) -> PathBuf {
+        self.cache().join("dev-env")
+    }
+
+    /// What one job of one target keeps from run to run. `scope` is `target-<id>` or `adhoc`.
+    #[must_use]
+    pub fn host_local_job(&self, scope: &str, job_id: &str) -> PathBuf {
+        self.cache().join("host-local").join(scope).join(job_id)
+    }
+}
+
+/// Paths of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunLayout {
+    dir: PathBuf,
+}
+
+impl RunLayout {
+    /// Of this directory.
+    #[must_use]
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The run directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The run record.
+    #[must_use]
+    pub fn record(&self) -> PathBuf {
+        self.dir.join("run.json")
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> PathBuf {
+        self.dir.join("plan.json")
+    }
+
+    /// The job definitions, for reruns.
+    #[must_use]
+    pub fn spec(&self) -> PathBuf {
+        self.dir.join("spec.json")
+    }
+
+    /// The prepared outputs.
+    #[must_use]
+    pub fn prepared_outputs(&self) -> PathBuf {
+        self.dir.join("prepared-outputs.json")
+    }
+
+    /// The journal.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.dir.join("events.jsonl")
+    }
+
+    /// Space kept free for the terminal record.
+    #[must_use]
+    pub fn reserve(&self) -> PathBuf {
+        self.dir.join("reserve")
+    }
+
+    /// Locked as long as an engine works on the run; says which.
+    #[must_use]
+    pub fn owner(&self) -> PathBuf {
+        self.dir.join("owner.json")
+    }
+
+    /// A FIFO: one line `cancel` ends the run.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.dir.join("control")
+    }
+
+    /// The snapshot, see `docs/records.md`.
+    #[must_use]
+    pub fn snapshot(&self) -> PathBuf {
+        self.dir.join("snapshot")
+    }
+
+    /// All job directories.
+    #[must_use]
+    pub fn jobs(&self) -> PathBuf {
+        self.dir.join("jobs")
+    }
+
+    /// One job.
+    #[must_use]
+    pub fn job(&self, job_id: &str) -> JobLayout {
+        JobLayout { dir: self.jobs().join(job_id) }
+    }
+}
+
+/// Paths of one job of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobLayout {
+    dir: PathBuf,
+}
+
+impl JobLayout {
+    /// The job directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The job record.
+    #[must_use]
+    pub fn record(&self) -> PathBuf {
+        self.dir.join("status.json")
+    }
+
+    /// What the host saw.
+    #[must_use]
+    pub fn host_log(&self) -> PathBuf {
+        self.dir.join("host.log")
+    }
+
+    /// What the job leaves for people: `ARTIFACTS`.
+    #[must_use]
+    pub fn artifacts(&self) -> PathBuf {
+        self.dir.join("artifacts")
+    }
+
+    /// What the guest wrote.
+    #[must_use]
+    pub fn guest_log(&self) -> PathBuf {
+        self.artifacts().join("guest.log")
+    }
+
+    /// The result in the form that guests write.
+    #[must_use]
+    pub fn result(&self) -> PathBuf {
+        self.artifacts().join("result.json")
+    }
+
+    /// Where a prepared output becomes visible for the job.
+    #[must_use]
+    pub fn staged_output(&self, role: StagedLinuxRustPayloadRole) -> PathBuf {
+        self.dir.join("staged-linux-rust").join(role.name())
+    }
+
+    /// Writes of the job to its workspace, while it runs.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.dir.join("scratch")
+    }
+}

@@ -1,0 +1,160 @@
+//! What a run is asked to do.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::id::{IdError, check_name};
+use crate::model::is_false;
+use crate::model::job::{GuestCommand, JobSpec};
+
+/// What is known about a run beside its jobs; recorded as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RunMetadata {
+    /// Target that was asked for.
+    #[serde(default)]
+    pub target_id: Option<String>,
+    /// One line about it.
+    #[serde(default)]
+    pub target_description: Option<String>,
+    /// Files that differ from the base, relative to the source root.
+    #[serde(default)]
+    pub changed_files: Vec<String>,
+    /// Path filters of the target.
+    #[serde(default)]
+    pub filters: Vec<String>,
+    /// One line for people.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// How a run goes about it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RunOptions {
+    /// After a failure, go on with what does not depend on it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keep_going: bool,
+}
+
+/// A request for one run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RunRequest {
+    /// The jobs.
+    pub jobs: Vec<JobSpec>,
+    /// What is recorded beside them.
+    pub metadata: RunMetadata,
+    /// How it goes about it.
+    pub options: RunOptions,
+    /// Record a skipped run, and why, in place of running: no filter matched.
+    pub skip: Option<String>,
+}
+
+impl RunRequest {
+    /// A request for these jobs.
+    #[must_use]
+    pub fn new(jobs: Vec<JobSpec>) -> Self {
+        Self { jobs, ..Self::default() }
+    }
+
+    /// Names the target.
+    #[must_use]
+    pub fn target(mut self, id: impl Into<String>, description: Option<String>) -> Self {
+        self.metadata.target_id = Some(id.into());
+        self.metadata.target_description = description;
+        self
+    }
+
+    /// Goes on after a failure.
+    #[must_use]
+    pub fn keep_going(mut self, keep_going: bool) -> Self {
+        self.options.keep_going = keep_going;
+        self
+    }
+
+    /// Records a skipped run with this message.
+    #[must_use]
+    pub fn skip(mut self, why: impl Into<String>) -> Self {
+        self.skip = Some(why.into());
+        self
+    }
+
+    /// Checks what can be checked without effects.
+    ///
+    /// # Errors
+    /// The first [`RequestError`].
+    pub fn check(&self) -> Result<(), RequestError> {
+        let mut ids = BTreeSet::new();
+        for job in &self.jobs {
+            check_name(&job.id)?;
+            if !ids.insert(job.id.as_str()) {
+                return Err(RequestError::DuplicateJob(job.id.clone()));
+            }
+            if job.timeout_secs == 0 {
+                return Err(RequestError::ZeroTimeout(job.id.clone()));
+            }
+            if matches!(&job.command, GuestCommand::Argv { argv } if argv.is_empty()) {
+                return Err(RequestError::EmptyCommand(job.id.clone()));
+            }
+            if let Some(name) = job.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+                return Err(RequestError::BadVariable { job: job.id.clone(), name: name.clone() });
+            }
+        }
+        if let Some(id) = &self.metadata.target_id {
+            check_name(id)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a request cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// An id is not usable as one.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// Two jobs have one id.
+    #[error("two jobs are called `{0}`")]
+    DuplicateJob(String),
+    /// A job has no time at all.
+    #[error("job `{0}` has a time limit of 0")]
+    ZeroTimeout(String),
+    /// A job has no program.
+    #[error("job `{0}` has an empty command")]
+    EmptyCommand(String),
+    /// A command with a NUL byte, which no program can be given.
+    #[error("the command of job `{0}` has a NUL byte")]
+    NulInCommand(String),
+    /// Root is only to be had in a guest.
+    #[error("job `{0}` wants to be root, which only a guest offers; it runs as a host process")]
+    RootOnHost(String),
+    /// Two jobs share a prefix of prepared outputs and mean different ones.
+    #[error("jobs `{first}` and `{second}` share the prepared outputs `{prefix}`, but name different ones")]
+    StagedConflict {
+        /// The shared prefix.
+        prefix: String,
+        /// The first job.
+        first: String,
+        /// The one that differs.
+        second: String,
+    },
+    /// A name that cannot be a variable's.
+    #[error("job `{job}` sets a variable called `{name}`, which no variable can be called")]
+    BadVariable {
+        /// The job.
+        job: String,
+        /// The name.
+        name: String,
+    },
+    /// A need that no job has.
+    #[error("job `{job}` needs `{need}`, which is not a job of this run")]
+    UnknownNeed {
+        /// The job.
+        job: String,
+        /// What it needs.
+        need: String,
+    },
+    /// Jobs that wait for each other.
+    #[error("jobs need each other in a circle: {}", .0.join(" -> "))]
+    Cycle(Vec<String>),
+}
