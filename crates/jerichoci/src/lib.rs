@@ -1,1 +1,3 @@
 //! The CI engine: model, snapshot, run, executor.
+
+pub mod snapshot;
