@@ -2,13 +2,18 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use jericho_host::{CancelToken, Command, Environment, Host, LocalHost};
+use jericho_host::{
+    CancelToken, Command, Environment, Finished, Host, HostError, Leaked, LocalHost, Output, OutputSink, Published,
+    Supervision, SystemClock, SystemIds,
+};
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
-use jerichoci::model::job::{GuestCommand, JobSpec};
+use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::record::RunRecord;
-use jerichoci::{Engine, EngineConfig, NoReporter, RunRequest};
+use jerichoci::{CancelAnswer, Engine, EngineConfig, GcPolicy, NoReporter, RunRequest};
 
 struct Tree {
     _dir: tempfile::TempDir,
@@ -131,4 +136,207 @@ fn events_are_stored_before_they_are_told_and_numbered_without_gaps() {
     assert!(told.iter().map(|entry| entry.seq).eq(1..=told.len() as u64));
     assert!(matches!(told[0].event, RunLifecycleEvent::RunStarted { .. }));
     assert!(matches!(told[told.len() - 1].event, RunLifecycleEvent::RunFinished { .. }));
+}
+
+#[test]
+fn a_time_out_ends_the_job_with_its_own_kind_and_without_an_exit_code() {
+    let tree = Tree::new();
+    let mut slow = sh("slow", "echo begun; sleep 1000 & sleep 1000");
+    slow.timeout_secs = 1;
+    let run = tree.run(vec![slow]);
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::Timeout));
+    assert_eq!(run.jobs[0].exit_code, None);
+    assert_eq!(run.jobs[0].message.as_deref(), Some("timed out after 1s"));
+    assert_eq!(tree.host_log(&run, "slow"), "begun\n[jerichoci] timed out after 1s\n");
+}
+
+#[test]
+fn under_fail_fast_nothing_new_starts_after_a_failure() {
+    let tree = Tree::with(|config| config.max_concurrent_executes = std::num::NonZero::new(1));
+    let jobs = vec![sh("bad", "exit 7"), sh("other", "true"), needs(sh("after", "true"), &["bad"])];
+    let run = tree.run(jobs.clone());
+    assert_eq!(verdicts(&run), [("bad", "failed"), ("other", "skipped"), ("after", "skipped")]);
+    assert_eq!(run.jobs[0].exit_code, Some(7));
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::TestFailure));
+    assert!(run.jobs[1].message.as_ref().unwrap().contains("bad"), "{:?}", run.jobs[1].message);
+
+    let cancel = CancelToken::new().unwrap();
+    let request = RunRequest::new(jobs).keep_going(true);
+    let run = tree.engine.run(&request, &mut NoReporter, &cancel).unwrap();
+    assert_eq!(verdicts(&run), [("bad", "failed"), ("other", "passed"), ("after", "skipped")]);
+}
+
+fn verdicts(run: &RunRecord) -> Vec<(&str, &str)> {
+    run.jobs.iter().map(|job| (job.id.as_str(), job.verdict.status().as_str())).collect()
+}
+
+#[test]
+fn a_failing_reporter_cancels_in_good_order_and_loses_no_records() {
+    let tree = Tree::new();
+    let mut reporter = |entry: &JournalEntry| match &entry.event {
+        RunLifecycleEvent::JobStarted { .. } => Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe)),
+        _ => Ok(()),
+    };
+    let request = RunRequest::new(vec![sh("long", "sleep 1000"), needs(sh("after", "true"), &["long"])]);
+    let run = tree.engine.run(&request, &mut reporter, &CancelToken::new().unwrap()).unwrap();
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::Cancelled));
+    assert_eq!(verdicts(&run), [("long", "failed"), ("after", "skipped")]);
+    assert_eq!(stored(&tree, &run), run);
+}
+
+fn stored(tree: &Tree, run: &RunRecord) -> RunRecord {
+    serde_json::from_slice(&fs::read(tree.run_dir(run).join("run.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_run_is_cancelled_by_its_id_from_outside() {
+    let tree = Tree::new();
+    let (started, wait) = std::sync::mpsc::channel();
+    let mut reporter = move |entry: &JournalEntry| {
+        if let RunLifecycleEvent::JobStarted { run_id, .. } = &entry.event {
+            started.send(run_id.clone()).map_err(std::io::Error::other)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let request = RunRequest::new(vec![sh("long", "sleep 1000")]);
+        let cancel = CancelToken::new().unwrap();
+        let engine = &tree.engine;
+        let running = scope.spawn(move || engine.run(&request, &mut reporter, &cancel).unwrap());
+        let id = wait.recv().unwrap().parse().unwrap();
+        let answer = tree.engine.cancel_run(&id, std::time::Duration::from_secs(30)).unwrap();
+        assert_eq!(answer, CancelAnswer::Ended);
+        let run = running.join().unwrap();
+        assert_eq!(run.verdict, Verdict::Failed(FailureKind::Cancelled));
+        assert_eq!(stored(&tree, &run), run);
+        let late = tree.engine.cancel_run(&id, std::time::Duration::ZERO).unwrap();
+        assert_eq!(late, CancelAnswer::NotRunning);
+    });
+}
+
+/// A host whose jobs panic.
+#[derive(Debug, Default)]
+struct Panicking(LocalHost);
+
+impl Host for Panicking {
+    fn label(&self) -> &str {
+        "panicking"
+    }
+    fn run(&self, command: &Command, cancel: &CancelToken) -> Result<Output, HostError> {
+        self.0.run(command, cancel)
+    }
+    fn supervise(
+        &self,
+        _: &Command,
+        _: &Supervision,
+        _: &mut dyn OutputSink,
+        _: &CancelToken,
+    ) -> Result<Finished, HostError> {
+        panic!("wires crossed")
+    }
+    fn end_tagged(&self, name: &str, prefix: &str, grace: Duration) -> Result<Vec<Leaked>, HostError> {
+        self.0.end_tagged(name, prefix, grace)
+    }
+    fn supports_namespaces(&self) -> bool {
+        false
+    }
+    fn supports_overlay(&self, _: &Path) -> bool {
+        false
+    }
+    fn read(&self, path: &Path) -> Result<Vec<u8>, HostError> {
+        self.0.read(path)
+    }
+    fn write_atomic(&self, path: &Path, content: &[u8], durable: bool) -> Result<(), HostError> {
+        self.0.write_atomic(path, content, durable)
+    }
+    fn publish_dir(&self, staged: &Path, target: &Path) -> Result<Published, HostError> {
+        self.0.publish_dir(staged, target)
+    }
+    fn remove(&self, path: &Path) -> Result<(), HostError> {
+        self.0.remove(path)
+    }
+}
+
+#[test]
+fn a_panic_in_a_worker_is_an_errored_job_never_a_hang() {
+    let tree = Tree::new();
+    let config = EngineConfig::clone(tree.engine.config());
+    let engine =
+        Engine::with_parts(config, Arc::new(Panicking::default()), Arc::new(SystemClock), Arc::new(SystemIds));
+    let request = RunRequest::new(vec![sh("a", "true"), sh("b", "true")]).keep_going(true);
+    let run = engine.run(&request, &mut NoReporter, &CancelToken::new().unwrap()).unwrap();
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure));
+    assert_eq!(verdicts(&run), [("a", "failed"), ("b", "failed")]);
+    let message = run.jobs[0].message.as_deref().unwrap();
+    assert_eq!(message, "the engine panicked in this job: wires crossed");
+}
+
+#[test]
+fn a_job_whose_runtime_is_not_built_ends_errored_and_says_so() {
+    let tree = Tree::new();
+    let mut job = sh("vm", "true");
+    job.runtime = JobRuntimeConfig::Incus(IncusRuntimeConfig::default());
+    let run = tree.run(vec![job]);
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure));
+    assert_eq!(run.jobs[0].message.as_deref(), Some("the runtime incus is not built into this version"));
+    assert_eq!(run.jobs[0].verdict.word(), "errored");
+}
+
+#[test]
+fn jobs_get_a_cleared_environment_and_what_the_engine_promises() {
+    let tree = Tree::with(|config| {
+        config.caller_environment.set("SSH_AUTH_SOCK", "/s").set("TOKEN", "t");
+    });
+    let mut job = sh("env", "env | cut -d= -f1 | sort | grep -v '^_$' | tr '\\n' ' '; git rev-parse 2>/dev/null && exit 9; true");
+    job.env.insert("MINE".into(), "1".into());
+    let run = tree.run(vec![job]);
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+    assert_eq!(
+        tree.host_log(&run, "env"),
+        "ARTIFACTS CARGO_HOME CARGO_TARGET_DIR GIT_CEILING_DIRECTORIES HOME JERICHOCI_JOB MINE PATH PWD "
+    );
+    assert!(!run.jobs[0].environment.contains(&"TOKEN".to_owned()));
+    assert!(run.jobs[0].environment.contains(&"MINE".to_owned()));
+}
+
+#[test]
+fn workspace_and_cargo_target_dir_have_the_same_path_in_every_run() {
+    let tree = Tree::new();
+    let show = || vec![sh("where", "pwd; echo $CARGO_TARGET_DIR; ls $CARGO_TARGET_DIR; touch $CARGO_TARGET_DIR/kept")];
+    let (first, second) = (tree.run(show()), tree.run(show()));
+    let lines = |run: &RunRecord| tree.host_log(run, "where").lines().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lines(&first)[..2], lines(&second)[..2]);
+    assert_eq!(lines(&second)[2..], ["kept"]);
+}
+
+#[test]
+fn gc_keeps_the_newest_runs_and_never_touches_a_live_one() {
+    let tree = Tree::new();
+    let runs: Vec<RunRecord> = (0..3).map(|_| tree.run(vec![sh("a", "true")])).collect();
+    let newest = runs.iter().map(|run| run.run_id.clone()).max().unwrap();
+    let policy = GcPolicy { keep_runs: 1, dry_run: true, ..GcPolicy::default() };
+    let would = tree.engine.gc(&policy).unwrap();
+    assert_eq!(would.removed_runs.len(), 2, "{would:?}");
+    assert!(runs.iter().all(|run| tree.run_dir(run).is_dir()));
+    let collected = tree.root.with_file_name("collected");
+    let mut during = None;
+    let mut reporter = |entry: &JournalEntry| {
+        if let RunLifecycleEvent::JobStarted { job, .. } = &entry.event
+            && job.id == "a"
+        {
+            let all = GcPolicy { keep_runs: 0, ..GcPolicy::default() };
+            during = Some(tree.engine.gc(&all).map_err(std::io::Error::other)?);
+            fs::write(&collected, "")?;
+        }
+        Ok(())
+    };
+    let wait = format!("until [ -e '{}' ]; do sleep 0.01; done; cat a.txt", collected.display());
+    let request = RunRequest::new(vec![sh("a", &wait), needs(sh("b", "cat a.txt"), &["a"])]);
+    let live = tree.engine.run(&request, &mut reporter, &CancelToken::new().unwrap()).unwrap();
+    assert_eq!(live.verdict, Verdict::Passed, "{live:#?}");
+    let during = during.unwrap();
+    assert_eq!(during.kept_live, [live.run_id.clone()]);
+    assert_eq!(during.removed_runs.len(), 3, "{during:?}");
+    assert!(during.removed_runs.contains(&newest));
+    assert_eq!(during.problems, Vec::<String>::new());
 }
