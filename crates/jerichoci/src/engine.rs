@@ -48,6 +48,18 @@ pub enum EngineError {
         /// `host` or `guest`.
         kind: &'static str,
     },
+    /// The run has no job at all.
+    #[error("run {run_id} has no jobs")]
+    NoJobs {
+        /// The run.
+        run_id: String,
+    },
+    /// The run has no prepared outputs.
+    #[error("run {run_id} has no prepared outputs")]
+    NoPreparedOutputs {
+        /// The run.
+        run_id: String,
+    },
     /// A document under the state root cannot be understood.
     #[error("{}: {problem}", path.display())]
     Corrupt {
@@ -81,6 +93,18 @@ pub enum EngineError {
     /// The machine refused something else.
     #[error(transparent)]
     Host(#[from] HostError),
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// What became of a request to cancel.
