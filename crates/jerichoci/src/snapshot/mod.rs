@@ -23,5 +23,3 @@ pub use manifest::{Change, Entry, EntryKind, Manifest};
 pub use profile::Profile;
 pub use store::{Pin, Store, StoreDirs};
 pub use take::{Snapshot, SnapshotStats, SnapshotWarning, SourceSpec};
-pub mod workspace;
-pub use workspace::{ChangedFiles, git_changed_files};
