@@ -174,6 +174,10 @@ impl Store {
             None => source.take(Some(self.objects()?))?.ok_or(SnapshotError::Panicked)?,
         };
         drop(lock);
+        if snapshot.stats.is_new {
+            // Many small segments only cost time to open.
+            drop(self.tidy(cancel));
+        }
         Ok(snapshot)
     }
 }
