@@ -1,1 +1,3 @@
 //! Repositories, jobs, awkward children and rigs for the tests.
+
+pub mod children;
