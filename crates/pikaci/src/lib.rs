@@ -1,10 +1,25 @@
-//! The Pika front end of Jericho CI: targets, filters, command line.
+//! The Pika front end of Jericho CI: targets, filters, configuration, command line.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`targets`] | what a user names, and when it runs |
+//! | `config` | settings with their origin; the one reader of the environment |
+//! | `cli` | one file a command |
+//! | `render` | words for humans, documents for programs |
+//! | `exit`, `error` | how a command ends, and what it says then |
 
+mod cli;
+mod config;
+mod error;
+mod exit;
 mod nearest;
 mod render;
+mod signals;
+mod source;
 pub mod targets;
 
-/// x
+/// The whole command, from arguments to exit code.
+#[must_use]
 pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    cli::main().into()
 }
