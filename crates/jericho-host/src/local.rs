@@ -76,6 +76,10 @@ impl Host for LocalHost {
         *self.namespaces.get_or_init(|| false)
     }
 
+    fn supports_overlay(&self, _dir: &Path) -> bool {
+        false
+    }
+
     fn read(&self, path: &Path) -> Result<Vec<u8>, HostError> {
         std::fs::read(path).map_err(file_error("read", path))
     }

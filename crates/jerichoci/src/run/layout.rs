@@ -30,6 +30,13 @@ impl Layout {
         self.root.join("runs")
     }
 
+    /// Names of the runs that have no terminal record yet, one empty file each: what a reaper
+    /// looks at, however many runs there are.
+    #[must_use]
+    pub fn active(&self) -> PathBuf {
+        self.root.join("active")
+    }
+
     /// One run.
     #[must_use]
     pub fn run(&self, id: &RunId) -> RunLayout {

@@ -1,7 +1,21 @@
 //! A run from request to record. Sees the executor trait, never a runtime.
 
+pub(crate) mod control;
+mod dispatch;
+pub(crate) mod flow;
+pub mod gc;
 pub mod layout;
+pub mod logs;
+pub mod owner;
 pub mod plan;
+pub mod read;
+pub mod reap;
+mod recover;
 pub mod report;
 pub mod request;
+pub(crate) mod rerun;
 pub mod schedule;
+pub(crate) mod snapshots;
+pub mod store;
+
+pub(crate) use dispatch::describe;
