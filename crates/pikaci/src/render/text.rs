@@ -62,6 +62,16 @@ pub(crate) fn counted(count: usize, noun: &str) -> String {
     }
 }
 
+/// A number of bytes.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.iter().find(|(_, size)| count >= *size) {
+        // In tenths, so that no fraction is needed.
+        Some((unit, size)) => format!("{}.{} {unit}", count / size, count % size * 10 / size),
+        None => format!("{count} bytes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
