@@ -8,6 +8,8 @@ readonly NEXTEST_VERSION=0.9.143
 # libc6-dev is named because gcc only recommends it, and nothing links without it.
 readonly PACKAGES=(
   "coreutils|sort|*"
+  "mawk|awk|*"
+  "tar|tar|flake unprivileged"
   "git|git|*"
   "gcc|cc|clippy docs doctests tests unprivileged"
   "libc6-dev|/usr/include/stdio.h|clippy docs doctests tests unprivileged"

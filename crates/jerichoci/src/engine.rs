@@ -6,9 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use jericho_host::lock::{FileLock, LockError};
-use jericho_host::{
-    CancelToken, Clock, Host, HostError, IdSource, LocalHost, SystemClock, SystemIds,
-};
+use jericho_host::{CancelToken, Clock, Host, HostError, IdSource, LocalHost, SystemClock, SystemIds};
 
 use crate::config::EngineConfig;
 use crate::model::id::{IdError, RunId};
@@ -60,6 +58,18 @@ pub enum EngineError {
         job_id: String,
         /// `host` or `guest`.
         kind: &'static str,
+    },
+    /// The run has no job at all.
+    #[error("run {run_id} has no jobs")]
+    NoJobs {
+        /// The run.
+        run_id: String,
+    },
+    /// The run has no prepared outputs.
+    #[error("run {run_id} has no prepared outputs")]
+    NoPreparedOutputs {
+        /// The run.
+        run_id: String,
     },
     /// A document under the state root cannot be understood.
     #[error("{}: {problem}", path.display())]

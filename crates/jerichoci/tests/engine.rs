@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jericho_host::{
-    CancelToken, Command, Environment, Finished, Host, HostError, Leaked, LocalHost, Output, OutputSink, Published,
-    Supervision, SystemClock, SystemIds,
+    CancelToken, Command, Environment, Finished, Host, HostError, Leaked, LocalHost, Output, OutputSink,
+    Published, Supervision, SystemClock, SystemIds,
 };
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig, JobSpec};
@@ -261,8 +261,12 @@ impl Host for Panicking {
 fn a_panic_in_a_worker_is_an_errored_job_never_a_hang() {
     let tree = Tree::new();
     let config = EngineConfig::clone(tree.engine.config());
-    let engine =
-        Engine::with_parts(config, Arc::new(Panicking::default()), Arc::new(SystemClock), Arc::new(SystemIds));
+    let engine = Engine::with_parts(
+        config,
+        Arc::new(Panicking::default()),
+        Arc::new(SystemClock),
+        Arc::new(SystemIds),
+    );
     let request = RunRequest::new(vec![sh("a", "true"), sh("b", "true")]).keep_going(true);
     let run = engine.run(&request, &mut NoReporter, &CancelToken::new().unwrap()).unwrap();
     assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure));
@@ -287,7 +291,10 @@ fn jobs_get_a_cleared_environment_and_what_the_engine_promises() {
     let tree = Tree::with(|config| {
         config.caller_environment.set("SSH_AUTH_SOCK", "/s").set("TOKEN", "t");
     });
-    let mut job = sh("env", "env | cut -d= -f1 | sort | grep -v '^_$' | tr '\\n' ' '; git rev-parse 2>/dev/null && exit 9; true");
+    let mut job = sh(
+        "env",
+        "env | cut -d= -f1 | sort | grep -v '^_$' | tr '\\n' ' '; git rev-parse 2>/dev/null && exit 9; true",
+    );
     job.env.insert("MINE".into(), "1".into());
     let run = tree.run(vec![job]);
     assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
@@ -302,7 +309,9 @@ fn jobs_get_a_cleared_environment_and_what_the_engine_promises() {
 #[test]
 fn workspace_and_cargo_target_dir_have_the_same_path_in_every_run() {
     let tree = Tree::new();
-    let show = || vec![sh("where", "pwd; echo $CARGO_TARGET_DIR; ls $CARGO_TARGET_DIR; touch $CARGO_TARGET_DIR/kept")];
+    let show = || {
+        vec![sh("where", "pwd; echo $CARGO_TARGET_DIR; ls $CARGO_TARGET_DIR; touch $CARGO_TARGET_DIR/kept")]
+    };
     let (first, second) = (tree.run(show()), tree.run(show()));
     let lines = |run: &RunRecord| tree.host_log(run, "where").lines().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(lines(&first)[..2], lines(&second)[..2]);

@@ -119,7 +119,7 @@ fn the_document_has_the_documented_head() {
     record["nodes"] = Value::Null;
     assert_eq!(
         record.to_string(),
-        r#"{"schema_version":1,"run_id":"20260401T120000Z-0a1b2c3d","target_id":"t","target_description":null,"created_at":"2026-04-01T12:00:00Z","scope":"post_host_setup_and_snapshot","preconditions":["host_setup_complete","workspace_snapshot_created"],"nodes":null}"#
+        r#"{"schema_version":1,"run_id":"20260401T120000Z-0a1b2c3d","target_id":"t","target_description":null,"created_at":"2026-04-01T12:00:00+00:00","scope":"post_host_setup_and_snapshot","preconditions":["host_setup_complete","workspace_snapshot_created"],"nodes":null}"#
     );
 }
 

@@ -21,7 +21,6 @@ use crate::model::outcome::JobOutcome;
 use crate::model::record::PhaseRecord;
 
 pub(crate) use phases::{Phases, millis};
-pub(crate) use process::chain;
 
 /// A log of a job: the command's bytes as they come, and lines of the engine between them.
 pub trait JobLog: OutputSink {
@@ -87,7 +86,9 @@ pub fn for_job(spec: &JobSpec, tools: &Tools) -> Box<dyn Executor> {
         return Box::new(unbuilt::Unbuilt("prepared outputs are not built into this version"));
     }
     match (spec.placement.kind(), spec.runtime.kind()) {
-        (JobPlacementKind::Local, JobRuntimeKind::HostProcess) => Box::new(process::HostProcess::new(tools.clone())),
+        (JobPlacementKind::Local, JobRuntimeKind::HostProcess) => {
+            Box::new(process::HostProcess::new(tools.clone()))
+        }
         (JobPlacementKind::RemoteSsh, _) => {
             Box::new(unbuilt::Unbuilt("the placement remote_ssh is not built into this version"))
         }

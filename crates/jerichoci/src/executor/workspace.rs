@@ -85,7 +85,17 @@ impl RunSource {
         affinity: String,
         host: Arc<dyn Host>,
     ) -> Self {
-        Self { store, manifest, content_hash, trees, cargo_home, affinity, host, overlays: OnceLock::new(), lease: Mutex::default() }
+        Self {
+            store,
+            manifest,
+            content_hash,
+            trees,
+            cargo_home,
+            affinity,
+            host,
+            overlays: OnceLock::new(),
+            lease: Mutex::default(),
+        }
     }
 
     /// Content hash of the tree, 64 hexadecimal digits.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::is_false;
 use super::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
 use super::outcome::Verdict;
-use super::outputs::{Consumer, InvocationMode, LauncherTransportMode};
+use super::outputs::{Consumer, InvocationMode, LauncherTransportMode, PreparedOutputsRecord};
 
 pub use super::outcome::RunStatus;
 
@@ -43,8 +43,10 @@ pub struct RunRecord {
     /// Whether the tree differed from `HEAD`; null without git.
     pub git_dirty: Option<bool>,
     /// Start.
+    #[serde(with = "super::time")]
     pub created_at: DateTime<Utc>,
     /// End; for a skipped run the same as the start.
+    #[serde(default, with = "super::time::option")]
     pub finished_at: Option<DateTime<Utc>>,
     /// The plan.
     pub plan_path: Option<String>,
@@ -133,8 +135,10 @@ pub struct JobRecord {
     /// What the guest wrote. A host process has none.
     pub guest_log_path: String,
     /// Start.
+    #[serde(with = "super::time")]
     pub started_at: DateTime<Utc>,
     /// End.
+    #[serde(default, with = "super::time::option")]
     pub finished_at: Option<DateTime<Utc>>,
     /// Exit code of the command; null on timeout, signal and everything else that has none.
     pub exit_code: Option<i32>,
@@ -210,8 +214,10 @@ pub struct PrepareTimingRecord {
     /// Node of the plan.
     pub node_id: String,
     /// Start.
+    #[serde(with = "super::time")]
     pub started_at: DateTime<Utc>,
     /// End.
+    #[serde(with = "super::time")]
     pub finished_at: DateTime<Utc>,
     /// Monotonic.
     pub duration_ms: u64,
@@ -223,8 +229,10 @@ pub struct PhaseRecord {
     /// Name of the phase, for example `snapshot`.
     pub phase: String,
     /// Start.
+    #[serde(with = "super::time")]
     pub started_at: DateTime<Utc>,
     /// End.
+    #[serde(with = "super::time")]
     pub finished_at: DateTime<Utc>,
     /// Monotonic.
     pub duration_ms: u64,
@@ -299,8 +307,10 @@ pub struct RemoteLinuxVmPhaseRecord {
     /// Which.
     pub phase: RemoteLinuxVmPhase,
     /// Start.
+    #[serde(with = "super::time")]
     pub started_at: DateTime<Utc>,
     /// End.
+    #[serde(with = "super::time")]
     pub finished_at: DateTime<Utc>,
     /// Monotonic.
     pub duration_ms: u64,
@@ -337,4 +347,18 @@ pub struct JobLogMetadata {
     /// Size of the guest log, when it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_log_bytes: Option<u64>,
+}
+
+/// Everything about a run in one value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunBundle {
+    /// Its record.
+    pub run: RunRecord,
+    /// Where its logs are.
+    pub logs: RunLogsMetadata,
+    /// Its prepared outputs, when there are any that can be read.
+    pub prepared_outputs: Option<PreparedOutputsRecord>,
+    /// What could not be read, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

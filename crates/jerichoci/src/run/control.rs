@@ -31,7 +31,8 @@ pub(crate) fn listen<'scope, 'env: 'scope>(
     scope.spawn(move || {
         let mut word = [0; 64];
         loop {
-            let mut fds = [PollFd::new(&fifo, PollFlags::IN), PollFd::from_borrowed_fd(done.fd(), PollFlags::IN)];
+            let mut fds =
+                [PollFd::new(&fifo, PollFlags::IN), PollFd::from_borrowed_fd(done.fd(), PollFlags::IN)];
             match poll(&mut fds, None) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,

@@ -20,6 +20,7 @@ use super::plan::{NodeIndex, RunPlan};
 use super::report::Reporter;
 use super::schedule::{Limits, NotStarted, Outcome, Schedule};
 use super::store::RunStore;
+use crate::causes::with_causes;
 use crate::engine::EngineError;
 use crate::executor::workspace::RunSource;
 use crate::executor::{JobContext, JobLog, JobReport, Tools, for_job};
@@ -98,8 +99,17 @@ impl<'a> Dispatcher<'a> {
         started: Duration,
     ) -> Self {
         let recorded = around.tools.clock.monotonic();
-        let mut this =
-            Self { around, store, record, seq: 0, told, started, recorded, dirty: false, records_problem: None };
+        let mut this = Self {
+            around,
+            store,
+            record,
+            seq: 0,
+            told,
+            started,
+            recorded,
+            dirty: false,
+            records_problem: None,
+        };
         let record = &this.record;
         this.emit(RunLifecycleEvent::RunStarted {
             run_id: record.run_id.clone(),
@@ -177,7 +187,7 @@ impl<'a> Dispatcher<'a> {
         if let Err(error) = result {
             self.store.release_reserve();
             if self.records_problem.is_none() {
-                self.records_problem = Some(describe(&error));
+                self.records_problem = Some(with_causes(&error));
                 self.around.cancel.cancel(CancelReason::RecordsFailed);
             }
         }
@@ -327,7 +337,8 @@ impl<'a> Dispatcher<'a> {
         let outcome = report.outcome;
         record.verdict = outcome.verdict;
         record.finished_at = Some(clock.now());
-        record.duration_ms = start.map(|start| crate::executor::millis(clock.monotonic().saturating_sub(start)));
+        record.duration_ms =
+            start.map(|start| crate::executor::millis(clock.monotonic().saturating_sub(start)));
         record.exit_code = outcome.exit_code;
         record.signal = outcome.signal;
         record.message = Some(outcome.message);
@@ -396,7 +407,8 @@ impl<'a> Dispatcher<'a> {
         // Whoever is told of the end may read the record at once.
         let written = self.store.write_record(&self.record, true);
         let incomplete = written.err().map(|error| {
-            let message = format!("the record of run {} is incomplete: {}", self.record.run_id, describe(&error));
+            let message =
+                format!("the record of run {} is incomplete: {}", self.record.run_id, with_causes(&error));
             self.update(|record| {
                 record.verdict = Verdict::Failed(FailureKind::Infrastructure);
                 record.message = Some(message);
@@ -408,7 +420,7 @@ impl<'a> Dispatcher<'a> {
         if incomplete.is_none()
             && let Err(error) = self.store.close()
         {
-            self.record.warnings.push(describe(&error));
+            self.record.warnings.push(with_causes(&error));
         }
         self.record
     }
@@ -519,9 +531,4 @@ impl JobLog for ToldLog<'_> {
     fn engine_line(&mut self, line: &str) -> std::io::Result<()> {
         self.writer.engine_line(line)
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    crate::executor::chain(error)
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use jericho_host::CancelToken;
 
 use super::control;
-use super::dispatch::{Dispatcher, Message, Surroundings, describe, report_on_thread};
+use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
 use super::plan::{PlanInputs, RunPlan, plan};
 use super::report::Reporter;
@@ -15,6 +15,7 @@ use super::request::RunRequest;
 use super::schedule::Limits;
 use super::snapshots::{Snapshots, SourceOf};
 use super::store::{RunSpecRecord, RunStore, prepare_state_root};
+use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
 use crate::executor::workspace::RunSource;
 use crate::executor::{Phases, Tools, process};
@@ -55,8 +56,11 @@ pub(crate) fn run(
         metadata: request.metadata.clone(),
         options: request.options.clone(),
     };
-    let process = jericho_host::sys::own_identity()
-        .map_err(|source| EngineError::File { action: "read", path: PathBuf::from("/proc/self"), source })?;
+    let process = jericho_host::sys::own_identity().map_err(|source| EngineError::File {
+        action: "read",
+        path: PathBuf::from("/proc/self"),
+        source,
+    })?;
     let store = RunStore::create(&layout, &run_id, &spec, process)?;
     let record = first_record(engine, request, repeat, &run_id, created_at);
 
@@ -85,13 +89,17 @@ pub(crate) fn run(
         if let Err(error) = control::listen(scope, &control, cancel.clone(), done.clone()) {
             dispatcher.warn(format!("this run cannot be cancelled by its id: {error}"));
         }
-        let record = stages(engine, request, repeat, &planned, &layout, &run_id, dispatcher, &(sender, messages));
+        let record =
+            stages(engine, request, repeat, &planned, &layout, &run_id, dispatcher, &(sender, messages));
         done.cancel(jericho_host::CancelReason::Requested);
         Ok(record)
     })
 }
 
-#[expect(clippy::too_many_arguments, reason = "called once, to keep the stages apart from their surroundings")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "called once, to keep the stages apart from their surroundings"
+)]
 fn stages(
     engine: &Engine,
     request: &RunRequest,
@@ -110,7 +118,7 @@ fn stages(
     let mut phases = Phases::new(&*engine.clock);
     let snapshots = match Snapshots::open(engine, layout) {
         Ok(snapshots) => snapshots,
-        Err(error) => return dispatcher.finish(infrastructure, Some(describe(&error))),
+        Err(error) => return dispatcher.finish(infrastructure, Some(with_causes(&error))),
     };
     let of = match repeat {
         Some(repeat) => SourceOf::Recorded(&repeat.hash),
@@ -138,7 +146,7 @@ fn stages(
     }
     let run = dispatcher.layout().clone();
     if let Err(error) = snapshots.link(&run, &snapshot) {
-        return dispatcher.finish(infrastructure, Some(describe(&error)));
+        return dispatcher.finish(infrastructure, Some(with_causes(&error)));
     }
     dispatcher.update(|record| {
         record.snapshot_dir = run.snapshot().to_string_lossy().into_owned();

@@ -9,11 +9,11 @@ use std::time::Duration;
 use jericho_host::fs::remove_tree;
 use jericho_host::lock::FileLock;
 
-use super::describe;
 use super::layout::{Layout, RunLayout};
 use super::owner::{Ownership, is_alive};
 use super::snapshots::Snapshots;
 use super::store::file_error;
+use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
 use crate::model::id::RunId;
 use crate::snapshot::ContentHash;
@@ -34,7 +34,12 @@ pub struct GcPolicy {
 impl Default for GcPolicy {
     /// Ten runs of any age, caches of the last two weeks.
     fn default() -> Self {
-        Self { keep_runs: 10, max_age: None, cache_max_age: Duration::from_secs(14 * 24 * 3600), dry_run: false }
+        Self {
+            keep_runs: 10,
+            max_age: None,
+            cache_max_age: Duration::from_secs(14 * 24 * 3600),
+            dry_run: false,
+        }
     }
 }
 
@@ -87,7 +92,7 @@ pub(crate) fn collect(engine: &Engine, policy: &GcPolicy) -> Result<GcReport, En
                 kept.push(id);
             }
             Err(error) => {
-                report.problems.push(format!("run {id}: {}", describe(&error)));
+                report.problems.push(format!("run {id}: {}", with_causes(&error)));
                 kept.push(id);
             }
         }
@@ -110,7 +115,9 @@ fn run_ids(layout: &Layout) -> Result<Vec<RunId>, EngineError> {
 }
 
 fn older_than(engine: &Engine, id: &RunId, limit: Duration) -> bool {
-    let Ok(start) = chrono::NaiveDateTime::parse_from_str(&id.as_str()[..16], "%Y%m%dT%H%M%SZ") else { return false };
+    let Ok(start) = chrono::NaiveDateTime::parse_from_str(&id.as_str()[..16], "%Y%m%dT%H%M%SZ") else {
+        return false;
+    };
     let age = engine.clock.now().signed_duration_since(start.and_utc());
     age.to_std().is_ok_and(|age| age > limit)
 }
@@ -144,7 +151,7 @@ fn collect_snapshots(
         .and_then(|snapshots| Ok(snapshots.store().collect(&live, policy.dry_run)?));
     match collected {
         Ok(collected) => report.freed_bytes += collected.freed_bytes,
-        Err(error) => report.problems.push(format!("snapshots: {}", describe(&error))),
+        Err(error) => report.problems.push(format!("snapshots: {}", with_causes(&error))),
     }
 }
 
@@ -164,12 +171,14 @@ fn collect_caches(engine: &Engine, layout: &Layout, policy: &GcPolicy, report: &
                 Ok(Some(lock)) => lock,
                 Ok(None) => continue,
                 Err(error) => {
-                    report.problems.push(describe(&error));
+                    report.problems.push(with_causes(&error));
                     continue;
                 }
             };
             report.freed_bytes += disk_usage(&job);
-            report.removed_caches.extend(job.strip_prefix(layout.root()).map(|path| path.display().to_string()));
+            report
+                .removed_caches
+                .extend(job.strip_prefix(layout.root()).map(|path| path.display().to_string()));
             if !policy.dry_run
                 && let Err(error) = remove_tree(&job)
             {

@@ -1,6 +1,7 @@
 //! Who works on a run: the lock alone says alive; the file says who it is, or was.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::PathBuf;
 
 use jericho_host::lock::FileLock;
@@ -30,13 +31,24 @@ pub struct Ownership {
 }
 
 impl Ownership {
+    /// Takes a run that was just made. Somebody who looks whether it is alive may be in the way
+    /// for a moment.
+    ///
+    /// # Errors
+    /// When the file system has no locks, or the file cannot be made.
+    pub fn take_new(run: &RunLayout) -> Result<Self, EngineError> {
+        let path = run.owner();
+        let lock = FileLock::exclusive_blocking(&path)?;
+        Ok(Self { _lock: lock, path })
+    }
+
     /// Takes a run that nobody works on; nothing when somebody does.
     ///
     /// # Errors
     /// When the file system has no locks, or the file cannot be made.
     pub fn try_take(run: &RunLayout) -> Result<Option<Self>, EngineError> {
         let path = run.owner();
-        let Some(lock) = FileLock::try_exclusive(&path).map_err(EngineError::Lock)? else { return Ok(None) };
+        let Some(lock) = FileLock::try_exclusive(&path)? else { return Ok(None) };
         Ok(Some(Self { _lock: lock, path }))
     }
 
@@ -51,11 +63,23 @@ impl Ownership {
     }
 }
 
-/// Whether an engine works on the run now.
+/// Whether an engine works on the run. Only looks: nothing is made or written, so it can be
+/// asked about a state root of somebody else.
+///
+/// An engine holds the lock exclusively from before its first record until after its last. While
+/// this looks it holds the lock shared for a moment, so whoever wants it exclusively waits for it
+/// or tries again. What cannot be found out counts as alive: a run is never condemned by mistake.
 #[must_use]
 pub fn is_alive(run: &RunLayout) -> bool {
-    // A run without the file was recorded by an earlier system, or never came that far. It is
-    // opened for reading only: readers do not write, and may have no right to.
-    let Ok(file) = fs::File::open(run.owner()) else { return false };
-    matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock))
+    let file = match File::open(run.owner()) {
+        Ok(file) => file,
+        Err(error) => return error.kind() != io::ErrorKind::NotFound,
+    };
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return false,
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return true,
+        }
+    }
 }

@@ -5,10 +5,11 @@
 
 use std::fs;
 
+use super::journal::read_journal;
 use super::layout::{Layout, RunLayout};
 use super::logs;
 use super::owner::Ownership;
-use super::recover::{interrupted, read_journal};
+use super::recover::interrupted;
 use super::store::{RunStore, file_error, read_json};
 use crate::engine::{Engine, EngineError};
 use crate::executor::process::JOB_TAG;
@@ -39,15 +40,22 @@ pub(crate) fn reap(engine: &Engine) -> Result<ReapReport, EngineError> {
     };
     for entry in entries {
         let entry = entry.map_err(file_error("read", &active))?;
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<RunId>().ok()) else { continue };
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<RunId>().ok()) else {
+            continue;
+        };
         if let Err(error) = reap_run(engine, &layout, &id, &mut report) {
-            report.problems.push(format!("run {id}: {}", super::dispatch::describe(&error)));
+            report.problems.push(format!("run {id}: {}", crate::causes::with_causes(&error)));
         }
     }
     Ok(report)
 }
 
-fn reap_run(engine: &Engine, layout: &Layout, id: &RunId, report: &mut ReapReport) -> Result<(), EngineError> {
+fn reap_run(
+    engine: &Engine,
+    layout: &Layout,
+    id: &RunId,
+    report: &mut ReapReport,
+) -> Result<(), EngineError> {
     let run = layout.run(id);
     let marker = layout.active().join(id.as_str());
     if !run.owner().exists() {
@@ -66,31 +74,33 @@ fn reap_run(engine: &Engine, layout: &Layout, id: &RunId, report: &mut ReapRepor
     }
     let record: RunRecord = read_json(&run.record())?;
     cut_torn_line(&run)?;
-    let journal = read_journal(&run);
+    let events = run.events();
+    let journal = read_journal(&events).map_err(file_error("read", &events))?;
+    let last_seq = journal.entries.last().map_or(0, |entry| entry.seq);
     let mut store = RunStore::adopt(layout, id, ownership)?;
-    let record = if record.verdict == Verdict::Running {
-        let record = interrupted(&run, &record, &journal);
+    if record.verdict == Verdict::Running {
+        let record = interrupted(&run, record, journal);
         for job in &record.jobs {
             let files = run.job(&job.id);
             if files.dir().exists() {
-                logs::tail::recover(&files.host_log())
-                    .map_err(|source| EngineError::File { action: "recover", path: files.host_log(), source })?;
-                jericho_host::fs::remove_tree(&files.scratch()).map_err(file_error("remove", &files.scratch()))?;
+                logs::tail::recover(&files.host_log()).map_err(|source| EngineError::File {
+                    action: "recover",
+                    path: files.host_log(),
+                    source,
+                })?;
+                jericho_host::fs::remove_tree(&files.scratch())
+                    .map_err(file_error("remove", &files.scratch()))?;
                 store.write_job(&files, job)?;
             }
         }
         store.write_record(&record, true)?;
         store.append(&JournalEntry {
-            seq: journal.last_seq + 1,
+            seq: last_seq + 1,
             time: engine.clock.now(),
             event: RunLifecycleEvent::RunFinished { run: Box::new(record.clone()) },
         })?;
         report.runs.push(id.to_string());
-        record
-    } else {
-        record
-    };
-    drop(record);
+    }
     store.close()
 }
 

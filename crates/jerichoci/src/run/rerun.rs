@@ -27,14 +27,13 @@ pub(crate) fn rerun(
     }
     let spec: RunSpecRecord = read_json(&run.spec())?;
     if spec.schema_version > version::RUN_SPEC {
-        return Err(refuse(format!("spec.json has version {}, newer than this program", spec.schema_version)));
+        return Err(refuse(format!(
+            "spec.json has version {}, newer than this program",
+            spec.schema_version
+        )));
     }
-    let mut request = RunRequest {
-        jobs: spec.jobs,
-        metadata: spec.metadata,
-        options: spec.options,
-        skip: None,
-    };
+    let mut request =
+        RunRequest { jobs: spec.jobs, metadata: spec.metadata, options: spec.options, skip: None };
     let hash = match (record.verdict, record.snapshot_hash) {
         (Verdict::Skipped, _) => {
             request.skip = record.message.clone().or_else(|| Some("skipped".to_owned()));

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use jericho_host::CancelToken;
 
-use super::dispatch::describe;
 use super::layout::{Layout, RunLayout};
 use super::store::file_error;
+use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
 use crate::model::id::RunId;
 use crate::model::job::JobSpec;
@@ -53,8 +53,11 @@ pub(crate) struct Snapshots<'a> {
 
 impl<'a> Snapshots<'a> {
     pub(crate) fn open(engine: &'a Engine, layout: &'a Layout) -> Result<Self, EngineError> {
-        let dirs =
-            StoreDirs { store: layout.store(), snapshots: layout.snapshots(), stat_cache: layout.stat_cache() };
+        let dirs = StoreDirs {
+            store: layout.store(),
+            snapshots: layout.snapshots(),
+            stat_cache: layout.stat_cache(),
+        };
         let store = Store::open(dirs, Arc::clone(&engine.clock))?;
         Ok(Self { engine, layout, store: Arc::new(store) })
     }
@@ -78,7 +81,7 @@ impl<'a> Snapshots<'a> {
             facts: true,
             env: self.engine.config.caller_environment.clone(),
         };
-        let snapshot = self.store.take(&source, cancel).map_err(|error| describe(&error))?;
+        let snapshot = self.store.take(&source, cancel).map_err(|error| with_causes(&error))?;
         Ok(RunSnapshot {
             hash: snapshot.hash.to_string(),
             manifest: Arc::clone(&snapshot.manifest),
@@ -90,12 +93,12 @@ impl<'a> Snapshots<'a> {
     }
 
     fn find(&self, hash: &str, cancel: &CancelToken) -> Result<RunSnapshot, String> {
-        let parsed: ContentHash = hash.parse().map_err(|error| describe(&error))?;
-        let pin = self.store.pin(&parsed, cancel).map_err(|error| describe(&error))?;
+        let parsed: ContentHash = hash.parse().map_err(|error| with_causes(&error))?;
+        let pin = self.store.pin(&parsed, cancel).map_err(|error| with_causes(&error))?;
         let manifest = self
             .store
             .load(&parsed)
-            .map_err(|error| describe(&error))?
+            .map_err(|error| with_causes(&error))?
             .ok_or_else(|| format!("snapshot {hash} is not in the state root any more"))?;
         Ok(RunSnapshot {
             hash: hash.to_owned(),
@@ -125,7 +128,8 @@ pub(crate) fn tree_of(engine: &Engine, run_id: &RunId) -> Result<PathBuf, Engine
 
 /// A run of staged jobs needs less of the tree.
 fn profile_of(jobs: &[JobSpec]) -> Profile {
-    let mut staged = jobs.iter().filter_map(|job| job.staged.as_ref()).map(|staged| staged.profile).peekable();
+    let mut staged =
+        jobs.iter().filter_map(|job| job.staged.as_ref()).map(|staged| staged.profile).peekable();
     if staged.peek().is_none() || jobs.iter().any(|job| job.staged.is_none()) {
         return Profile::full();
     }

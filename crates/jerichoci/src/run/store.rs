@@ -33,7 +33,10 @@ const RESERVE_BYTES: u64 = 1 << 20;
 /// How long the journal may be ahead of the disk.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(crate) fn file_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> EngineError + 'a {
+pub(crate) fn file_error<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> EngineError + 'a {
     move |source| EngineError::File { action, path: path.to_path_buf(), source }
 }
 
@@ -114,7 +117,8 @@ fn make_private_dir(dir: &Path) -> Result<(), EngineError> {
 }
 
 fn write_json<T: Serialize>(path: &Path, document: &T, durable: bool) -> Result<(), EngineError> {
-    let text = serde_json::to_vec_pretty(document).map_err(io::Error::from).map_err(file_error("write", path))?;
+    let text =
+        serde_json::to_vec_pretty(document).map_err(io::Error::from).map_err(file_error("write", path))?;
     write_atomic(path, &text, durable).map_err(file_error("write", path))
 }
 
@@ -166,8 +170,7 @@ impl RunStore {
         process: jericho_host::sys::ProcessIdentity,
     ) -> Result<(Journal, Ownership), EngineError> {
         fs::create_dir(run.dir()).map_err(file_error("make", run.dir()))?;
-        let ownership = Ownership::try_take(run)?
-            .ok_or_else(|| EngineError::Busy(format!("{} is locked by another process", run.owner().display())))?;
+        let ownership = Ownership::take_new(run)?;
         ownership.sign(process)?;
         fs::create_dir(run.jobs()).map_err(file_error("make", &run.jobs()))?;
         write_json(&run.spec(), spec, false)?;

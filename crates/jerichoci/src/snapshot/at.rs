@@ -97,7 +97,8 @@ impl<'r> DirCursor<'r> {
     pub(crate) fn forget(&mut self, directory: &[u8]) {
         while let Some(&(end, _)) = self.open.last() {
             let path = &self.path[..end];
-            if path == directory || (path.starts_with(directory) && path.get(directory.len()) == Some(&b'/')) {
+            if path == directory || (path.starts_with(directory) && path.get(directory.len()) == Some(&b'/'))
+            {
                 self.open.pop();
             } else {
                 break;
@@ -118,7 +119,11 @@ impl<'r> DirCursor<'r> {
                     let parent = self.current();
                     match rustix::fs::openat(parent, name, LOOK_UP, Mode::empty()) {
                         Err(Errno::NOENT) if make.is_some() => {
-                            rustix::fs::mkdirat(parent, name, make.unwrap_or(Mode::empty()))?;
+                            match rustix::fs::mkdirat(parent, name, make.unwrap_or(Mode::empty())) {
+                                // Another thread of the same work was first.
+                                Ok(()) | Err(Errno::EXIST) => {}
+                                Err(error) => return Err(error),
+                            }
                             rustix::fs::openat(parent, name, LOOK_UP, Mode::empty())?
                         }
                         other => other?,

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use jericho_host::CancelReason;
+use jericho_host::lock::LockError;
+use jericho_host::{CancelReason, HostError};
 
 use super::hash::ContentHash;
 
@@ -26,6 +27,9 @@ pub enum SnapshotError {
         #[source]
         source: io::Error,
     },
+    /// A file cannot be locked, for example because its file system has no locks.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The source root is not a directory that can be read.
     #[error("{} is not a readable directory", path.display())]
     BadRoot {
@@ -75,7 +79,7 @@ pub enum SnapshotError {
         dir: PathBuf,
         /// Why.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: HostError,
     },
     /// A line of `.jerichociignore` is not a pattern.
     #[error("{}: {message}", path.display())]

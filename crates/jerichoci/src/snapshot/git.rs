@@ -4,12 +4,10 @@
 //! repository, takes no optional locks (so it never writes its index), starts no monitor and
 //! fetches nothing.
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
 
-use jericho_host::{CancelToken, Environment};
+use jericho_host::{CancelToken, Command, Environment, Exit, HostError, LocalHost};
 
-use super::at;
 use super::error::SnapshotError;
 
 /// Git variables that only say where configuration lies; all others are dropped.
@@ -27,7 +25,7 @@ pub(crate) struct Git {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) success: bool,
-    pub(crate) code: Option<i32>,
+    pub(crate) exit: Exit,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
 }
@@ -165,9 +163,24 @@ impl Git {
         dir: &Path,
         args: &[&str],
         cancel: &CancelToken,
-        take: &mut (dyn FnMut(&[u8]) + Send),
+        take: &mut dyn FnMut(&[u8]),
     ) -> Result<Option<Ended>, SnapshotError> {
-        stream_child(&self.env, dir, args, cancel, take)
+        let command = Command::new("git")
+            .args(["--no-optional-locks", "-c", "core.fsmonitor=false"])
+            .args(args)
+            .env(self.env.clone())
+            .cwd(dir);
+        match LocalHost::new().stream(&command, cancel, take) {
+            Ok(output) => Ok(Some(Ended {
+                success: output.exit.success(),
+                exit: output.exit,
+                stdout: Vec::new(),
+                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            })),
+            Err(HostError::NotFound { .. }) if dir.is_dir() => Ok(None),
+            Err(HostError::Cancelled(reason)) => Err(SnapshotError::Cancelled(reason)),
+            Err(source) => Err(SnapshotError::GitStart { dir: dir.to_path_buf(), source }),
+        }
     }
 
     /// Runs git and collects its output. `None`: there is no git program.
@@ -188,7 +201,7 @@ impl Git {
         dir: &Path,
         args: &[&str],
         cancel: &CancelToken,
-        mut take: impl FnMut(&[u8]) + Send,
+        mut take: impl FnMut(&[u8]),
     ) -> Result<bool, SnapshotError> {
         let mut records = Records::default();
         let ended = self.stream(dir, args, cancel, &mut |piece| records.feed(piece, &mut take))?;
@@ -295,74 +308,13 @@ pub(crate) fn is_inside(path: &[u8], directory: &[u8]) -> bool {
 /// Git's failure in git's words.
 pub(crate) fn failure(dir: &Path, args: &[&str], ended: &Ended) -> SnapshotError {
     let words = ended.stderr.trim();
-    let message = match (words, ended.code) {
-        ("", Some(code)) => format!("exit code {code}"),
-        ("", None) => "ended by a signal".to_owned(),
+    let message = match (words, ended.exit) {
+        ("", Exit::Code(code)) => format!("exit code {code}"),
+        ("", Exit::Signal(number)) => format!("ended by signal {number}"),
         (words, _) => words.to_owned(),
     };
     let command = args.iter().find(|arg| !arg.starts_with('-')).map_or("", |command| command);
     SnapshotError::Git { command: command.to_owned(), dir: dir.to_path_buf(), message }
-}
-
-/// Where a nested listing lies.
-pub(crate) fn nested_dir(root: &Path, name: &[u8]) -> PathBuf {
-    at::join(root, name)
-}
-
-#[expect(clippy::disallowed_methods, reason = "until jericho_host::LocalHost streams output")]
-fn stream_child(
-    env: &Environment,
-    dir: &Path,
-    args: &[&str],
-    cancel: &CancelToken,
-    take: &mut (dyn FnMut(&[u8]) + Send),
-) -> Result<Option<Ended>, SnapshotError> {
-    use std::io::Read;
-    use std::process::{Command, Stdio};
-    static PRELUDE: OnceLock<Vec<&'static str>> = OnceLock::new();
-    let prelude =
-        PRELUDE.get_or_init(|| vec!["--no-optional-locks", "-c", "core.fsmonitor=false", "--literal-pathspecs"]);
-    if let Some(reason) = cancel.reason() {
-        return Err(SnapshotError::Cancelled(reason));
-    }
-    let start = |source: std::io::Error| SnapshotError::GitStart { dir: dir.to_path_buf(), source: source.into() };
-    let child = Command::new("git")
-        .args(prelude)
-        .args(args)
-        .env_clear()
-        .envs(env.iter())
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir.is_dir() => return Ok(None),
-        Err(error) => return Err(start(error)),
-    };
-    let mut stderr = child.stderr.take();
-    let words = std::thread::spawn(move || {
-        let mut words = Vec::new();
-        if let Some(stderr) = &mut stderr {
-            let _ = stderr.read_to_end(&mut words);
-        }
-        words
-    });
-    if let Some(stdout) = &mut child.stdout {
-        let mut buffer = vec![0u8; 64 * 1024];
-        loop {
-            match stdout.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => take(&buffer[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(start(error)),
-            }
-        }
-    }
-    let status = child.wait().map_err(start)?;
-    let stderr = String::from_utf8_lossy(&words.join().unwrap_or_default()).into_owned();
-    Ok(Some(Ended { success: status.success(), code: status.code(), stdout: Vec::new(), stderr }))
 }
 
 #[cfg(test)]

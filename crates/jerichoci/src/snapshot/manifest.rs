@@ -434,7 +434,8 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_the_one_form_are_refused() {
-        let good = manifest(&[entry("a", EntryKind::File, "x"), entry("b", EntryKind::File, "x")]).unwrap().encode();
+        let good =
+            manifest(&[entry("a", EntryKind::File, "x"), entry("b", EntryKind::File, "x")]).unwrap().encode();
         assert!(Manifest::decode(&good).is_ok());
         assert!(Manifest::decode(&good[..good.len() - 1]).is_err());
         for at in 0..good.len() {

@@ -103,6 +103,11 @@ impl Objects {
         Some((self.segments.get(number as usize)?, extent))
     }
 
+    /// The same, with the segment's number.
+    pub(crate) fn number_of(&self, hash: &ContentHash) -> Option<(u32, Extent)> {
+        self.places.get(hash).copied()
+    }
+
     /// Where each content of one segment lies.
     pub(crate) fn rows_of(&self, number: u32) -> Vec<(ContentHash, Extent)> {
         let here = self.places.iter().filter(|(_, place)| place.0 == number);

@@ -105,7 +105,10 @@ impl SegmentWriter {
     /// Completes the segment and gives it its name. `sync_below`: up to this size it is on the
     /// disk when this returns; a larger one is handed back for [`File::sync_data`]. `None` when
     /// nothing was sealed; then there is no file.
-    pub(crate) fn publish(mut self, sync_below: u64) -> Result<Option<(PathBuf, Option<File>)>, SnapshotError> {
+    pub(crate) fn publish(
+        mut self,
+        sync_below: u64,
+    ) -> Result<Option<(PathBuf, Option<File>)>, SnapshotError> {
         if self.rows.is_empty() {
             return Ok(None);
         }

@@ -23,11 +23,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use jericho_host::lock::FileLock;
 use jericho_host::{CancelToken, Clock};
 
 use super::error::SnapshotError;
 use super::hash::ContentHash;
-use super::lock::FileLock;
+use super::lock;
 use super::manifest::Manifest;
 use super::objects::{self, Objects};
 use super::stat;
@@ -139,7 +140,7 @@ impl Store {
 
     /// Waits until everything published is on the disk and the caches are written.
     pub fn settle(&self) {
-        let threads: Vec<_> = lock(&self.background).drain(..).collect();
+        let threads: Vec<_> = guard(&self.background).drain(..).collect();
         for thread in threads {
             // A panic there lost a cache or a sync, neither of which anything relies on.
             drop(thread.join());
@@ -147,7 +148,7 @@ impl Store {
     }
 
     pub(crate) fn in_background(&self, work: impl FnOnce() + Send + 'static) {
-        let mut threads = lock(&self.background);
+        let mut threads = guard(&self.background);
         threads.retain(|thread| !thread.is_finished());
         threads.push(std::thread::spawn(work));
     }
@@ -165,6 +166,10 @@ impl Store {
 
     pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.clock
+    }
+
+    pub(crate) fn shared_clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
     }
 
     pub(crate) fn segments_dir(&self) -> PathBuf {
@@ -188,15 +193,15 @@ impl Store {
     }
 
     pub(crate) fn lock_shared(&self, cancel: &CancelToken) -> Result<FileLock, SnapshotError> {
-        FileLock::shared(&self.lock_path(), cancel)
+        lock::shared(&self.lock_path(), cancel)
     }
 
     pub(crate) fn lock_exclusive(&self, cancel: &CancelToken) -> Result<FileLock, SnapshotError> {
-        FileLock::exclusive(&self.lock_path(), cancel)
+        lock::exclusive(&self.lock_path(), cancel)
     }
 
     pub(crate) fn try_lock_exclusive(&self) -> Result<Option<FileLock>, SnapshotError> {
-        FileLock::try_exclusive(&self.lock_path())
+        Ok(FileLock::try_exclusive(&self.lock_path())?)
     }
 
     /// A name that no other file of this store has: time, process, count.
@@ -209,7 +214,7 @@ impl Store {
     /// What the store has now. Needs the store lock.
     pub(crate) fn objects(&self) -> Result<Arc<Objects>, SnapshotError> {
         let damaged = objects::damaged_copies(&self.marks_dir());
-        let mut objects = lock(&self.objects);
+        let mut objects = guard(&self.objects);
         Arc::make_mut(&mut objects).refresh(&self.segments_dir(), damaged)?;
         Ok(Arc::clone(&objects))
     }
@@ -267,7 +272,7 @@ impl Drop for Store {
 }
 
 /// What a poisoned lock guards here is whole at every moment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -174,6 +174,10 @@ impl Store {
             None => source.take(Some(self.objects()?))?.ok_or(SnapshotError::Panicked)?,
         };
         drop(lock);
+        if snapshot.stats.is_new {
+            // Many small segments only cost time to open.
+            drop(self.tidy(cancel));
+        }
         Ok(snapshot)
     }
 }
@@ -184,8 +188,10 @@ impl Source<'_> {
     fn take(&self, trusted: Option<Arc<Objects>>) -> Result<Option<Snapshot>, SnapshotError> {
         let clock = self.store.clock();
         let (began, taken_at, seen) = (clock.monotonic(), clock.now(), stat::wall_ns(clock));
-        let bad_root =
-            |error: rustix::io::Errno| SnapshotError::BadRoot { path: self.root.clone(), source: error.into() };
+        let bad_root = |error: rustix::io::Errno| SnapshotError::BadRoot {
+            path: self.root.clone(),
+            source: error.into(),
+        };
         let root = at::open_root(&self.root).map_err(bad_root)?;
         let mut collected = Collected::default();
         let (listed, (cache, mut verdicts)) = std::thread::scope(|scope| {
@@ -320,10 +326,8 @@ impl Source<'_> {
                 }
             }
             collected.keep_names(&mut pending)?;
-            let nested: Vec<_> = nested
-                .into_iter()
-                .filter(|name| git::has_repository(&at::join(&self.root, name)))
-                .collect();
+            let nested: Vec<_> =
+                nested.into_iter().filter(|name| git::has_repository(&at::join(&self.root, name))).collect();
             if nested.is_empty() {
                 return Ok(());
             }

@@ -99,7 +99,8 @@ pub(super) fn capture(
         validated_source_content_hash: Some(source.content_hash.to_owned()),
     };
     let path = dir.join("state.json");
-    let text = serde_json::to_vec_pretty(&state).map_err(|error| DevShellError::File(path.clone(), error.into()))?;
+    let text =
+        serde_json::to_vec_pretty(&state).map_err(|error| DevShellError::File(path.clone(), error.into()))?;
     host.write_atomic(&path, &text, false)?;
     Ok(script)
 }
@@ -138,7 +139,8 @@ impl Nix<'_> {
     /// Puts the source into the store once, and returns a flake reference that nix does not copy
     /// again at every evaluation. The name must be `source`: it is part of the path.
     fn add_source(&self, tree: &Path) -> Result<String, DevShellError> {
-        let added = self.run("add the source of", |nix| nix.args(["store", "add-path", "--name", "source"]).arg(tree))?;
+        let added = self
+            .run("add the source of", |nix| nix.args(["store", "add-path", "--name", "source"]).arg(tree))?;
         let path = text(&added);
         let hashed = self.run("hash the source of", |nix| nix.args(["hash", "path"]).arg(path.as_str()))?;
         Ok(format!("path:{path}?narHash={}", percent_encode(&text(&hashed))))
@@ -149,7 +151,8 @@ impl Nix<'_> {
             nix.args(["eval", "--impure", "--raw", "--expr", "builtins.currentSystem"])
         })?;
         let attribute = format!("{flake}#devShells.{}.{}.drvPath", text(&system), self.shell);
-        let path = self.run("evaluate", |nix| nix.args(["eval", "--no-update-lock-file", "--raw"]).arg(attribute))?;
+        let path =
+            self.run("evaluate", |nix| nix.args(["eval", "--no-update-lock-file", "--raw"]).arg(attribute))?;
         Ok(text(&path))
     }
 
@@ -161,7 +164,11 @@ impl Nix<'_> {
         Ok(printed.stdout)
     }
 
-    fn run(&self, step: &'static str, args: impl FnOnce(Command) -> Command) -> Result<Output, DevShellError> {
+    fn run(
+        &self,
+        step: &'static str,
+        args: impl FnOnce(Command) -> Command,
+    ) -> Result<Output, DevShellError> {
         let nix = Command::new(self.program)
             .args(["--extra-experimental-features", "nix-command flakes"])
             .env(self.env.clone());

@@ -57,11 +57,15 @@ mod tests {
 
     #[test]
     fn host_jobs_get_a_cleared_environment_plus_an_allow_list() {
-        let caller: Environment = [("PATH", "/bin"), ("LC_ALL", "C"), ("SSH_AUTH_SOCK", "/s"), ("MY_TOKEN", "t")]
-            .into_iter()
-            .collect();
+        let caller: Environment =
+            [("PATH", "/bin"), ("LC_ALL", "C"), ("SSH_AUTH_SOCK", "/s"), ("MY_TOKEN", "t")]
+                .into_iter()
+                .collect();
         let seen = base(&caller, false);
-        assert_eq!(seen.iter().map(|(name, _)| name.to_str().unwrap()).collect::<Vec<_>>(), ["LC_ALL", "PATH"]);
+        assert_eq!(
+            seen.iter().map(|(name, _)| name.to_str().unwrap()).collect::<Vec<_>>(),
+            ["LC_ALL", "PATH"]
+        );
         assert_eq!(base(&caller, true), caller);
     }
 

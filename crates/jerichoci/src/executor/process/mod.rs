@@ -13,6 +13,7 @@ use pika_cloud::lifecycle::RuntimeTerminalResult;
 use super::command::compile;
 use super::workspace::JobView;
 use super::{Executor, JobContext, JobLog, JobReport, Phases, Tools};
+use crate::causes::with_causes;
 use crate::model::job::JobRuntimeConfig;
 use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
 
@@ -44,7 +45,7 @@ impl Executor for HostProcess {
         };
         phases.time("clean_up", || {
             if let Err(error) = self.tools.host.remove(job.scratch) {
-                outcome.warnings.push(chain(&error));
+                outcome.warnings.push(with_causes(&error));
             }
         });
         note(job.log, &mut outcome);
@@ -71,7 +72,7 @@ impl Failure {
 }
 
 fn errored(error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::Errored(chain(error))
+    Failure::Errored(with_causes(error))
 }
 
 impl HostProcess {
@@ -170,7 +171,12 @@ impl HostProcess {
 
     /// The captured script makes a temporary directory whenever it is sourced: in the scratch
     /// directory, so that it goes with the job.
-    fn enter_dev_shell(&self, job: &JobContext<'_>, script: &Path, mut command: Command) -> Result<Command, Failure> {
+    fn enter_dev_shell(
+        &self,
+        job: &JobContext<'_>,
+        script: &Path,
+        mut command: Command,
+    ) -> Result<Command, Failure> {
         let temporary = job.scratch.join("tmp");
         fs::create_dir_all(&temporary).map_err(|error| errored(&error))?;
         command.env.set("TMPDIR", &temporary);
@@ -184,7 +190,9 @@ impl HostProcess {
             None => RuntimeTerminalResult::failed(now, message),
         };
         let path = artifacts.join("result.json");
-        result.write(&path).map_err(|error| format!("{} could not be written: {}", path.display(), chain(&error)))
+        result
+            .write(&path)
+            .map_err(|error| format!("{} could not be written: {}", path.display(), with_causes(&error)))
     }
 }
 
@@ -218,7 +226,8 @@ fn judge(finished: &Finished, limit: Duration) -> JobOutcome {
         Exit::Code(code) => outcome.exit_code = Some(code),
         Exit::Signal(signal) => outcome.signal = Some(signal),
     }
-    outcome.leaked = finished.leaked.iter().map(|leaked| format!("{} (pid {})", leaked.command, leaked.pid)).collect();
+    outcome.leaked =
+        finished.leaked.iter().map(|leaked| format!("{} (pid {})", leaked.command, leaked.pid)).collect();
     outcome
 }
 
@@ -245,18 +254,6 @@ fn note(log: &mut dyn JobLog, outcome: &mut JobOutcome) {
             return;
         }
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Makes what host jobs share below `cargo_home`: the user's registry settings (mirrors) hold
