@@ -232,9 +232,13 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Snapshot`] when git fails. That there is no base is no error.
-    pub fn changed_files(&self, base: Option<&str>) -> Result<ChangedFiles, EngineError> {
+    pub fn changed_files(
+        &self,
+        base: Option<&str>,
+        cancel: &CancelToken,
+    ) -> Result<ChangedFiles, EngineError> {
         let environment = &self.config.caller_environment;
-        Ok(crate::snapshot::git_changed_files(&self.config.source_root, base, environment)?)
+        Ok(crate::snapshot::git_changed_files(&self.config.source_root, base, environment, cancel)?)
     }
 
     /// The source tree of a run, written out when nobody asked for it before. It is shared by

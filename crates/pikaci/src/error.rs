@@ -76,14 +76,14 @@ impl From<TargetError> for CliError {
     fn from(error: TargetError) -> Self {
         let exit = match &error {
             TargetError::UnknownTarget { .. } => Exit::NotFound,
-            TargetError::Invalid(_) | TargetError::NoDefault { .. } => Exit::Usage,
-            TargetError::Read { .. } => Exit::Infrastructure,
+            TargetError::File { .. } => Exit::Infrastructure,
+            _ => Exit::Usage,
         };
         let hint = error.hint();
         let mut this = Self::new(exit, error.to_string());
         this.hint = hint;
         match error {
-            TargetError::Read { source, .. } => this.because(source),
+            TargetError::File { source, .. } => this.because(source),
             _ => this,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`targets`] | what a user names, and when it runs |
+//! | [`targets`] | what a user names |
+//! | [`selection`] | whether a change concerns a target, and why |
 //! | `config` | settings with their origin; the one reader of the environment |
 //! | `cli` | one file a command |
 //! | `render` | words for humans, documents for programs |
@@ -12,8 +13,8 @@ mod cli;
 mod config;
 mod error;
 mod exit;
-mod nearest;
 mod render;
+pub mod selection;
 mod signals;
 mod source;
 pub mod targets;

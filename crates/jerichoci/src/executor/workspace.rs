@@ -11,10 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jericho_host::lock::{FileLock, LockError};
-use jericho_host::{Host, Isolation, Mount};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
-use crate::snapshot::workspace::{TreeLease, lease_tree, private_copy};
+use jericho_host::{CancelToken, Host, Isolation, Mount};
+
+use crate::snapshot::workspace::{PrivateCopy, TreeLease, lease_tree, private_copy};
 use crate::snapshot::{Manifest, SnapshotError, Store};
+
+/// In the directory of what a job keeps from run to run: locked, shared, while it is used; its
+/// modification time is when that was last.
+pub(crate) const CACHE_LOCK: &str = "lock";
 
 /// Why a job has no workspace.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +74,8 @@ pub struct JobView {
 #[derive(Debug)]
 #[expect(dead_code, reason = "held, never read")]
 enum Hold {
-    Tree(Arc<TreeLease>),
-    Slot(FileLock),
+    Tree(Arc<TreeLease>, FileLock),
+    Slot(FileLock, PrivateCopy, FileLock),
 }
 
 impl RunSource {
@@ -115,18 +121,30 @@ impl RunSource {
     ///
     /// # Errors
     /// [`WorkspaceError`].
-    pub fn view(&self, cache_dir: &Path, scratch: &Path) -> Result<JobView, WorkspaceError> {
+    pub fn view(
+        &self,
+        cache_dir: &Path,
+        scratch: &Path,
+        cancel: &CancelToken,
+    ) -> Result<JobView, WorkspaceError> {
         make_dir(cache_dir)?;
+        let in_use = use_cache(cache_dir)?;
         // Asked once a run: the answer is found by trying.
         if *self.overlays.get_or_init(|| self.host.supports_overlay(cache_dir)) {
-            self.overlay(cache_dir, scratch)
+            self.overlay(cache_dir, scratch, in_use, cancel)
         } else {
-            self.copy(cache_dir)
+            self.copy(cache_dir, in_use, cancel)
         }
     }
 
-    fn overlay(&self, cache_dir: &Path, scratch: &Path) -> Result<JobView, WorkspaceError> {
-        let tree = self.tree()?;
+    fn overlay(
+        &self,
+        cache_dir: &Path,
+        scratch: &Path,
+        in_use: FileLock,
+        cancel: &CancelToken,
+    ) -> Result<JobView, WorkspaceError> {
+        let tree = self.tree(cancel)?;
         let workspace = cache_dir.join("workspace");
         let cargo_target = cache_dir.join("cargo-target");
         let (upper, work) = (scratch.join("upper"), scratch.join("work"));
@@ -146,30 +164,33 @@ impl RunSource {
             source_tree: tree.path.clone(),
             cargo_target,
             isolation: Isolation::Namespaces(mounts),
-            _hold: Hold::Tree(tree),
+            _hold: Hold::Tree(tree, in_use),
         })
     }
 
     /// The shared tree, written when the first job asks for it.
-    fn tree(&self) -> Result<Arc<TreeLease>, WorkspaceError> {
+    fn tree(&self, cancel: &CancelToken) -> Result<Arc<TreeLease>, WorkspaceError> {
         let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lease) = &*lease {
             return Ok(Arc::clone(lease));
         }
-        let fresh = Arc::new(lease_tree(&self.store, &self.trees, &self.manifest, &self.affinity)?);
+        let fresh = Arc::new(lease_tree(&self.store, &self.trees, &self.manifest, &self.affinity, cancel)?);
         *lease = Some(Arc::clone(&fresh));
         Ok(fresh)
     }
 
-    fn copy(&self, cache_dir: &Path) -> Result<JobView, WorkspaceError> {
+    fn copy(
+        &self,
+        cache_dir: &Path,
+        in_use: FileLock,
+        cancel: &CancelToken,
+    ) -> Result<JobView, WorkspaceError> {
         let (slot, lock) = free_slot(cache_dir)?;
-        let named = |name: &str| match slot {
-            0 => cache_dir.join(name),
-            slot => cache_dir.join(format!("{name}.{slot}")),
-        };
-        let (workspace, cargo_target) = (named("workspace"), named("cargo-target"));
+        let slot = cache_dir.join(format!("copy.{slot}"));
+        let cargo_target = slot.join("cargo-target");
         make_dir(&cargo_target)?;
-        private_copy(&self.store, &workspace, &self.manifest)?;
+        let copy = private_copy(&self.store, &slot, &self.manifest, cancel)?;
+        let workspace = copy.path.clone();
         let isolation = match self.host.supports_namespaces() {
             true => Isolation::Namespaces(Vec::new()),
             false => Isolation::Session,
@@ -179,9 +200,19 @@ impl RunSource {
             workspace,
             cargo_target,
             isolation,
-            _hold: Hold::Slot(lock),
+            _hold: Hold::Slot(lock, copy, in_use),
         })
     }
+}
+
+/// Keeps what a job keeps from run to run from being collected, and notes that it was used.
+fn use_cache(cache_dir: &Path) -> Result<FileLock, WorkspaceError> {
+    let path = cache_dir.join(CACHE_LOCK);
+    let lock = FileLock::shared_blocking(&path)?;
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    futimens(lock.file(), &Timestamps { last_access: now, last_modification: now })
+        .map_err(|errno| WorkspaceError::Dir { path, source: errno.into() })?;
+    Ok(lock)
 }
 
 /// The first slot that no other run uses.

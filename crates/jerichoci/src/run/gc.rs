@@ -6,15 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jericho_host::CancelToken;
 use jericho_host::fs::remove_tree;
 use jericho_host::lock::FileLock;
 
 use super::layout::{Layout, RunLayout};
 use super::owner::{Ownership, is_alive};
-use super::snapshots::Snapshots;
+use super::snapshots::{Snapshots, kept_by};
 use super::store::file_error;
 use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
+use crate::executor::workspace::CACHE_LOCK;
 use crate::model::id::RunId;
 use crate::snapshot::ContentHash;
 
@@ -145,29 +147,28 @@ fn collect_snapshots(
         // Also what a run that began a moment ago stands on: the links are read under the store's lock.
         let listed = run_ids(layout).unwrap_or_default();
         let ids = if policy.dry_run { kept.to_vec() } else { listed };
-        ids.iter().filter_map(|id| linked_snapshot(&layout.run(id))).collect()
+        ids.iter().filter_map(|id| kept_by(&layout.run(id))).collect()
+    };
+    let cancel = match CancelToken::new() {
+        Ok(cancel) => cancel,
+        Err(error) => return report.problems.push(format!("snapshots: {error}")),
     };
     let collected = Snapshots::open(engine, layout)
-        .and_then(|snapshots| Ok(snapshots.store().collect(&live, policy.dry_run)?));
+        .and_then(|snapshots| Ok(snapshots.store().collect(&live(), policy.dry_run, &cancel)?));
     match collected {
-        Ok(collected) => report.freed_bytes += collected.freed_bytes,
+        Ok(collected) => report.freed_bytes += collected.bytes,
         Err(error) => report.problems.push(format!("snapshots: {}", with_causes(&error))),
     }
-}
-
-/// The snapshot that a run's link names.
-fn linked_snapshot(run: &RunLayout) -> Option<ContentHash> {
-    let target = fs::read_link(run.snapshot()).ok()?;
-    target.components().rev().nth(1)?.as_os_str().to_str()?.parse().ok()
 }
 
 fn collect_caches(engine: &Engine, layout: &Layout, policy: &GcPolicy, report: &mut GcReport) {
     for scope in subdirectories(&layout.cache().join("host-local")) {
         for job in subdirectories(&scope) {
-            if !unused_for(engine, &job, policy.cache_max_age) {
+            let in_use = job.join(CACHE_LOCK);
+            if !unused_for(engine, &in_use, policy.cache_max_age) {
                 continue;
             }
-            let lock = match FileLock::try_exclusive(&job.join("slot-0.lock")) {
+            let lock = match FileLock::try_exclusive(&in_use) {
                 Ok(Some(lock)) => lock,
                 Ok(None) => continue,
                 Err(error) => {
@@ -189,8 +190,8 @@ fn collect_caches(engine: &Engine, layout: &Layout, policy: &GcPolicy, report: &
     }
 }
 
-fn unused_for(engine: &Engine, dir: &Path, limit: Duration) -> bool {
-    let Ok(used) = fs::metadata(dir).and_then(|meta| meta.modified()) else { return false };
+fn unused_for(engine: &Engine, lock: &Path, limit: Duration) -> bool {
+    let Ok(used) = fs::metadata(lock).and_then(|meta| meta.modified()) else { return false };
     let age = engine.clock.now().signed_duration_since(chrono::DateTime::<chrono::Utc>::from(used));
     age.to_std().is_ok_and(|age| age > limit)
 }

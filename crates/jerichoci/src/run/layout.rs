@@ -171,6 +171,12 @@ impl RunLayout {
         self.dir.join("control")
     }
 
+    /// A link to the manifest of the snapshot: keeps it from being collected.
+    #[must_use]
+    pub fn manifest(&self) -> PathBuf {
+        self.dir.join("manifest")
+    }
+
     /// The snapshot, see `docs/records.md`.
     #[must_use]
     pub fn snapshot(&self) -> PathBuf {

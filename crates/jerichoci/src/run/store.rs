@@ -116,7 +116,7 @@ fn make_private_dir(dir: &Path) -> Result<(), EngineError> {
     }
 }
 
-fn write_json<T: Serialize>(path: &Path, document: &T, durable: bool) -> Result<(), EngineError> {
+pub(crate) fn write_json<T: Serialize>(path: &Path, document: &T, durable: bool) -> Result<(), EngineError> {
     let text =
         serde_json::to_vec_pretty(document).map_err(io::Error::from).map_err(file_error("write", path))?;
     write_atomic(path, &text, durable).map_err(file_error("write", path))

@@ -124,7 +124,9 @@ pub(crate) fn place_of(root: &Path) -> Place {
 pub(crate) fn has_repository(directory: &Path) -> bool {
     let dot_git = directory.join(".git");
     match std::fs::metadata(&dot_git) {
-        Ok(found) if found.is_dir() => std::fs::read_dir(&dot_git).map_or(true, |mut inside| inside.next().is_some()),
+        Ok(found) if found.is_dir() => {
+            std::fs::read_dir(&dot_git).map_or(true, |mut inside| inside.next().is_some())
+        }
         Ok(_) => true,
         Err(_) => false,
     }
@@ -283,7 +285,8 @@ impl Git {
             if let Some(head) = record.strip_prefix(b"# branch.oid ") {
                 facts.head = (head != b"(initial)").then(|| String::from_utf8_lossy(head).into_owned());
             } else if let Some(branch) = record.strip_prefix(b"# branch.head ") {
-                facts.branch = (branch != b"(detached)").then(|| String::from_utf8_lossy(branch).into_owned());
+                facts.branch =
+                    (branch != b"(detached)").then(|| String::from_utf8_lossy(branch).into_owned());
             } else if let Some(name) = record.strip_prefix(b"? ") {
                 if !left_out.is_some_and(|left_out| is_inside(name, left_out)) {
                     facts.dirty = Some(true);

@@ -1,6 +1,6 @@
 //! `pikaci rerun`.
 
-use jerichoci::{Engine, run::read::load_run_record};
+use jerichoci::{Engine, load_run_record};
 
 use super::run::carry_out;
 use super::session::Session;
@@ -8,7 +8,7 @@ use crate::config::RunFlags;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::report::OutputFlags;
-use crate::targets::{Catalog, SMOKE};
+use crate::targets::{Catalog, Origin};
 
 /// Repeats a run: the same bytes of source, the same job definitions
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     if let Ok(catalog) = Catalog::load(&source.root) {
         config.group_widths.clone_from(catalog.group_widths());
     }
-    if earlier.target_id.as_deref() == Some(SMOKE) {
+    if earlier.target_id.is_some_and(|id| is_built_in(&id)) {
         config.host_local_nix_shell = None;
     }
     let engine = Engine::new(config);

@@ -2,6 +2,7 @@
 
 use jericho_host::CancelToken;
 use jerichoci::model::job::{JobRuntimeConfig, JobSpec};
+use jerichoci::snapshot::Base;
 use jerichoci::{Engine, RunMetadata, RunOptions, RunRequest};
 
 use super::session::Session;
@@ -11,8 +12,8 @@ use crate::exit::Exit;
 use crate::render::report::{self, Format, OutputFlags};
 use crate::signals::Listener;
 use crate::source::Source;
-use crate::targets::selection::{Changes, Selection, select};
-use crate::targets::{Catalog, SMOKE, TargetSpec};
+use crate::selection::{Changes, Selection, select};
+use crate::targets::{Catalog, Origin, TargetSpec};
 
 /// Runs a target against a snapshot of the source tree
 ///
@@ -48,7 +49,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     };
     let mut config = settings.engine_config(session.surroundings());
     config.group_widths.clone_from(catalog.group_widths());
-    if target.id == SMOKE {
+    if target.origin == Origin::BuiltIn {
         config.host_local_nix_shell = None;
     }
     let engine = Engine::new(config);
@@ -144,8 +145,8 @@ fn changes(
         return Ok(Changes::Unknown { why: why.clone() });
     }
     let changed = engine.changed_files(base).map_err(|error| session.engine_error(error))?;
-    Ok(match changed.no_base {
-        Some(why) => Changes::Unknown { why },
-        None => Changes::Known { base: base.unwrap_or("its base").to_owned(), files: changed.files },
+    Ok(match (changed.base, base) {
+        (Base::Used { rev, .. }, _) => Changes::Known { base: rev, files: changed.files },
+        (Base::None { why }, _) => Changes::Unknown { why },
     })
 }

@@ -1,83 +1,68 @@
-//! Targets: what a user names. Built in, or declared in `jericho.toml` of the source tree.
+//! Targets: what a user can name, from the built-in table and from `jericho.toml`.
+//!
+//! ```text
+//! built in (smoke) ─┐
+//! jericho.toml ─────┴▶ Catalog ─ find ─▶ TargetSpec ─▶ jobs of a run
+//! ```
+//!
+//! Everything here is decided when the catalog is loaded: a target that comes out of a [`Catalog`]
+//! has valid names, known needs without a circle, and patterns that can match.
 
-mod builtin;
-mod document;
-mod duration;
-pub mod filter;
-pub mod selection;
-pub mod spec;
-pub mod toml;
+mod catalog;
+mod error;
+mod file;
+mod filters;
+mod nearest;
+mod smoke;
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
-use crate::nearest::nearest;
+use jerichoci::model::job::JobSpec;
 
-pub use builtin::SMOKE;
-pub use document::{Problem, TargetError};
-pub use filter::Filters;
-pub use spec::{Origin, TargetSpec, Trigger};
+pub use catalog::Catalog;
+pub use error::{Problem, TargetError};
+pub use filters::{Filters, PatternError};
+pub use nearest::nearest;
 
-/// Name of the file at the top of a source tree.
+/// Name of the file at the root of a source tree that declares its targets.
 pub const FILE_NAME: &str = "jericho.toml";
 
-/// All targets of a source tree: declared ones in the order of the file, then built-in ones.
-#[derive(Debug, Clone, Default)]
-pub struct Catalog {
-    all: Vec<TargetSpec>,
-    group_widths: BTreeMap<String, usize>,
+/// A target: jobs, and the paths that make them worth running.
+#[derive(Debug, Clone)]
+pub struct TargetSpec {
+    /// What a user types; see [`jerichoci::model::id::check_name`].
+    pub id: String,
+    /// One line for people.
+    pub description: Option<String>,
+    /// Which changed files ask for it; without patterns it always runs.
+    pub filters: Filters,
+    /// At least one, in the order in which they were written. The ids are unique and every need is one of them.
+    pub jobs: Vec<JobSpec>,
+    /// What `pikaci run` without a name runs.
+    pub default: bool,
+    /// What a forge does with it.
+    pub trigger: Trigger,
+    /// Where it was declared.
+    pub origin: Origin,
 }
 
-impl Catalog {
-    /// Of this source tree; a tree without `jericho.toml` has the built-in ones.
-    ///
-    /// # Errors
-    /// The file cannot be read, or does not make sense.
-    pub fn load(source_root: &Path) -> Result<Self, TargetError> {
-        let path = source_root.join(FILE_NAME);
-        let declared = match std::fs::read(&path) {
-            Ok(bytes) => toml::parse(&path, &bytes)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => toml::Declared::default(),
-            Err(source) => return Err(TargetError::Read { path, source }),
-        };
-        let mut all = declared.targets;
-        all.extend(builtin::targets());
-        Ok(Self { all, group_widths: declared.group_widths })
-    }
+/// When a forge runs a target by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trigger {
+    /// Never.
+    #[default]
+    None,
+    /// For every branch whose changed files it selects.
+    Branch,
+    /// Once a night.
+    Nightly,
+}
 
-    /// The target of this name.
-    ///
-    /// # Errors
-    /// [`TargetError::UnknownTarget`].
-    pub fn find(&self, name: &str) -> Result<&TargetSpec, TargetError> {
-        self.all.iter().find(|target| target.id == name).ok_or_else(|| TargetError::UnknownTarget {
-            name: name.to_owned(),
-            nearest: nearest(name, self.all.iter().map(|target| target.id.as_str())).map(str::to_owned),
-            known: self.names(),
-        })
-    }
-
-    /// The one that `pikaci run` without a name means.
-    ///
-    /// # Errors
-    /// [`TargetError::NoDefault`].
-    pub fn default_target(&self) -> Result<&TargetSpec, TargetError> {
-        let default = self.all.iter().find(|target| target.default);
-        default.ok_or_else(|| TargetError::NoDefault { known: self.names() })
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &TargetSpec> {
-        self.all.iter()
-    }
-
-    /// How many jobs may hold a place of each named group; 1 for a group that is not here.
-    #[must_use]
-    pub const fn group_widths(&self) -> &BTreeMap<String, usize> {
-        &self.group_widths
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.all.iter().map(|target| target.id.clone()).collect()
-    }
+/// Where a target was declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// In this program.
+    BuiltIn,
+    /// In this file, an absolute path when the source root was one.
+    File(PathBuf),
 }

@@ -83,7 +83,7 @@ impl HostProcess {
         names: &mut Vec<String>,
     ) -> Result<JobOutcome, Failure> {
         let view = phases
-            .time("workspace", || job.source.view(job.cache_dir, job.scratch))
+            .time("workspace", || job.source.view(job.cache_dir, job.scratch, job.cancel))
             .map_err(|error| errored(&error))?;
         let env = self.environment(job, &view);
         *names = env.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();

@@ -1,7 +1,7 @@
 //! Whether a change concerns a target, and why.
 
-use super::filter::Filters;
 use crate::render::text::counted;
+use crate::targets::Filters;
 
 /// What is known about the change.
 #[derive(Debug, Clone, PartialEq, Eq)]
