@@ -66,7 +66,7 @@ impl fmt::Display for CliError {
             cause = error.source();
         }
         match &self.hint {
-            Some(hint) => write!(f, "\n  try: {hint}"),
+            Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),
         }
     }

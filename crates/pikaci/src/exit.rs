@@ -52,11 +52,10 @@ impl From<Verdict> for Exit {
     fn from(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Passed | Verdict::Skipped => Self::Success,
-            Verdict::Failed(
-                FailureKind::TestFailure | FailureKind::Timeout | FailureKind::Unrecorded,
-            ) => Self::Failed,
-            Verdict::Running
-            | Verdict::Failed(FailureKind::Infrastructure | FailureKind::Interrupted) => {
+            Verdict::Failed(FailureKind::TestFailure | FailureKind::Timeout | FailureKind::Unrecorded) => {
+                Self::Failed
+            }
+            Verdict::Running | Verdict::Failed(FailureKind::Infrastructure | FailureKind::Interrupted) => {
                 Self::Infrastructure
             }
             Verdict::Failed(FailureKind::Cancelled) => Self::Cancelled,

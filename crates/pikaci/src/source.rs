@@ -21,7 +21,8 @@ pub(crate) struct Source {
 
 /// Finds the source tree that `directory` (absolute, existing) lies in.
 pub(crate) fn find(host: &dyn Host, directory: &Path, env: &Environment) -> Result<Source, CliError> {
-    let plain = |root: &Path, why: &str| Source { root: root.to_path_buf(), without_git: Some(why.to_owned()) };
+    let plain =
+        |root: &Path, why: &str| Source { root: root.to_path_buf(), without_git: Some(why.to_owned()) };
     let mut env = env.clone();
     // The words below are looked for in what git says.
     env.set("LC_ALL", "C").remove("LANGUAGE");
@@ -47,8 +48,11 @@ pub(crate) fn find(host: &dyn Host, directory: &Path, env: &Environment) -> Resu
         return Ok(plain(directory, "it is not in a git repository"));
     }
     if said.contains("must be run in a work tree") {
-        return Err(CliError::usage(format!("{} is inside a repository, but in no work tree", directory.display()))
-            .hint("pikaci -C DIR, with a directory of the work tree"));
+        return Err(CliError::usage(format!(
+            "{} is inside a repository, but in no work tree",
+            directory.display()
+        ))
+        .hint("pikaci -C DIR, with a directory of the work tree"));
     }
     let first = said.lines().next().unwrap_or("it said nothing");
     let error = failed(directory).because(printable(first.as_bytes()));
@@ -59,5 +63,8 @@ pub(crate) fn find(host: &dyn Host, directory: &Path, env: &Environment) -> Resu
 }
 
 fn failed(directory: &Path) -> CliError {
-    CliError::new(Exit::Infrastructure, format!("git cannot say where the source tree of {} begins", directory.display()))
+    CliError::new(
+        Exit::Infrastructure,
+        format!("git cannot say where the source tree of {} begins", directory.display()),
+    )
 }

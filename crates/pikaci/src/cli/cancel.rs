@@ -28,8 +28,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         CancelAnswer::NotRunning => "had ended before",
         CancelAnswer::Requested => {
             let message = format!("run {run_id} was told to end, and goes on after {} s", WAIT.as_secs());
-            return Err(CliError::new(Exit::Infrastructure, message)
-                .hint(session.typed(["status", run_id.as_str()])));
+            return Err(
+                CliError::new(Exit::Infrastructure, message).hint(session.typed(["status", run_id.as_str()]))
+            );
         }
     };
     writeln!(std::io::stdout(), "{run_id} {words}").map_err(CliError::output)?;

@@ -28,7 +28,9 @@ pub(super) fn grouped(command: clap::Command) -> clap::Command {
         list.push('\n');
     }
     command
-        .help_template(format!("{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}Options:\n{{options}}{{after-help}}"))
+        .help_template(format!(
+            "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}Options:\n{{options}}{{after-help}}"
+        ))
         .after_help(AFTER)
 }
 
@@ -40,7 +42,8 @@ mod tests {
     fn every_command_is_in_exactly_one_group() {
         let command = super::super::Cli::command();
         let mut known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-        let mut grouped: Vec<&str> = super::GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let mut grouped: Vec<&str> =
+            super::GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
         known.sort_unstable();
         grouped.sort_unstable();
         assert_eq!(known, grouped);

@@ -55,7 +55,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         Kind::Guest => vec![("guest", open(LogFile::Guest))],
         Kind::Both => {
             let both = vec![("host", open(LogFile::Host)), ("guest", open(LogFile::Guest))];
-            let missing = |log: &Result<File, EngineError>| matches!(log, Err(EngineError::LogNotFound { .. }));
+            let missing =
+                |log: &Result<File, EngineError>| matches!(log, Err(EngineError::LogNotFound { .. }));
             match both.iter().all(|(_, log)| missing(log)) {
                 true => both,
                 false => both.into_iter().filter(|(_, log)| !missing(log)).collect(),

@@ -1,7 +1,6 @@
 //! `pikaci run`.
 
 use jericho_host::CancelToken;
-use jerichoci::model::job::{JobRuntimeConfig, JobSpec};
 use jerichoci::snapshot::Base;
 use jerichoci::{Engine, RunMetadata, RunOptions, RunRequest};
 
@@ -10,10 +9,10 @@ use crate::config::RunFlags;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::report::{self, Format, OutputFlags};
+use crate::selection::{Changes, Selection, select};
 use crate::signals::Listener;
 use crate::source::Source;
-use crate::selection::{Changes, Selection, select};
-use crate::targets::{Catalog, Origin, TargetSpec};
+use crate::targets::{Catalog, TargetSpec};
 
 /// Runs a target against a snapshot of the source tree
 ///
@@ -49,55 +48,57 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     };
     let mut config = settings.engine_config(session.surroundings());
     config.group_widths.clone_from(catalog.group_widths());
-    if target.origin == Origin::BuiltIn {
-        config.host_local_nix_shell = None;
-    }
     let engine = Engine::new(config);
     let base = match &args.base {
         Some(base) => Some(base.clone()),
         None => session.surroundings().base_ref()?,
     };
-    let request = request(session, args, target, &engine, &source, base.as_deref())?;
+    let interrupt = Interrupt::listen()?;
+    let changes = match target.filters.is_empty() {
+        true => None,
+        false => Some(changes(session, &engine, &source, base.as_deref(), &interrupt.cancel)?),
+    };
+    let request = request(args, target, changes);
     if let Some(why) = &source.without_git {
         report::note(&format!("{}: {why}; it is taken as it is", source.root.display()));
     }
     if let (Some(message), false) = (&request.metadata.message, request.skip.is_some()) {
         report::note(&format!("{} {message}", target.id));
     }
-    carry_out(session, format, |reporter, cancel| engine.run(&request, reporter, cancel))
+    carry_out(session, format, &interrupt, |reporter, cancel| engine.run(&request, reporter, cancel))
+}
+
+/// A token that signals cancel, from here on.
+pub(super) struct Interrupt {
+    cancel: CancelToken,
+    _listener: Listener,
+}
+
+impl Interrupt {
+    pub(super) fn listen() -> Result<Self, CliError> {
+        let cancel = CancelToken::new()
+            .map_err(|error| CliError::new(Exit::Infrastructure, "cannot begin a run").because(error))?;
+        let listener = Listener::start(&cancel)?;
+        Ok(Self { cancel, _listener: listener })
+    }
 }
 
 /// Runs, tells, and turns the verdict into an exit code; the same for a run and a rerun.
 pub(super) fn carry_out(
     session: &Session,
     format: Format,
+    interrupt: &Interrupt,
     run: impl FnOnce(
         &mut dyn jerichoci::Reporter,
         &CancelToken,
     ) -> Result<jerichoci::model::record::RunRecord, jerichoci::EngineError>,
 ) -> Result<Exit, CliError> {
-    let cancel = CancelToken::new()
-        .map_err(|error| CliError::new(Exit::Infrastructure, "cannot begin a run").because(error))?;
-    let listener = Listener::start(&cancel)?;
     let mut reporter = report::reporter(format, |args| session.typed(args.iter().copied()));
-    let record = run(reporter.as_mut(), &cancel).map_err(|error| session.engine_error(error))?;
-    drop(listener);
+    let record = run(reporter.as_mut(), &interrupt.cancel).map_err(|error| session.engine_error(error))?;
     report::finish(format, &record, Exit::from(record.verdict))
 }
 
-fn request(
-    session: &Session,
-    args: &Args,
-    target: &TargetSpec,
-    engine: &Engine,
-    source: &Source,
-    base: Option<&str>,
-) -> Result<RunRequest, CliError> {
-    let changes = if target.filters.is_empty() {
-        None
-    } else {
-        Some(changes(session, engine, source, base)?)
-    };
+fn request(args: &Args, target: &TargetSpec, changes: Option<Changes>) -> RunRequest {
     let selection = changes.as_ref().map(|changes| select(&target.filters, changes));
     let (message, skip) = match selection {
         None => (None, None),
@@ -110,8 +111,8 @@ fn request(
     };
     changed_files.sort();
     changed_files.dedup();
-    Ok(RunRequest {
-        jobs: jobs(&target.jobs, session.surroundings().in_nix_shell()),
+    RunRequest {
+        jobs: target.jobs.clone(),
         metadata: RunMetadata {
             target_id: Some(target.id.clone()),
             target_description: target.description.clone(),
@@ -121,18 +122,7 @@ fn request(
         },
         options: RunOptions { keep_going: args.keep_going },
         skip,
-    })
-}
-
-/// Inside a Nix shell, jobs run in that one.
-fn jobs(jobs: &[JobSpec], in_nix_shell: bool) -> Vec<JobSpec> {
-    let mut jobs = jobs.to_vec();
-    for job in jobs.iter_mut().filter(|_| in_nix_shell) {
-        if let JobRuntimeConfig::HostProcess(runtime) = &mut job.runtime {
-            runtime.nix_shell = None;
-        }
     }
-    jobs
 }
 
 fn changes(
@@ -140,13 +130,14 @@ fn changes(
     engine: &Engine,
     source: &Source,
     base: Option<&str>,
+    cancel: &CancelToken,
 ) -> Result<Changes, CliError> {
     if let Some(why) = &source.without_git {
         return Ok(Changes::Unknown { why: why.clone() });
     }
-    let changed = engine.changed_files(base).map_err(|error| session.engine_error(error))?;
-    Ok(match (changed.base, base) {
-        (Base::Used { rev, .. }, _) => Changes::Known { base: rev, files: changed.files },
-        (Base::None { why }, _) => Changes::Unknown { why },
+    let changed = engine.changed_files(base, cancel).map_err(|error| session.engine_error(error))?;
+    Ok(match changed.base {
+        Base::Used { rev, .. } => Changes::Known { base: rev, files: changed.files },
+        Base::None { why } => Changes::Unknown { why },
     })
 }

@@ -190,7 +190,7 @@ impl CauseOf {
 
 impl std::fmt::Display for CauseOf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.cause().map_or(Ok(()), |cause| cause.fmt(f))
+        self.cause().map_or(Ok(()), |cause| std::fmt::Display::fmt(cause, f))
     }
 }
 

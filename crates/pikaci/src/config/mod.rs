@@ -131,7 +131,8 @@ pub(crate) fn resolve_path(path: &Path) -> std::io::Result<PathBuf> {
                 return Ok(resolved);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let (Some(parent), Some(last)) = (existing.parent(), existing.components().next_back()) else {
+                let (Some(parent), Some(last)) = (existing.parent(), existing.components().next_back())
+                else {
                     return Err(error);
                 };
                 missing.push(last);
@@ -145,17 +146,23 @@ pub(crate) fn resolve_path(path: &Path) -> std::io::Result<PathBuf> {
 /// Refuses a state root that cannot be one. One that is not there yet is fine.
 pub(crate) fn check_state_root(path: &Path) -> Result<(), CliError> {
     let unusable = |why: &str| {
-        CliError::new(Exit::Infrastructure, format!("the state root {} {why}", shorten(&path.to_string_lossy())))
+        CliError::new(
+            Exit::Infrastructure,
+            format!("the state root {} {why}", shorten(&path.to_string_lossy())),
+        )
     };
     match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_dir() => {
-            Err(unusable("is not a directory").hint("pikaci --state-root DIR, with a directory or a name that is free"))
-        }
+        Ok(metadata) if !metadata.is_dir() => Err(unusable("is not a directory")
+            .hint("pikaci --state-root DIR, with a directory or a name that is free")),
         Ok(_) => match std::fs::read_dir(path) {
             Ok(_) => Ok(()),
-            Err(error) => Err(unusable("cannot be read").because(error).hint(format!("ls -ld {}", typed(path)))),
+            Err(error) => {
+                Err(unusable("cannot be read").because(error).hint(format!("ls -ld {}", typed(path))))
+            }
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(unusable("cannot be reached").because(error).hint(format!("ls -ld {}", typed(path)))),
+        Err(error) => {
+            Err(unusable("cannot be reached").because(error).hint(format!("ls -ld {}", typed(path))))
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! The one place that reads the environment and the working directory of this process.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use jericho_host::Environment;
 
-use super::variables::{BASE_REF, HOST_LOCAL_NIX_SHELL, IN_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT};
+use super::variables::{BASE_REF, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT};
 use super::variables::{REMOVED, REPOSITORY, successor};
 use super::{Origin, Setting};
 use crate::error::CliError;
@@ -22,7 +22,10 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     /// Of this process.
-    #[expect(clippy::disallowed_methods, reason = "the one home of the environment and the working directory")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one home of the environment and the working directory"
+    )]
     pub(crate) fn capture() -> Self {
         let mut environment: Environment = std::env::vars_os().collect();
         // Set by git in its hooks. They would bind every git below to the hook's repository and
@@ -44,9 +47,11 @@ impl Surroundings {
         }
         match &self.working_directory {
             Ok(directory) => Ok(directory.join(path)),
-            Err(error) => Err(CliError::new(Exit::Infrastructure, "the working directory is gone or cannot be read")
-                .because(std::io::Error::from(error.kind()))
-                .hint("cd into a directory that exists, or use -C DIR")),
+            Err(error) => {
+                Err(CliError::new(Exit::Infrastructure, "the working directory is gone or cannot be read")
+                    .because(std::io::Error::from(error.kind()))
+                    .hint("cd into a directory that exists, or use -C DIR"))
+            }
         }
     }
 
@@ -66,7 +71,8 @@ impl Surroundings {
     pub(crate) fn renamed(&self) -> Vec<String> {
         let line = |(name, _): (&OsStr, &OsStr)| {
             let name = name.to_str()?;
-            successor(name).map(|new| format!("{name} is set, but not read: the variable is called {new} now"))
+            successor(name)
+                .map(|new| format!("{name} is set, but not read: the variable is called {new} now"))
         };
         self.environment.iter().filter_map(line).collect()
     }
@@ -88,21 +94,11 @@ impl Surroundings {
         }
     }
 
-    /// Inside a Nix shell no other is entered.
+    /// Dev shell of host jobs. The engine enters none when this process is inside one already.
     pub(crate) fn host_local_nix_shell(&self) -> Result<Setting<Option<String>>, CliError> {
-        let variable = self.text(HOST_LOCAL_NIX_SHELL, "the name of a dev shell")?;
-        match variable {
-            _ if self.environment.get(IN_NIX_SHELL).is_some() => {
-                Ok(Setting { value: None, origin: Origin::Environment })
-            }
-            Some(shell) => Ok(Setting { value: Some(shell), origin: Origin::Environment }),
-            None => Ok(Setting { value: None, origin: Origin::Default }),
-        }
-    }
-
-    /// Whether this process runs inside a Nix shell.
-    pub(crate) fn in_nix_shell(&self) -> bool {
-        self.environment.get(IN_NIX_SHELL).is_some()
+        let value = self.text(HOST_LOCAL_NIX_SHELL, "the name of a dev shell")?;
+        let origin = if value.is_some() { Origin::Environment } else { Origin::Default };
+        Ok(Setting { value, origin })
     }
 
     /// Revision that changes are counted from.
@@ -125,10 +121,13 @@ fn bad(name: &str, value: &OsStr, expected: &str) -> CliError {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
     fn with(variables: &[(&str, &str)]) -> Surroundings {
-        let environment = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+        let environment =
+            variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
         Surroundings { environment, working_directory: Ok(PathBuf::from("/somewhere")) }
     }
 
@@ -144,12 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn a_nix_shell_is_entered_when_asked_for_and_not_twice() {
+    fn a_nix_shell_is_entered_only_when_asked_for() {
         let shell = |variables: &[(&str, &str)]| with(variables).host_local_nix_shell().unwrap().value;
         assert_eq!(shell(&[]), None);
         assert_eq!(shell(&[(HOST_LOCAL_NIX_SHELL, "ci")]), Some("ci".to_owned()));
         assert_eq!(shell(&[(HOST_LOCAL_NIX_SHELL, " ")]), None);
-        assert_eq!(shell(&[(HOST_LOCAL_NIX_SHELL, "ci"), (IN_NIX_SHELL, "")]), None);
     }
 
     #[test]
@@ -161,6 +159,9 @@ mod tests {
     #[test]
     fn a_variable_of_the_past_is_named_with_its_successor() {
         let renamed = with(&[("PIKACI_STATE_ROOT", "/x"), ("PIKACI_OTHER", "y"), ("PIKACI", "z")]).renamed();
-        assert_eq!(renamed, ["PIKACI_STATE_ROOT is set, but not read: the variable is called JERICHOCI_STATE_ROOT now"]);
+        assert_eq!(
+            renamed,
+            ["PIKACI_STATE_ROOT is set, but not read: the variable is called JERICHOCI_STATE_ROOT now"]
+        );
     }
 }
