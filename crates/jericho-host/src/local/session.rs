@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -42,6 +43,8 @@ pub(super) struct Session {
     main: Pid,
     main_fd: OwnedFd,
     main_start: Option<u64>,
+    /// Monotonic, before the start.
+    started: Duration,
     exit: Option<Exit>,
     tag: (String, String),
     left: Leftovers,
@@ -54,13 +57,23 @@ impl Session {
         tag: &(String, String),
         output: &OwnedFd,
     ) -> Result<Self, HostError> {
+        let started = crate::wait::now();
         let main = prepared.spawn(Leads::Session, output.as_fd(), output.as_fd())?;
         let main_fd = pidfd(main).inspect_err(|_| {
             let _ = rustix::process::kill_process_group(main, Signal::KILL);
             let _ = wait_for(main, WaitIdOptions::EXITED);
         })?;
         let left = Leftovers::default();
-        Ok(Self { main, main_fd, main_start: None, exit: None, tag: tag.clone(), left, reaped: false })
+        Ok(Self {
+            main,
+            main_fd,
+            main_start: None,
+            started,
+            exit: None,
+            tag: tag.clone(),
+            left,
+            reaped: false,
+        })
     }
 
     fn main_pid(&self) -> u32 {
@@ -84,7 +97,7 @@ impl Session {
         let mut roots = HashSet::from([main]);
         let mut holders = HashSet::new();
         roots.extend(self.left.alive.iter().map(|l| l.process.stat.pid));
-        for pid in table.pids(1)? {
+        for pid in table.pids_since(main, crate::wait::now().saturating_sub(self.started))? {
             if pid == main || pid == own {
                 continue;
             }

@@ -30,6 +30,7 @@ pub(crate) fn supervision(tag: &str, isolation: &Isolation) -> Supervision {
     Supervision { isolation: isolation.clone(), ..Supervision::new(TAG, tag) }
 }
 
+#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
 /// Whether a test that needs namespaces may go on; says so when not.
 pub(crate) fn namespaces(host: &LocalHost) -> bool {
     let works = host.supports_namespaces();
