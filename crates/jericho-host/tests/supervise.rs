@@ -299,7 +299,7 @@ fn what_cannot_be_started_is_told_apart() {
     std::fs::write(dir.join("plain"), "").unwrap();
     for isolation in isolations(&host) {
         let supervision = supervision(&unique("start"), &isolation);
-        let mut attempt =
+        let attempt =
             |command: &Command| host.supervise(command, &supervision, &mut Vec::new(), &token()).unwrap_err();
         for program in ["no-such-program", "/no/such/program", "./plain/x", ""] {
             let error = attempt(&Command::new(program).env(common::env()).cwd(&dir));
