@@ -61,7 +61,7 @@ const THIRD: &str = "20260401T120002Z-00000002";
 fn a_state_root_that_was_moved_reads_as_if_it_had_always_been_there() {
     let root = Root::new();
     let id = root.add(ID, "run-failed.json", |run| {
-        run.snapshot_dir = format!("/home/dev/pika/.jerichoci/runs/{ID}/snapshot")
+        run.snapshot_dir = format!("/home/dev/pika/.jerichoci/runs/{ID}/snapshot");
     });
     let mut outputs: serde_json::Value =
         serde_json::from_slice(&fs::read(fixture("prepared-outputs.json")).unwrap()).unwrap();
@@ -78,6 +78,16 @@ fn a_state_root_that_was_moved_reads_as_if_it_had_always_been_there() {
     assert_eq!(run.source_root, "/home/dev/pika", "the source tree has not moved");
     let outputs = load_prepared_outputs_record(root.path(), &id).unwrap();
     assert_eq!(Path::new(&outputs.outputs[0].exposures[0].path), here.job("unit").dir().join("m"));
+}
+
+#[test]
+fn a_neighbour_of_a_moved_state_root_stays_where_it_is() {
+    let root = Root::new();
+    let neighbour = "/home/dev/pika/.jerichoci2/snapshot";
+    let id = root.add(ID, "run-passed.json", |run| run.snapshot_dir = neighbour.into());
+    let run = load_run_record(root.path(), &id).unwrap();
+    assert_eq!(Path::new(run.plan_path.as_ref().unwrap()), root.run(&id).plan());
+    assert_eq!(run.snapshot_dir, neighbour);
 }
 
 #[test]
@@ -143,17 +153,18 @@ fn a_running_record_whose_owner_is_gone_reads_as_interrupted_and_stays_as_it_is(
 #[test]
 fn a_corrupt_record_is_a_problem_in_the_list_and_of_no_other_run() {
     let root = Root::new();
-    let whole = serde_json::to_string_pretty(&fixture_record("run-failed.json")).unwrap();
-    // Cut behind every byte: never a run, never silence.
     root.add(OTHER, "run-passed.json", |run| run.target_id = Some("good".into()));
     let broken = root.add(ID, "run-passed.json", |_| ());
     let path = root.run(&broken).record();
-    for cut in (0..whole.len()).step_by(7).chain([whole.len() - 1, whole.len() - 2]) {
-        fs::write(&path, &whole[..cut]).unwrap();
-        let list = list_runs(root.path()).unwrap();
-        assert_eq!(list.runs.len(), 1, "cut at {cut}: {:?}", &whole[..cut]);
-        assert_eq!(list.problems.len(), 1);
-        assert_eq!(list.problems[0].0, ID);
+    for name in ["run-passed.json", "run-failed.json"] {
+        let whole = serde_json::to_string_pretty(&fixture_record(name)).unwrap();
+        for cut in (0..whole.len()).step_by(7).chain([whole.len() - 1, whole.len() - 2]) {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let list = list_runs(root.path()).unwrap();
+            assert_eq!(list.runs.len(), 1, "cut at {cut}: {:?}", &whole[..cut]);
+            assert_eq!(list.problems.len(), 1);
+            assert_eq!(list.problems[0].0, ID);
+        }
     }
     for bad in ["not json", "{\n}", "[\n]", "{\n  \"status\": 7\n}", "{\n\"status\":\"passed\"\n}"] {
         fs::write(&path, bad).unwrap();
@@ -184,6 +195,14 @@ fn a_list_is_newest_first_and_knows_every_kind_of_record() {
         r#"{"jobs":[{"id":"\u0061b","x":1},{"id":"c"}],"created_at":"2027-01-01T01:00:00+01:00","target_id":null,"status":"failed","failure_kind":"cancelled"}"#,
     )
     .unwrap();
+    // Looks like ours, but the kind comes last.
+    let late: RunId = "20260101T000000Z-00000003".parse().unwrap();
+    fs::create_dir_all(root.run(&late).dir()).unwrap();
+    fs::write(
+        root.run(&late).record(),
+        "{\n\"status\": \"failed\", \"target_id\": \"t\", \"created_at\": \"2026-01-01T00:00:00Z\", \"jobs\": [],\n\"failure_kind\": \"timeout\"\n}\n",
+    )
+    .unwrap();
     fs::create_dir(root.path().join("runs/.tmp")).unwrap();
     fs::write(root.path().join("runs/README"), "").unwrap();
     fs::create_dir(root.path().join("runs/stray")).unwrap();
@@ -199,6 +218,7 @@ fn a_list_is_newest_first_and_knows_every_kind_of_record() {
             (ID, Verdict::Failed(FailureKind::Cancelled), None, Some("ab")),
             (OTHER, Verdict::Failed(FailureKind::Timeout), None, Some("pika-actionlint")),
             (THIRD, Verdict::Failed(FailureKind::Unrecorded), Some("pika-actionlint"), None),
+            (late.as_str(), Verdict::Failed(FailureKind::Timeout), Some("t"), None),
         ]
     );
     assert_eq!(list.problems.len(), 1);
