@@ -8,11 +8,13 @@
 //!   "created_at": "2026-04-01T12:00:00.100+00:00", "jobs": [], "snapshot_hash": "0011…" }
 //! ```
 
+use std::path::Path;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::is_false;
-use super::job::{JobPlacementKind, JobRuntimeKind};
+use super::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
 use super::outcome::Verdict;
 use super::outputs::{Consumer, InvocationMode, LauncherTransportMode, PreparedOutputsRecord};
 
@@ -169,6 +171,36 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
+    /// A job that has not started, with these two log paths.
+    #[must_use]
+    pub fn of_spec(job: &JobSpec, host_log: &Path, guest_log: &Path, now: DateTime<Utc>) -> Self {
+        let execution = job.execution();
+        Self {
+            id: job.id.clone(),
+            description: job.description.clone(),
+            verdict: Verdict::Running,
+            executor: execution.executor_label().to_owned(),
+            placement: Some(execution.placement),
+            runtime: Some(execution.runtime),
+            plan_node_id: Some(format!("execute-{}", job.id)),
+            timeout_secs: job.timeout_secs,
+            host_log_path: host_log.to_string_lossy().into_owned(),
+            guest_log_path: guest_log.to_string_lossy().into_owned(),
+            started_at: now,
+            finished_at: None,
+            exit_code: None,
+            message: None,
+            pre_execution_prepare_duration_ms: None,
+            remote_linux_vm_execution: None,
+            duration_ms: None,
+            signal: None,
+            phases: Vec::new(),
+            environment: Vec::new(),
+            leaked: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     /// Whether something of it outlived its command.
     #[must_use]
     pub fn leaky(&self) -> bool {

@@ -30,6 +30,13 @@ impl Layout {
         self.root.join("runs")
     }
 
+    /// Names of the runs that have no terminal record yet, one empty file each: what a reaper
+    /// looks at, however many runs there are.
+    #[must_use]
+    pub fn active(&self) -> PathBuf {
+        self.root.join("active")
+    }
+
     /// One run.
     #[must_use]
     pub fn run(&self, id: &RunId) -> RunLayout {
@@ -162,6 +169,12 @@ impl RunLayout {
     #[must_use]
     pub fn control(&self) -> PathBuf {
         self.dir.join("control")
+    }
+
+    /// A link to the manifest of the snapshot: keeps it from being collected.
+    #[must_use]
+    pub fn manifest(&self) -> PathBuf {
+        self.dir.join("manifest")
     }
 
     /// The snapshot, see `docs/records.md`.

@@ -12,20 +12,18 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::journal;
-use super::layout::{Layout, RunLayout};
+use super::layout::Layout;
 use super::logs;
 use super::owner;
 use super::rebase::Rebase;
+use super::recover::interrupted;
 use crate::engine::EngineError;
 use crate::model::id::RunId;
-use crate::model::outcome::{FailureKind, Verdict};
+use crate::model::outcome::Verdict;
 use crate::model::outputs::PreparedOutputsRecord;
 use crate::model::plan::RunPlanRecord;
 use crate::model::record::{RunBundle, RunRecord};
 use crate::model::version;
-
-/// What an interrupted run says when its record says nothing.
-pub const INTERRUPTED: &str = "the engine ended before the run did";
 
 /// The record of a run.
 ///
@@ -39,7 +37,13 @@ pub fn load_run_record(state_root: &Path, run_id: &RunId) -> Result<RunRecord, E
         // It may have ended between the two looks; the last record comes before the lock goes.
         record = read_run(&layout, run_id)?;
         if record.verdict == Verdict::Running {
-            show_interrupted(&mut record, &run)?;
+            let path = run.events();
+            let journal = journal::read_journal(&path).map_err(|source| EngineError::File {
+                action: "read",
+                path,
+                source,
+            })?;
+            record = interrupted(&run, record, journal);
         }
     }
     if let Some(rebase) = Rebase::of_run(&record, &layout) {
@@ -99,30 +103,11 @@ pub fn load_run_bundle(state_root: &Path, run_id: &RunId) -> Result<RunBundle, E
         Ok(record) => Some(record),
         Err(EngineError::NoPreparedOutputs { .. }) => None,
         Err(error) => {
-            warnings.push(crate::engine::with_causes(&error));
+            warnings.push(crate::causes::with_causes(&error));
             None
         }
     };
     Ok(RunBundle { run, logs, prepared_outputs, warnings })
-}
-
-/// Turns a record without an end into what is known about it now that its engine is gone: jobs
-/// from the journal, and the verdict.
-fn show_interrupted(record: &mut RunRecord, run: &RunLayout) -> Result<(), EngineError> {
-    let path = run.events();
-    let journal =
-        journal::read_journal(&path).map_err(|source| EngineError::File { action: "read", path, source })?;
-    journal::fold(record, journal);
-    let interrupted = Verdict::Failed(FailureKind::Interrupted);
-    for job in record.jobs.iter_mut().filter(|job| job.verdict == Verdict::Running) {
-        job.verdict = interrupted;
-        job.message.get_or_insert_with(|| INTERRUPTED.to_owned());
-    }
-    if record.verdict == Verdict::Running {
-        record.verdict = interrupted;
-        record.message.get_or_insert_with(|| INTERRUPTED.to_owned());
-    }
-    Ok(())
 }
 
 fn read_run(layout: &Layout, run_id: &RunId) -> Result<RunRecord, EngineError> {
