@@ -2,3 +2,4 @@
 
 pub mod need;
 pub mod program;
+pub mod repo;
