@@ -36,8 +36,11 @@ fn job(id: &str, description: &str, script: &str, needs: &[&str]) -> JobSpec {
     let mut spec = JobSpec::host_process(id, GuestCommand::Argv { argv });
     description.clone_into(&mut spec.description);
     spec.timeout_secs = TIMEOUT_SECS;
-    let runtime = HostProcessRuntimeConfig { without_nix_shell: true, ..HostProcessRuntimeConfig::default() };
-    spec.runtime = JobRuntimeConfig::HostProcess(runtime);
+    // Also on a machine whose other jobs all run in a dev shell: this one needs nothing but a shell.
+    spec.runtime = JobRuntimeConfig::HostProcess(HostProcessRuntimeConfig {
+        without_nix_shell: true,
+        ..HostProcessRuntimeConfig::default()
+    });
     spec.needs = needs.iter().copied().map(str::to_owned).collect();
     spec
 }

@@ -1,7 +1,5 @@
 //! Lists runs: many records, and little of each.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::num::NonZeroUsize;
@@ -12,14 +10,14 @@ use std::thread;
 
 use chrono::{DateTime, Utc};
 use rustix::fs::{Mode, OFlags, openat};
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 
 use super::layout::Layout;
 use super::owner;
 use crate::engine::EngineError;
 use crate::model::id::RunId;
-use crate::model::outcome::{FailureKind, RunStatus, Verdict};
+use crate::model::outcome::{FailureKind, Verdict};
+
+mod head;
 
 /// Runs that one thread takes at a time; fewer than two of these are not worth a thread.
 const BATCH: usize = 128;
@@ -33,7 +31,7 @@ pub struct RunSummary {
     pub verdict: Verdict,
     /// Its target.
     pub target_id: Option<String>,
-    /// Its first job, for runs without a target.
+    /// Its first job, when it has no target.
     pub first_job_id: Option<String>,
     /// Its start.
     pub created_at: DateTime<Utc>,
@@ -161,22 +159,22 @@ impl Reader<'_> {
         path.push_str("/run.json");
         let file = openat(self.runs.as_fd(), path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         self.buffer.clear();
-        while rustix::io::read(&file, rustix::buffer::spare_capacity(&mut self.buffer))? > 0 {
-            self.buffer.reserve(16 << 10);
+        loop {
+            let room = self.buffer.capacity() - self.buffer.len();
+            let count = rustix::io::read(&file, rustix::buffer::spare_capacity(&mut self.buffer))?;
+            // Records are replaced, never written to, so one that gave less than was asked for
+            // has no more.
+            if count < room {
+                break;
+            }
+            self.buffer.reserve(64 << 10);
         }
-        let head: Head<'_> =
-            serde_json::from_slice(&self.buffer).map_err(|error| Unread::Other(error.to_string()))?;
-        let verdict = match head.status {
-            RunStatus::Running => Verdict::Running,
-            RunStatus::Passed => Verdict::Passed,
-            RunStatus::Skipped => Verdict::Skipped,
-            RunStatus::Failed => Verdict::Failed(head.failure_kind.unwrap_or(FailureKind::Unrecorded)),
-        };
+        let head = head::read(&self.buffer).map_err(|error| Unread::Other(error.to_string()))?;
         Ok(RunSummary {
             run_id: id.to_string(),
-            verdict,
-            target_id: head.target_id.map(Cow::into_owned),
-            first_job_id: head.jobs.0.map(Cow::into_owned),
+            verdict: head.verdict,
+            target_id: head.target_id,
+            first_job_id: head.first_job_id,
             created_at: head.created_at,
         })
     }
@@ -193,46 +191,5 @@ impl From<rustix::io::Errno> for Unread {
             rustix::io::Errno::NOENT => Self::Missing,
             other => Self::Other(format!("cannot read run.json: {}", io::Error::from(other))),
         }
-    }
-}
-
-/// The fields of `run.json` that a list needs.
-#[derive(Deserialize)]
-struct Head<'a> {
-    status: RunStatus,
-    failure_kind: Option<FailureKind>,
-    #[serde(borrow)]
-    target_id: Option<Cow<'a, str>>,
-    created_at: DateTime<Utc>,
-    #[serde(borrow)]
-    jobs: FirstJob<'a>,
-}
-
-/// Id of the first job; the others are only passed over.
-struct FirstJob<'a>(Option<Cow<'a, str>>);
-
-#[derive(Deserialize)]
-struct JobHead<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for FirstJob<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Jobs;
-        impl<'de> Visitor<'de> for Jobs {
-            type Value = FirstJob<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of jobs")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut jobs: A) -> Result<Self::Value, A::Error> {
-                let first = jobs.next_element::<JobHead<'de>>()?.map(|job| job.id);
-                while jobs.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(FirstJob(first))
-            }
-        }
-        deserializer.deserialize_seq(Jobs)
     }
 }
