@@ -111,11 +111,7 @@ pub(super) fn read(
     spec.runtime = match runtime {
         JobRuntimeKind::HostProcess => JobRuntimeConfig::HostProcess(HostProcessRuntimeConfig {
             nix_shell: nix_shell.and_then(|(_, shell)| shell),
-<<<<<<< HEAD
             ..HostProcessRuntimeConfig::default()
-=======
-            without_nix_shell: false,
->>>>>>> main
         }),
         JobRuntimeKind::Incus => JobRuntimeConfig::Incus(IncusRuntimeConfig::default()),
         JobRuntimeKind::Tart => JobRuntimeConfig::Tart(TartRuntimeConfig::default()),
