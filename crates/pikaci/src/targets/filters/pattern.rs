@@ -151,7 +151,11 @@ impl Pattern {
             return Err(PatternError::Nul);
         }
         let parts = parts(body)?;
-        let flats = alternatives(&mut parts.into_iter(), 0)?;
+        let mut flats = alternatives(&mut parts.into_iter())?;
+        // `{a,*}*` has two stars side by side, which is not what `**` says.
+        for flat in &mut flats {
+            flat.dedup_by(|next, part| [next, part].iter().all(|part| **part == Part::Stars(1)));
+        }
         flats.iter().try_for_each(|flat| check_components(flat))?;
         Ok(Self { excludes, flats })
     }
@@ -240,13 +244,13 @@ fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Part, P
 }
 
 /// Resolves braces up to the end of the parts, or of the brace that is open.
-fn alternatives(parts: &mut std::vec::IntoIter<Part>, depth: usize) -> Result<Vec<Flat>, PatternError> {
+fn alternatives(parts: &mut std::vec::IntoIter<Part>) -> Result<Vec<Flat>, PatternError> {
     let mut finished: Vec<Flat> = Vec::new();
     let mut current: Vec<Flat> = vec![Flat::new()];
     while let Some(part) = parts.next() {
         match part {
             Part::Open => {
-                let inner = alternatives(parts, depth + 1)?;
+                let inner = alternatives(parts)?;
                 if current.len() * inner.len() > MOST_ALTERNATIVES {
                     return Err(PatternError::TooMany);
                 }
