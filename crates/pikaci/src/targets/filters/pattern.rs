@@ -6,6 +6,8 @@ use super::super::error::quoted;
 
 /// Ways to resolve the braces of one pattern, at most.
 const MOST_ALTERNATIVES: usize = 256;
+/// Patterns of one list without braces, at most.
+pub(super) const MOST_GLOBS: usize = 4096;
 /// No path is longer than this on Linux.
 const LONGEST: usize = 4096;
 /// Braces in braces, at most.
@@ -63,6 +65,9 @@ pub enum PatternError {
     /// Braces that multiply.
     #[error("its braces stand for more than {MOST_ALTERNATIVES} patterns")]
     TooMany,
+    /// Too many patterns in one list, after their braces are resolved.
+    #[error("with those before it, it makes more than {MOST_GLOBS} patterns")]
+    LongList,
     /// `\` at the end.
     #[error("it ends with `\\`, which quotes the character after it")]
     DanglingEscape,
@@ -87,11 +92,14 @@ impl PatternError {
         let write = |better: String| Some(format!("write {}", quoted(&better)));
         let (bang, body) = text.strip_prefix('!').map_or(("", text), |body| ("!", body));
         match self {
-            Self::Absolute if !body.trim_start_matches('/').is_empty() => {
-                write(format!("{bang}{}", body.trim_start_matches('/')))
+            Self::Absolute if body.starts_with('/') => match body.trim_start_matches('/') {
+                "" => write(format!("{bang}**")),
+                rest => write(format!("{bang}{rest}")),
+            },
+            Self::TrailingSlash if body == "**/" => write(format!("{bang}**")),
+            Self::TrailingSlash if body.ends_with('/') => {
+                write(format!("{bang}{}/**", body.trim_end_matches('/')))
             }
-            Self::Absolute => write(format!("{bang}**")),
-            Self::TrailingSlash => write(format!("{bang}{}/**", body.trim_end_matches('/'))),
             Self::Dots(".") if body.starts_with("./") && body.len() > 2 => {
                 write(format!("{bang}{}", &body[2..]))
             }

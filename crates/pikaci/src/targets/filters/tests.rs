@@ -187,7 +187,7 @@ fn a_pattern_that_cannot_match_is_refused() {
     a//b: it contains `//`, which no path does
     src/: it ends with `/`, and patterns match files, not directories; write `src/**`
     !target/: it ends with `/`, and patterns match files, not directories; write `!target/**`
-    **/: it ends with `/`, and patterns match files, not directories; write `**/**`
+    **/: it ends with `/`, and patterns match files, not directories; write `**`
     src/**.rs: `**` stands beside other characters, and crosses `/` only as a component of its own; write `dir/**/*.ext` for all depths, `dir/*.ext` for one
     a**: `**` stands beside other characters, and crosses `/` only as a component of its own; write `dir/**/*.ext` for all depths, `dir/*.ext` for one
     ***: `**` stands beside other characters, and crosses `/` only as a component of its own; write `dir/**/*.ext` for all depths, `dir/*.ext` for one
@@ -201,7 +201,7 @@ fn a_pattern_that_cannot_match_is_refused() {
     {: `{` is never closed
     {a: `{` is never closed
     a}: `}` is never opened
-    {a,/b}: it starts with `/`, and paths are relative to the root of the source tree; write `{a,/b}`
+    {a,/b}: it starts with `/`, and paths are relative to the root of the source tree
     {a,..}/b: it contains `..`, which no path relative to the root of the source tree does
     {,}: it is empty
     a\: it ends with `\`, which quotes the character after it
