@@ -8,6 +8,8 @@ readonly NEXTEST_VERSION=0.9.143
 # libc6-dev is named because gcc only recommends it, and nothing links without it.
 readonly PACKAGES=(
   "coreutils|sort|*"
+  "mawk|awk|*"
+  "tar|tar|flake unprivileged"
   "git|git|*"
   "gcc|cc|clippy docs doctests tests unprivileged"
   "libc6-dev|/usr/include/stdio.h|clippy docs doctests tests unprivileged"
@@ -106,5 +108,7 @@ install_nextest() {
     exit 3
   fi
   echo "Will build cargo-nextest $NEXTEST_VERSION and install it to the bin directory of cargo; this takes minutes."
-  cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" || exit 3
+  # Without the feature that updates itself: half the build is its TLS.
+  cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" \
+    --no-default-features --features default-no-update || exit 3
 }

@@ -6,11 +6,13 @@
 source_files() {
   if [[ -e .git ]]; then
     local file
-    git ls-files -z --cached --others --exclude-standard | sort -zu | while IFS= read -r -d '' file; do
-      if [[ -e $file || -L $file ]]; then # a tracked file may have been deleted
-        printf '%s\0' "$file"
-      fi
-    done
+    # Root may check the tree of another user, which git alone refuses to look at.
+    git -c safe.directory='*' ls-files -z --cached --others --exclude-standard | sort -zu |
+      while IFS= read -r -d '' file; do
+        if [[ -e $file || -L $file ]]; then # a tracked file may have been deleted
+          printf '%s\0' "$file"
+        fi
+      done
   else
     find . \( -path ./target -o -path ./.jerichoci -o -path ./result \) -prune -o \
       \( -type f -o -type l \) -printf '%P\0'

@@ -3,10 +3,9 @@
 //! Temporary names stand in the directory of their target, start with a dot and end in `.tmp`;
 //! what a crash leaves of them is safe to remove when the process in the name is gone.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -99,22 +98,39 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+/// A name that no other process on this machine uses now: process id and a counter.
+fn temporary_name(stem: &str) -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    // The target's name may be as long as names can be.
+    let stem: String = stem.chars().take(40).collect();
+    format!(".{stem}.{}-{count}.tmp", std::process::id())
+}
+
+/// Makes an empty directory, for this user alone, under a temporary name in `dir`.
+///
+/// # Errors
+/// What mkdir(2) says.
+pub fn create_temporary_dir(dir: &Path, stem: &str) -> io::Result<PathBuf> {
+    loop {
+        let path = dir.join(temporary_name(stem));
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            // Left by an earlier process with our id.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other.map(|()| path),
+        }
+    }
+}
+
+fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     let Some(name) = path.file_name() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
     };
-    // The target's name may be as long as names can be.
-    let stem: String = name.to_string_lossy().chars().take(40).collect();
     loop {
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let temporary = OsString::from(format!(".{stem}.{}-{count}.tmp", std::process::id()));
-        let temporary = parent(path).join(temporary);
+        let temporary = parent(path).join(temporary_name(&name.to_string_lossy()));
         match OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary) {
-            Ok(file) => return Ok((temporary, file)),
-            // Left by an earlier process with our id.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+            other => return other.map(|file| (temporary, file)),
         }
     }
 }

@@ -293,6 +293,10 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// Whether [`Isolation::Namespaces`] works here. Probed once.
     fn supports_namespaces(&self) -> bool;
 
+    /// Whether a [`Mount::Overlay`] works on the file system of `dir`, which exists. Found by
+    /// trying, at every call.
+    fn supports_overlay(&self, dir: &Path) -> bool;
+
     /// The content of a file.
     ///
     /// # Errors

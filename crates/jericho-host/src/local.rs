@@ -2,7 +2,9 @@
 
 mod capture;
 mod leftovers;
+mod namespaces;
 mod prepare;
+mod probe;
 mod pump;
 mod session;
 mod supervise;
@@ -43,6 +45,13 @@ impl LocalHost {
     ) -> Result<Output, HostError> {
         capture::stream(command, cancel, stdout)
     }
+
+    /// Whether [`crate::Mount::Overlay`] works with directories below `dir`: tries it, and
+    /// removes what it made. False too where namespaces do not work, or `dir` is not writable.
+    #[must_use]
+    pub fn supports_overlay(&self, dir: &Path) -> bool {
+        self.supports_namespaces() && probe::overlay(self, dir)
+    }
 }
 
 fn file_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> HostError + use<'a> {
@@ -73,7 +82,11 @@ impl Host for LocalHost {
     }
 
     fn supports_namespaces(&self) -> bool {
-        *self.namespaces.get_or_init(|| false)
+        *self.namespaces.get_or_init(|| probe::namespaces(self))
+    }
+
+    fn supports_overlay(&self, dir: &Path) -> bool {
+        Self::supports_overlay(self, dir)
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, HostError> {

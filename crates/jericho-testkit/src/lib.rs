@@ -1,4 +1,11 @@
 //! Repositories, jobs, awkward children and rigs for the tests.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`children`] | programs that misbehave, to be supervised |
+//! | [`need`] | what a test needs of the machine, and who is told when it is not there |
+//! | [`program`] | where built programs and files of a crate are at run time |
 
+pub mod children;
 pub mod need;
 pub mod program;

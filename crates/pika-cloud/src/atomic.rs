@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use jericho_host::fs::sync_dir;
+
 /// Writes `.tmp.<name>.<pid>.<n>` beside the file, syncs it, renames it over the file and syncs
 /// the directory: a guest that is stopped by force a moment later must still show its result.
 ///
@@ -27,7 +29,7 @@ pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
-    File::open(directory)?.sync_all()
+    sync_dir(directory)
 }
 
 fn fill(mut file: File, content: &[u8]) -> io::Result<()> {

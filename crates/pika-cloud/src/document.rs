@@ -58,6 +58,13 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// Whether there is no such file: for a result, that the guest has not ended yet.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// Why a file could not be written. The old content, if any, is still there.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

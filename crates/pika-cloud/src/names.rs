@@ -1,6 +1,6 @@
 //! Names of instances and disk devices, derived so that every party computes the same one.
 //!
-//! All of them fit Incus's limits: at most 21 characters, ASCII letters, digits and `-`.
+//! All of them fit Incus's limits: at most 22 characters, ASCII letters, digits and `-`.
 
 use sha2::{Digest, Sha256};
 

@@ -77,7 +77,7 @@ fn control_characters_in_names_are_problems() {
     for (field, found) in [
         ("identity.runtime_id", problems(|s| s.identity.runtime_id = "a\nb".into())),
         ("incus.project", problems(|s| s.incus.project = "a\u{7f}".into())),
-        ("incus.profile", problems(|s| s.incus.profile = "a\0".into())),
+        ("incus.profile", problems(|s| s.incus.profile = "a\u{9b}31m".into())),
         ("incus.image_alias", problems(|s| s.incus.image_alias = "a\u{1b}[0m".into())),
         ("mounts[0].source", problems(|s| s.mounts[0].source = "/a\0b".into())),
         ("entry_command", problems(|s| s.entry_command = Some("a\0b".into()))),

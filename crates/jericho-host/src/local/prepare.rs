@@ -106,19 +106,23 @@ impl Prepared {
                 return HostError::File { action: "enter", path: cwd.to_path_buf(), source };
             }
         }
-        let program = self.program.clone();
-        match source.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => HostError::NotFound { program },
-            _ => HostError::Start { program, source },
-        }
+        start_error(self.program.clone(), source)
     }
 }
 
-fn as_path(path: &CString) -> &Path {
+/// What an error of exec means when the directory is not to blame.
+pub(super) fn start_error(program: String, source: io::Error) -> HostError {
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => HostError::NotFound { program },
+        _ => HostError::Start { program, source },
+    }
+}
+
+pub(super) fn as_path(path: &CString) -> &Path {
     Path::new(OsStr::from_bytes(path.to_bytes()))
 }
 
-fn c_string(bytes: &[u8]) -> io::Result<CString> {
+pub(super) fn c_string(bytes: &[u8]) -> io::Result<CString> {
     CString::new(bytes)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "an argument or variable has a NUL byte"))
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 
 use super::leftovers::KILL_PATIENCE;
+use super::namespaces::Namespace;
 use super::prepare::Prepared;
 use super::pump::{PIPE_SIZE, Pump, pipe};
 use super::session::Session;
@@ -61,9 +62,7 @@ pub(super) fn supervise(
     let started = now();
     let mut tree: Box<dyn Tree> = match &supervision.isolation {
         Isolation::Session => Box::new(Session::start(&prepared, &supervision.tag, &writer)?),
-        Isolation::Namespaces(_) => {
-            return Err(HostError::System("namespaces", io::ErrorKind::Unsupported.into()));
-        }
+        Isolation::Namespaces(mounts) => Box::new(Namespace::start(&prepared, mounts, &writer)?),
     };
     drop(writer);
     drop(prepared);

@@ -4,6 +4,7 @@
 
 mod files;
 mod identity;
+pub(crate) mod namespace;
 pub(crate) mod spawn;
 
 pub use files::{make_fifo, reserve};

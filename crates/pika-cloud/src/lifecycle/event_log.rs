@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use jericho_host::lock::{FileLock, LockError};
 use serde::Deserialize;
 
 use super::event_read::without_nuls;
@@ -30,6 +31,9 @@ pub enum EventLogError {
         /// What the system said.
         source: io::Error,
     },
+    /// The counter could not be locked; on a file system without locks nothing can be appended.
+    #[error("cannot append to a journal")]
+    Lock(#[from] LockError),
     /// The event has no JSON form (a time outside the years of RFC 3339).
     #[error("cannot encode an event for {}", path.display())]
     Encode {
@@ -73,10 +77,12 @@ impl EventLog {
     /// See [`EventLogError`]. After an error of the system a part of the line may be in the file:
     /// readers skip it.
     pub fn append(&self, event: NewEvent) -> Result<LifecycleEvent, EventLogError> {
-        self.open_locked().map_err(|source| io_error(&self.counter, source)).and_then(|counter| {
-            let journal = self.open_journal().map_err(|source| io_error(&self.path, source))?;
-            self.append_locked(event, &counter, journal)
-        })
+        if let Some(parent) = self.path.parent() {
+            fs::create_dir_all(parent).map_err(|source| io_error(&self.path, source))?;
+        }
+        let lock = FileLock::exclusive_blocking(&self.counter)?;
+        let journal = self.open_journal().map_err(|source| io_error(&self.path, source))?;
+        self.append_locked(event, lock.file(), journal)
     }
 
     fn append_locked(
@@ -103,21 +109,6 @@ impl EventLog {
         // The event is stored. A counter that could not be written is repaired by the next writer.
         let _ = write_counter(counter, seq);
         Ok(event)
-    }
-
-    /// The lock lasts as long as the file is open.
-    fn open_locked(&self) -> io::Result<File> {
-        if let Some(parent) = self.counter.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let counter =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.counter)?;
-        loop {
-            match counter.lock() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                locked => return locked.map(|()| counter),
-            }
-        }
     }
 
     fn open_journal(&self) -> io::Result<File> {

@@ -115,6 +115,7 @@ pub(super) fn read(
     spec.runtime = match runtime {
         JobRuntimeKind::HostProcess => JobRuntimeConfig::HostProcess(HostProcessRuntimeConfig {
             nix_shell: nix_shell.and_then(|(_, shell)| shell),
+            ..HostProcessRuntimeConfig::default()
         }),
         JobRuntimeKind::Incus => JobRuntimeConfig::Incus(IncusRuntimeConfig::default()),
         JobRuntimeKind::Tart => JobRuntimeConfig::Tart(TartRuntimeConfig::default()),
