@@ -107,7 +107,9 @@ impl Rig {
     sh = name: script: derivation {{
       inherit name system;
       builder = bash;
-      args = [ "-euc" script ];
+      # Ends in a builtin: nix kills a builder that closes its output before it ends, and the
+      # last command of a script takes the place of its shell.
+      args = [ "-euc" "${{script}}\n:" ];
       PATH = "{path}";
     }};
     shell = attributes: derivation ({{

@@ -96,7 +96,14 @@ impl Short {
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
             let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
         })?;
-        Ok(Self { pid, ended, stdout: Some(stdout), stderr: Some(stderr), grace: command.grace, reaped: false })
+        Ok(Self {
+            pid,
+            ended,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            grace: command.grace,
+            reaped: false,
+        })
     }
 
     /// Reads both streams and waits for the end.

@@ -224,9 +224,9 @@ fn forget_old_profiles(dir: &Path) {
     let Ok(current) = fs::read_link(dir.join("profile")) else { return };
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let generation = name.to_str().is_some_and(|name| {
-            name.strip_prefix("profile-").is_some_and(|rest| rest.ends_with("-link"))
-        });
+        let generation = name
+            .to_str()
+            .is_some_and(|name| name.strip_prefix("profile-").is_some_and(|rest| rest.ends_with("-link")));
         if generation && Some(name.as_os_str()) != current.file_name() {
             // One that stays costs disk only.
             let _ = fs::remove_file(entry.path());
@@ -250,7 +250,8 @@ mod tests {
 
     #[test]
     fn outputs_of_a_shell_lie_where_it_is_entered() {
-        let script = b"out='/c/dev/outputs/out'\nexport out\nflags='--prefix=/c/dev/outputs/out x'\nb='/c/dev'\n";
+        let script =
+            b"out='/c/dev/outputs/out'\nexport out\nflags='--prefix=/c/dev/outputs/out x'\nb='/c/dev'\n";
         let text = String::from_utf8(relative_outputs(script, Path::new("/c/dev"))).unwrap();
         assert_eq!(
             text,
