@@ -56,9 +56,10 @@ pub(crate) fn main() -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Success };
         }
     };
-    let ended = dispatch(&cli).and_then(|exit| {
-        std::io::stdout().flush().map_err(CliError::output)?;
-        Ok(exit)
+    let ended = dispatch(&cli).and_then(|exit| match std::io::stdout().flush().map_err(CliError::output) {
+        // That the reader went away changes no verdict.
+        Err(error) if !error.is_quiet() => Err(error),
+        _ => Ok(exit),
     });
     ended.unwrap_or_else(|error| {
         if !error.is_quiet() {
