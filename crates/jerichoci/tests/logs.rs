@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -81,25 +80,6 @@ fn engine_lines_stand_on_lines_of_their_own() {
     fs::write(&path, "half").unwrap();
     append_engine_line(&path, "later").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "half\n[jerichoci] later\n");
-}
-
-#[test]
-fn what_the_kernel_moves_counts_like_what_is_written() {
-    let (_dir, path) = log();
-    let mut writer = LogWriter::create(&path, 10).unwrap();
-    let mut output = Vec::new();
-    for byte in b'a'..=b'z' {
-        let (fd, room) = writer.splice_target().unwrap();
-        assert!((1..=5).contains(&room), "{room}");
-        let bytes = vec![byte; usize::try_from(room.min(3)).unwrap()];
-        rustix::io::write(fd.as_fd(), &bytes).unwrap();
-        writer.spliced(bytes.len() as u64).unwrap();
-        output.extend(bytes);
-    }
-    writer.engine_line("x").unwrap();
-    output.extend(b"\n[jerichoci] x\n");
-    writer.finish().unwrap();
-    assert_eq!(fs::read(&path).unwrap(), expected(&output, 10));
 }
 
 #[test]
