@@ -47,11 +47,18 @@ fn a_bad_jericho_toml_is_told_with_line_and_column() {
     insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @r#"
     error: jericho.toml:2:1: unknown key `comand` in job `greet`; did you mean `command`?
     jericho.toml:3:11: `5 minutes` is not a duration; write whole hours, minutes and seconds, such as `"90s"`, `"5m"`, `"1h30m"`
+      hint: mend that, and run again; nothing was started
     "#);
     tree.write("jericho.toml", "[targets.hello\n");
-    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @"error: jericho.toml:1:15: unclosed table, expected `]`");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @r"
+    error: jericho.toml:1:15: unclosed table, expected `]`
+      hint: mend that, and run again; nothing was started
+    ");
     tree.write("jericho.toml", b"# \xff\n");
-    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @"error: jericho.toml:1:3: the byte 0xff is not UTF-8; save the file as UTF-8");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @r"
+    error: jericho.toml:1:3: the byte 0xff is not UTF-8; save the file as UTF-8
+      hint: mend that, and run again; nothing was started
+    ");
 }
 
 #[test]
