@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_target_is_skipped_only_when_a_known_change_matches_no_filter() {
-        let filters = Filters::new(&["src/**", "!**/*.md"]).unwrap();
+        let filters = Filters::new(["src/**", "!**/*.md"]).unwrap();
         let plain = Selection::Run { message: None };
         assert_eq!(select(&filters, &known(&["docs/a", "src/a.rs"])), plain);
         assert_eq!(select(&Filters::default(), &known(&["docs/a"])), plain);
