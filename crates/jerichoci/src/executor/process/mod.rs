@@ -7,7 +7,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use jericho_host::{CancelReason, Command, EndedBy, Environment, Exit, Finished, HostError, Supervision};
+use jericho_host::{
+    CancelReason, CancelToken, Command, EndedBy, Environment, Exit, Finished, HostError, Supervision,
+};
 use pika_cloud::lifecycle::RuntimeTerminalResult;
 
 use dev_shell::{DevShellError, Entered};
@@ -77,6 +79,14 @@ fn errored(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::Errored(with_causes(error))
 }
 
+/// A preparation that was cut short by the token did not fail by itself.
+fn ended_or_errored(cancel: &CancelToken, error: &(dyn std::error::Error + 'static)) -> Failure {
+    match cancel.reason() {
+        Some(reason) => Failure::Cancelled(reason),
+        None => errored(error),
+    }
+}
+
 impl HostProcess {
     fn run(
         &self,
@@ -86,7 +96,7 @@ impl HostProcess {
     ) -> Result<JobOutcome, Failure> {
         let view = phases
             .time("workspace", || job.source.view(job.cache_dir, job.scratch, job.cancel))
-            .map_err(|error| errored(&error))?;
+            .map_err(|error| ended_or_errored(job.cancel, &error))?;
         let env = self.environment(job, &view);
         *names = env.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
         let compiled = compile(&job.spec.command).map_err(|error| errored(&error))?;
