@@ -1,3 +1,5 @@
 //! `pikaci`, the command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    pikaci::main()
+}

@@ -1,0 +1,143 @@
+//! `pikaci run`.
+
+use jericho_host::CancelToken;
+use jerichoci::snapshot::Base;
+use jerichoci::{Engine, RunMetadata, RunOptions, RunRequest};
+
+use super::session::Session;
+use crate::config::RunFlags;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::render::report::{self, Format, OutputFlags};
+use crate::selection::{Changes, Selection, select};
+use crate::signals::Listener;
+use crate::source::Source;
+use crate::targets::{Catalog, TargetSpec};
+
+/// Runs a target against a snapshot of the source tree
+///
+/// The snapshot is what git sees: tracked files, and untracked ones that are not ignored. The tree
+/// itself is never touched and may be edited while the run goes on.
+///
+/// A target with path filters is skipped when no changed file matches them. Changed means: differs
+/// from the merge base with the base revision, or is not committed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A target of jericho.toml, or jericho-smoke [default: the target with `default = true`]
+    target: Option<String>,
+    #[command(flatten)]
+    output: OutputFlags,
+    #[command(flatten)]
+    flags: RunFlags,
+    /// After a failure, go on with what does not depend on it
+    #[arg(long)]
+    keep_going: bool,
+    /// Revision that changes are counted from [default: the upstream's default branch]
+    #[arg(long, value_name = "REV")]
+    base: Option<String>,
+}
+
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
+    let format = args.output.format()?;
+    let source = session.source()?;
+    let settings = session.settings(&args.flags, &source)?;
+    let catalog = Catalog::load(&source.root)?;
+    let target = match &args.target {
+        Some(name) => catalog.find(name)?,
+        None => catalog.default_target()?,
+    };
+    let mut config = settings.engine_config(session.surroundings());
+    config.group_widths.clone_from(catalog.group_widths());
+    let engine = Engine::new(config);
+    let base = match &args.base {
+        Some(base) => Some(base.clone()),
+        None => session.surroundings().base_ref()?,
+    };
+    let interrupt = Interrupt::listen()?;
+    let changes = match target.filters.is_empty() {
+        true => None,
+        false => Some(changes(session, &engine, &source, base.as_deref(), &interrupt.cancel)?),
+    };
+    let request = request(args, target, changes);
+    if let Some(why) = &source.without_git {
+        report::note(&format!("{}: {why}; it is taken as it is", source.root.display()));
+    }
+    if let (Some(message), false) = (&request.metadata.message, request.skip.is_some()) {
+        report::note(&format!("{} {message}", target.id));
+    }
+    carry_out(session, format, &interrupt, |reporter, cancel| engine.run(&request, reporter, cancel))
+}
+
+/// A token that signals cancel, from here on.
+pub(super) struct Interrupt {
+    cancel: CancelToken,
+    _listener: Listener,
+}
+
+impl Interrupt {
+    pub(super) fn listen() -> Result<Self, CliError> {
+        let cancel = CancelToken::new()
+            .map_err(|error| CliError::new(Exit::Infrastructure, "cannot begin a run").because(error))?;
+        let listener = Listener::start(&cancel)?;
+        Ok(Self { cancel, _listener: listener })
+    }
+}
+
+/// Runs, tells, and turns the verdict into an exit code; the same for a run and a rerun.
+pub(super) fn carry_out(
+    session: &Session,
+    format: Format,
+    interrupt: &Interrupt,
+    run: impl FnOnce(
+        &mut dyn jerichoci::Reporter,
+        &CancelToken,
+    ) -> Result<jerichoci::model::record::RunRecord, jerichoci::EngineError>,
+) -> Result<Exit, CliError> {
+    let mut reporter = report::reporter(format, |args| session.typed(args.iter().copied()));
+    let record = run(reporter.as_mut(), &interrupt.cancel).map_err(|error| session.engine_error(error))?;
+    report::finish(format, &record, Exit::from(record.verdict))
+}
+
+fn request(args: &Args, target: &TargetSpec, changes: Option<Changes>) -> RunRequest {
+    let selection = changes.as_ref().map(|changes| select(&target.filters, changes));
+    let (message, skip) = match selection {
+        None => (None, None),
+        Some(Selection::Run { message }) => (message, None),
+        Some(Selection::Skip { message }) => (Some(message.clone()), Some(message)),
+    };
+    let mut changed_files = match changes {
+        Some(Changes::Known { files, .. }) => files,
+        _ => Vec::new(),
+    };
+    changed_files.sort();
+    changed_files.dedup();
+    RunRequest {
+        jobs: target.jobs.clone(),
+        metadata: RunMetadata {
+            target_id: Some(target.id.clone()),
+            target_description: target.description.clone(),
+            changed_files,
+            filters: target.filters.patterns().to_vec(),
+            message,
+        },
+        options: RunOptions { keep_going: args.keep_going },
+        skip,
+    }
+}
+
+fn changes(
+    session: &Session,
+    engine: &Engine,
+    source: &Source,
+    base: Option<&str>,
+    cancel: &CancelToken,
+) -> Result<Changes, CliError> {
+    if let Some(why) = &source.without_git {
+        return Ok(Changes::Unknown { why: why.clone() });
+    }
+    let changed = engine.changed_files(base, cancel).map_err(|error| session.engine_error(error))?;
+    Ok(match changed.base {
+        Base::Used { rev, .. } => Changes::Known { base: rev, files: changed.files },
+        Base::None { why } => Changes::Unknown { why },
+    })
+}

@@ -1,0 +1,90 @@
+//! Errors for people: what went wrong, why, and one thing to type next.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use crate::exit::Exit;
+use crate::targets::TargetError;
+
+/// Why the command could not do what it was asked for.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    exit: Exit,
+    message: String,
+    source: Option<Box<dyn Error + Send + Sync>>,
+    hint: Option<String>,
+    reader_gone: bool,
+}
+
+impl CliError {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), source: None, hint: None, reader_gone: false }
+    }
+
+    /// What was asked for makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// Standard output took nothing more. That its reader went away is no error: `pikaci logs
+    /// RUN | head` has what it wanted.
+    pub(crate) fn output(error: io::Error) -> Self {
+        let reader_gone = error.kind() == io::ErrorKind::BrokenPipe;
+        let this = Self::new(Exit::Infrastructure, "cannot write to standard output").because(error);
+        Self { reader_gone, ..this }
+    }
+
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// One thing to type next.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) const fn exit(&self) -> Exit {
+        if self.reader_gone { Exit::Success } else { self.exit }
+    }
+
+    /// Whether there is nobody to tell.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.reader_gone
+    }
+}
+
+/// The message, each cause in a line of its own, the hint.
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        let mut cause = self.source.as_deref().map(|source| source as &dyn Error);
+        while let Some(error) = cause {
+            write!(f, "\n  because: {error}")?;
+            cause = error.source();
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<TargetError> for CliError {
+    fn from(error: TargetError) -> Self {
+        let exit = match &error {
+            TargetError::UnknownTarget { .. } => Exit::NotFound,
+            TargetError::File { .. } => Exit::Infrastructure,
+            _ => Exit::Usage,
+        };
+        let hint = error.hint();
+        let mut this = Self::new(exit, error.to_string());
+        this.hint = hint;
+        match error {
+            TargetError::File { source, .. } => this.because(source),
+            _ => this,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Words for humans, and documents for programs. Nothing else in this crate formats output.
+
+pub(crate) mod document;
+mod human;
+mod jsonl;
+pub(crate) mod report;
+pub(crate) mod status;
+mod tail;
+pub(crate) mod text;
