@@ -116,6 +116,10 @@ impl HostProcess {
         match finished {
             Ok(finished) => Ok(judge(&finished, limit)),
             Err(HostError::Cancelled(reason)) => Err(Failure::Cancelled(reason)),
+            Err(error @ HostError::Mount { .. }) => {
+                job.source.mount_failed();
+                Err(errored(&error))
+            }
             Err(error) if error.is_no_space() => {
                 Err(Failure::Errored("the disk is full: the output could not be kept".to_owned()))
             }
