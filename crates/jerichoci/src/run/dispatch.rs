@@ -5,6 +5,7 @@
 //! a reader who is slow holds up neither the jobs nor their records; one that fails is one more
 //! reason to cancel.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -276,8 +277,9 @@ impl<'a> Dispatcher<'a> {
         }
         // Records of jobs were added in the order of their starts.
         self.update(|record| {
-            let position = |id: &str| jobs.iter().position(|job| job.id == id);
-            record.jobs.sort_by_key(|job| position(&job.id));
+            let positions: HashMap<&str, usize> =
+                jobs.iter().enumerate().map(|(position, job)| (job.id.as_str(), position)).collect();
+            record.jobs.sort_by_key(|job| positions.get(job.id.as_str()).copied());
         });
     }
 
