@@ -11,14 +11,16 @@ use super::hash::ContentHash;
 use super::index::StatCache;
 use super::objects::{HashSetByHash, ObjectReader, Objects};
 use super::segment::SegmentWriter;
-use super::store::{SYNC_AT_ONCE, Store};
+use super::store::Store;
 
 /// A segment with more than this many hundredths of its bytes dead is written anew.
 const REWRITE_ABOVE: u64 = 50;
 /// Segments up to this size are joined…
 const SMALL: u64 = 1024 * 1024;
 /// …once there are more than this many of them.
-const MANY_SMALL: usize = 64;
+pub(super) const MANY_SMALL: usize = 16;
+/// The same while somebody waits for a snapshot.
+pub(super) const VERY_MANY_SMALL: usize = 128;
 
 /// What a collection removed, or would remove.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,8 +60,11 @@ impl Store {
         Ok(sweep.report)
     }
 
-    /// Joins small segments when there are many and nobody uses the store.
-    pub(crate) fn tidy(&self, cancel: &CancelToken) -> Result<(), SnapshotError> {
+    /// Joins small segments when there are more than `many` and nobody uses the store.
+    pub(crate) fn tidy(&self, many: usize, cancel: &CancelToken) -> Result<(), SnapshotError> {
+        if self.segments_known() <= many {
+            return Ok(());
+        }
         let Some(_lock) = self.try_lock_exclusive()? else { return Ok(()) };
         let objects = self.objects()?;
         let small: Vec<u32> = (0u32..)
@@ -67,10 +72,9 @@ impl Store {
             .filter(|(_, segment)| segment.size <= SMALL)
             .map(|(number, _)| number)
             .collect();
-        if small.len() <= MANY_SMALL {
-            return Ok(());
+        if small.len() > many {
+            rewrite(self, &objects, &small, |_| true, cancel)?;
         }
-        rewrite(self, &objects, &small, |_| true, cancel)?;
         Ok(())
     }
 }
@@ -207,8 +211,8 @@ fn rewrite(
             }
         }
     }
-    if let Some((_, Some(file))) = segment.publish(SYNC_AT_ONCE)? {
-        // The old ones go at once, so this must not wait.
+    if let Some((file, _)) = segment.publish()? {
+        // The old ones go now.
         file.sync_data().map_err(SnapshotError::io("sync", store.segments_dir()))?;
     }
     for &number in numbers {

@@ -26,6 +26,7 @@ use std::thread::JoinHandle;
 use jericho_host::lock::FileLock;
 use jericho_host::{CancelToken, Clock};
 
+use super::collect;
 use super::error::SnapshotError;
 use super::hash::ContentHash;
 use super::manifest::Manifest;
@@ -33,7 +34,7 @@ use super::objects::{self, Objects};
 use super::stat;
 use crate::lock;
 
-/// Up to this size a file is synced before it is published.
+/// Segments up to this size are on the disk before a manifest that needs them is published.
 pub(crate) const SYNC_AT_ONCE: u64 = 4 * 1024 * 1024;
 
 /// Where a store keeps what; all of it is made when missing. One file system.
@@ -219,6 +220,11 @@ impl Store {
         Ok(Arc::clone(&objects))
     }
 
+    /// How many segments there were when they were last looked at.
+    pub(crate) fn segments_known(&self) -> usize {
+        guard(&self.objects).segments.len()
+    }
+
     pub(crate) fn has_damage(&self) -> bool {
         std::fs::read_dir(self.marks_dir()).is_ok_and(|mut marks| marks.next().is_some())
     }
@@ -262,6 +268,9 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.settle();
+        if let Ok(cancel) = CancelToken::new() {
+            drop(self.tidy(collect::MANY_SMALL, &cancel));
+        }
     }
 }
 

@@ -304,8 +304,7 @@ impl Used {
     /// The manifest kept beside the tree, when it is the one the state speaks of.
     fn own_manifest(&self) -> Option<Manifest> {
         let bytes = fs::read(self.dir.join("manifest")).ok()?;
-        let manifest = Manifest::decode(&bytes).ok()?;
-        (Some(manifest.hash()) == self.state.snapshot).then_some(manifest)
+        Manifest::decode_own(&bytes, self.state.snapshot?)
     }
 
     /// Keeps the manifest beside the tree: the store's may be collected before the tree is
