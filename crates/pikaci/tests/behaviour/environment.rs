@@ -38,6 +38,14 @@ fn run(way: Way, more: &[&str]) -> (Value, BTreeMap<String, String>) {
     (record, text.split('\0').filter_map(pair).collect())
 }
 
+/// What is recorded about a setting: its value and where it came from.
+fn setting(record: &Value, name: &str) -> (String, String) {
+    let all = record["settings"].as_array().unwrap();
+    let found = all.iter().find(|setting| setting["name"] == name).unwrap();
+    let word = |key: &str| found[key].as_str().unwrap().to_owned();
+    (word("value"), word("origin"))
+}
+
 #[test]
 fn jobs_see_no_secret_and_no_ssh_agent_of_the_caller() {
     each_way(|way| {
@@ -51,7 +59,7 @@ fn jobs_see_no_secret_and_no_ssh_agent_of_the_caller() {
         {
             assert!(seen.contains_key(name), "{name}: {seen:#?}");
         }
-        assert_eq!(record["inherit_env"], false);
+        assert_eq!(setting(&record, "inherit_env"), ("false".into(), "default".into()));
         let recorded = record["jobs"][0]["environment"].to_string();
         assert!(recorded.contains("DECLARED") && !recorded.contains("GITHUB_TOKEN"), "{recorded}");
         assert!(!record.to_string().contains("hidden"), "names are recorded, never values");
@@ -64,7 +72,7 @@ fn inherit_env_passes_everything_and_is_recorded() {
     assert_eq!(seen.get("SSH_AUTH_SOCK").map(String::as_str), Some("/tmp/agent"));
     assert_eq!(seen.get("GITHUB_TOKEN").map(String::as_str), Some("hidden"));
     assert_ne!(seen["CARGO_TARGET_DIR"], "/nonexistent/target", "what the engine promises stays");
-    assert_eq!(record["inherit_env"], true);
+    assert_eq!(setting(&record, "inherit_env"), ("true".into(), "flag".into()));
     let recorded = record["jobs"][0]["environment"].to_string();
     assert!(recorded.contains("GITHUB_TOKEN") && !recorded.contains("hidden"), "{recorded}");
 }

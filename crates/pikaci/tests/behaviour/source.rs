@@ -126,16 +126,31 @@ fn the_state_root_is_never_in_the_snapshot_wherever_it_lies() {
 }
 
 #[test]
-fn a_fifo_is_left_out_with_a_warning_that_names_it() {
+fn fifos_and_sockets_are_left_out_with_a_warning_that_names_them() {
     let tree = Tree::with(LIST);
-    jericho_testkit::repo::fifo(&tree.root().join("a pipe")).unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(tree.root().join("a socket")).unwrap();
-    let ended = tree.run(&["run", "list"]).code(0);
-    ended.says("a pipe");
-    let record = tree.stored(&tree.run_ids()[0]);
-    let warnings = record["warnings"].to_string();
-    assert!(warnings.contains("a pipe") && warnings.contains("a socket"), "{warnings}");
-    assert_eq!(listed(&tree, &tree.run_ids()[0]), ["jericho.toml f"]);
+    tree.write("was a file", "");
+    tree.write("was another", "");
+    tree.repo().commit("files").unwrap();
+    for name in ["was a file", "was another"] {
+        std::fs::remove_file(tree.root().join(name)).unwrap();
+    }
+    jericho_testkit::repo::fifo(&tree.root().join("was a file")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(tree.root().join("was another")).unwrap();
+    // git itself does not see this one.
+    jericho_testkit::repo::fifo(&tree.root().join("untracked pipe")).unwrap();
+    let both = |tree: &Tree| {
+        let ended = tree.run(&["run", "list"]).code(0);
+        let record = tree.stored(&tree.run_ids()[0]);
+        let warnings = record["warnings"].to_string();
+        for name in ["was a file", "was another"] {
+            assert!(warnings.contains(name) && ended.stderr.contains(name), "{warnings} {ended:?}");
+        }
+        assert_eq!(listed(tree, &tree.run_ids()[0]), ["jericho.toml f"]);
+        warnings
+    };
+    both(&tree);
+    std::fs::remove_dir_all(tree.root().join(".git")).unwrap();
+    assert!(both(&tree).contains("untracked pipe"), "without git everything is seen");
 }
 
 #[test]
