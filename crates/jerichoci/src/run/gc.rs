@@ -161,18 +161,25 @@ fn collect_snapshots(
     policy: &GcPolicy,
     report: &mut GcReport,
 ) {
-    let live = || -> HashSet<ContentHash> {
-        // Also what a run that began a moment ago stands on: the links are read under the store's lock.
-        let listed = run_ids(layout).unwrap_or_default();
-        let ids = if policy.dry_run { kept.to_vec() } else { listed };
-        ids.iter().filter_map(|id| kept_by(&layout.run(id))).collect()
+    // Also what a run that began a moment ago stands on. What cannot be read is no licence to
+    // remove: then nothing is collected.
+    let live = || -> std::io::Result<HashSet<ContentHash>> {
+        let ids = match policy.dry_run {
+            true => kept.to_vec(),
+            false => run_ids(layout).map_err(std::io::Error::other)?,
+        };
+        let mut live = HashSet::new();
+        for id in &ids {
+            live.extend(kept_by(&layout.run(id))?);
+        }
+        Ok(live)
     };
     let cancel = match CancelToken::new() {
         Ok(cancel) => cancel,
         Err(error) => return report.problems.push(format!("snapshots: {error}")),
     };
     let collected = Snapshots::open(engine, layout)
-        .and_then(|snapshots| Ok(snapshots.store().collect(&live(), policy.dry_run, &cancel)?));
+        .and_then(|snapshots| Ok(snapshots.store().collect(live, policy.dry_run, &cancel)?));
     match collected {
         Ok(collected) => report.freed_bytes += collected.bytes,
         Err(error) => report.problems.push(format!("snapshots: {}", with_causes(&error))),

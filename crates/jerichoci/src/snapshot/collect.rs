@@ -36,7 +36,7 @@ pub struct CollectReport {
 }
 
 impl Store {
-    /// Removes every snapshot that is neither in `live` nor pinned by a live process, the
+    /// Removes every snapshot that is neither in `live`, which is asked once nothing can change, nor pinned by a live process, the
     /// contents that only those had, and what killed processes left unfinished. Waits until
     /// nobody takes a snapshot or lays out a tree, and keeps them waiting while it works. With
     /// `dry_run` nothing is removed.
@@ -45,16 +45,18 @@ impl Store {
     /// [`SnapshotError`]; what was removed by then was not needed.
     pub fn collect(
         &self,
-        live: &HashSet<ContentHash>,
+        live: impl FnOnce() -> std::io::Result<HashSet<ContentHash>>,
         dry_run: bool,
         cancel: &CancelToken,
     ) -> Result<CollectReport, SnapshotError> {
         self.settle();
         let _lock = self.lock_exclusive(cancel)?;
         let mut sweep = Sweep { store: self, cancel, dry_run, report: CollectReport::default() };
-        let mut live = live.clone();
-        live.extend(sweep.pins()?);
-        let needed = sweep.snapshots(&live)?;
+        // Pins first: who lets go of a pin has made the snapshot known to `live` before.
+        let mut needed: HashSet<ContentHash> = HashSet::new();
+        needed.extend(sweep.pins()?);
+        needed.extend(live().map_err(SnapshotError::io("ask what is needed of", &self.dirs().snapshots))?);
+        let needed = sweep.snapshots(&needed)?;
         sweep.segments(&needed)?;
         sweep.stat_caches()?;
         Ok(sweep.report)

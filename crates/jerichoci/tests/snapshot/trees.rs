@@ -239,7 +239,7 @@ fn a_tree_can_be_patched_after_its_old_snapshot_was_collected() -> Result<()> {
     drop(workspace::lease_tree(&rig.store, &slots, &rig.take()?.manifest, "/x", &rig.cancel)?);
     repo.write("d2/f2", "changed")?;
     let snapshot = rig.take()?;
-    rig.store.collect(&[snapshot.hash].into(), false, &rig.cancel)?;
+    rig.store.collect(|| Ok([snapshot.hash].into()), false, &rig.cancel)?;
     let lease = workspace::lease_tree(&rig.store, &slots, &snapshot.manifest, "/x", &rig.cancel)?;
     assert_eq!(lease.report.written, 1);
     expected_tree(&snapshot.manifest, &lease.path)
