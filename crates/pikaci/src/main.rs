@@ -1,3 +1,7 @@
 //! `pikaci`, the command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pikaci::main()
+}
