@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub enum HostError {
     /// A file operation failed.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// A verb: read, write, publish, remove.
+        /// A verb: read, write, publish, remove, enter.
         action: &'static str,
         /// The file it was about.
         path: PathBuf,
@@ -42,6 +43,23 @@ pub enum HostError {
     /// Output of a job could not be taken over by its sink, for example on a full disk.
     #[error("cannot keep the output")]
     Sink(#[source] io::Error),
+    /// A mount of [`Isolation::Namespaces`] failed; the command was not started.
+    #[error("cannot mount {what}")]
+    Mount {
+        /// Which one: kind and target.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A short command printed more than is kept; it was ended.
+    #[error("{program} printed more than {limit} bytes")]
+    OutputTooLarge {
+        /// As it was asked for.
+        program: String,
+        /// Most bytes per stream.
+        limit: usize,
+    },
     /// The caller's token was cancelled before there was a result.
     #[error("cancelled: {0}")]
     Cancelled(CancelReason),
@@ -55,9 +73,11 @@ impl HostError {
     #[must_use]
     pub fn is_no_space(&self) -> bool {
         match self {
-            Self::Start { source, .. } | Self::File { source, .. } => is_no_space(source),
+            Self::Start { source, .. } | Self::File { source, .. } | Self::Mount { source, .. } => {
+                is_no_space(source)
+            }
             Self::Sink(source) | Self::System(_, source) => is_no_space(source),
-            Self::NotFound { .. } | Self::Cancelled(_) => false,
+            Self::NotFound { .. } | Self::OutputTooLarge { .. } | Self::Cancelled(_) => false,
         }
     }
 }
@@ -101,6 +121,22 @@ pub trait OutputSink: Send {
     /// # Errors
     /// Ends the command: [`HostError::Sink`].
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// A file that the kernel may move output into at its current position, and how many bytes
+    /// at most, instead of [`OutputSink::write`]. Asked before every move. Not a file opened for
+    /// appending: the kernel refuses those.
+    fn splice_target(&mut self) -> Option<(BorrowedFd<'_>, u64)> {
+        None
+    }
+
+    /// The kernel has moved this many bytes into the file of [`OutputSink::splice_target`].
+    ///
+    /// # Errors
+    /// As [`OutputSink::write`].
+    fn spliced(&mut self, bytes: u64) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
 }
 
 impl OutputSink for Vec<u8> {
@@ -256,6 +292,10 @@ pub trait Host: Send + Sync + fmt::Debug {
 
     /// Whether [`Isolation::Namespaces`] works here. Probed once.
     fn supports_namespaces(&self) -> bool;
+
+    /// Whether a [`Mount::Overlay`] works on the file system of `dir`, which exists. Found by
+    /// trying, at every call.
+    fn supports_overlay(&self, dir: &Path) -> bool;
 
     /// The content of a file.
     ///

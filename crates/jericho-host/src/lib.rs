@@ -11,7 +11,9 @@
 //! | [`cancel`] | one token, ordered reasons |
 //! | [`clock`] | now, and fresh ids |
 //! | [`quote`] | shell quoting |
-//! | [`fs`] | atomic writes, publication by rename |
+//! | [`fs`] | atomic writes, publication by rename, removal |
+//! | [`lock`] | file locks that say who is alive |
+//! | [`sys`] | process identity, and what Linux alone offers |
 
 pub mod cancel;
 pub mod clock;
@@ -19,13 +21,17 @@ pub mod command;
 pub mod fs;
 pub mod host;
 pub mod local;
+pub mod lock;
+mod process;
 pub mod quote;
 pub mod sys;
+mod wait;
 
 pub use cancel::{CancelReason, CancelToken};
 pub use clock::{Clock, IdSource, SystemClock, SystemIds};
 pub use command::{Command, Environment};
 pub use host::{
-    EndedBy, Exit, Finished, Host, HostError, Isolation, Leaked, Mount, Output, OutputSink, Supervision,
+    EndedBy, Exit, Finished, Host, HostError, Isolation, Leaked, Mount, Output, OutputSink, Published,
+    Supervision,
 };
 pub use local::LocalHost;

@@ -1,5 +1,107 @@
 //! This machine.
 
-/// This machine as a [`crate::Host`].
+mod capture;
+mod leftovers;
+mod namespaces;
+mod prepare;
+mod probe;
+mod pump;
+mod session;
+mod supervise;
+
+use std::io;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::cancel::CancelToken;
+use crate::command::Command;
+use crate::fs;
+use crate::host::{Finished, Host, HostError, Leaked, Output, OutputSink, Published, Supervision};
+
+/// This machine as a [`Host`].
 #[derive(Debug, Default)]
-pub struct LocalHost;
+pub struct LocalHost {
+    namespaces: OnceLock<bool>,
+}
+
+impl LocalHost {
+    /// A door to this machine. Cheap; nothing is probed before it is asked for.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Like [`Host::run`], but standard output goes to `stdout` as it comes, without a limit,
+    /// in pieces of any size. [`Output::stdout`] stays empty.
+    ///
+    /// # Errors
+    /// As [`Host::run`].
+    pub fn stream(
+        &self,
+        command: &Command,
+        cancel: &CancelToken,
+        stdout: &mut dyn FnMut(&[u8]),
+    ) -> Result<Output, HostError> {
+        capture::stream(command, cancel, stdout)
+    }
+
+    /// Whether [`crate::Mount::Overlay`] works with directories below `dir`: tries it, and
+    /// removes what it made. False too where namespaces do not work, or `dir` is not writable.
+    #[must_use]
+    pub fn supports_overlay(&self, dir: &Path) -> bool {
+        self.supports_namespaces() && probe::overlay(self, dir)
+    }
+}
+
+fn file_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> HostError + use<'a> {
+    move |source| HostError::File { action, path: path.to_path_buf(), source }
+}
+
+impl Host for LocalHost {
+    fn label(&self) -> &str {
+        "local"
+    }
+
+    fn run(&self, command: &Command, cancel: &CancelToken) -> Result<Output, HostError> {
+        capture::run(command, cancel)
+    }
+
+    fn supervise(
+        &self,
+        command: &Command,
+        supervision: &Supervision,
+        sink: &mut dyn OutputSink,
+        cancel: &CancelToken,
+    ) -> Result<Finished, HostError> {
+        supervise::supervise(command, supervision, sink, cancel)
+    }
+
+    fn end_tagged(&self, name: &str, value_prefix: &str, grace: Duration) -> Result<Vec<Leaked>, HostError> {
+        leftovers::end_tagged(name, value_prefix, grace)
+    }
+
+    fn supports_namespaces(&self) -> bool {
+        *self.namespaces.get_or_init(|| probe::namespaces(self))
+    }
+
+    fn supports_overlay(&self, _dir: &Path) -> bool {
+        false
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>, HostError> {
+        std::fs::read(path).map_err(file_error("read", path))
+    }
+
+    fn write_atomic(&self, path: &Path, content: &[u8], durable: bool) -> Result<(), HostError> {
+        fs::write_atomic(path, content, durable).map_err(file_error("write", path))
+    }
+
+    fn publish_dir(&self, staged: &Path, target: &Path) -> Result<Published, HostError> {
+        fs::publish_dir(staged, target).map_err(file_error("publish", target))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), HostError> {
+        fs::remove_tree(path).map_err(file_error("remove", path))
+    }
+}

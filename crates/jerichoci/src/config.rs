@@ -1,5 +1,6 @@
 //! What an engine is told once: plain values. Nothing here, or below, reads the environment.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct EngineConfig {
     pub inherit_env: bool,
     /// Jobs that run at once; the number of processors when absent.
     pub max_concurrent_executes: Option<NonZeroUsize>,
+    /// How many jobs of a named resource group run at once; 1 for a group that is not named here.
+    pub group_widths: BTreeMap<String, usize>,
     /// Between TERM and KILL when a job is ended.
     pub grace: Duration,
     /// Bytes of one log that are kept: its head and its last 64 MiB.
@@ -44,6 +47,7 @@ impl EngineConfig {
             caller_environment: Environment::empty(),
             inherit_env: false,
             max_concurrent_executes: None,
+            group_widths: BTreeMap::new(),
             grace: Duration::from_secs(5),
             log_cap_bytes: 1 << 30,
             host_local_nix_shell: None,

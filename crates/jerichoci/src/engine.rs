@@ -2,12 +2,23 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
 
-use jericho_host::{Clock, Host, HostError, IdSource};
+use jericho_host::lock::{FileLock, LockError};
+use jericho_host::{CancelToken, Clock, Host, HostError, IdSource, LocalHost, SystemClock, SystemIds};
 
 use crate::config::EngineConfig;
-use crate::model::id::IdError;
-use crate::run::request::RequestError;
+use crate::model::id::{IdError, RunId};
+use crate::model::record::RunRecord;
+use crate::run::gc::{self, GcPolicy, GcReport};
+use crate::run::layout::Layout;
+use crate::run::owner::is_alive;
+use crate::run::reap::{self, ReapReport};
+use crate::run::report::Reporter;
+use crate::run::request::{RequestError, RunRequest};
+use crate::run::{control, flow, rerun, snapshots};
+use crate::snapshot::{ChangedFiles, SnapshotError};
 
 /// Why the engine could not do what it was asked for. The verdict of a job or a run is never
 /// one of these: that is in the record.
@@ -48,6 +59,18 @@ pub enum EngineError {
         /// `host` or `guest`.
         kind: &'static str,
     },
+    /// The run has no job at all.
+    #[error("run {run_id} has no jobs")]
+    NoJobs {
+        /// The run.
+        run_id: String,
+    },
+    /// The run has no prepared outputs.
+    #[error("run {run_id} has no prepared outputs")]
+    NoPreparedOutputs {
+        /// The run.
+        run_id: String,
+    },
     /// A document under the state root cannot be understood.
     #[error("{}: {problem}", path.display())]
     Corrupt {
@@ -78,6 +101,12 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+    /// A lock could not be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A snapshot could not be taken, found or written out.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The machine refused something else.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -104,6 +133,12 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// On this machine, with its clock.
+    #[must_use]
+    pub fn new(config: EngineConfig) -> Self {
+        Self::with_parts(config, Arc::new(LocalHost::new()), Arc::new(SystemClock), Arc::new(SystemIds))
+    }
+
     /// With other parts, for tests and for other front ends.
     #[must_use]
     pub fn with_parts(
@@ -119,5 +154,104 @@ impl Engine {
     #[must_use]
     pub fn config(&self) -> &EngineConfig {
         &self.config
+    }
+
+    /// Runs the jobs of a request against a snapshot of the source tree, to the end.
+    ///
+    /// # Errors
+    /// Only when no record could be made at all. Everything later is in the record.
+    pub fn run(
+        &self,
+        request: &RunRequest,
+        reporter: &mut dyn Reporter,
+        cancel: &CancelToken,
+    ) -> Result<RunRecord, EngineError> {
+        flow::run(self, request, None, reporter, cancel)
+    }
+
+    /// Repeats a run: its snapshot, byte for byte, and its job definitions.
+    ///
+    /// # Errors
+    /// [`EngineError::RunNotFound`], [`EngineError::NotRepeatable`], or as [`Engine::run`].
+    pub fn rerun(
+        &self,
+        run_id: &RunId,
+        reporter: &mut dyn Reporter,
+        cancel: &CancelToken,
+    ) -> Result<RunRecord, EngineError> {
+        rerun::rerun(self, run_id, reporter, cancel)
+    }
+
+    /// Asks the engine that works on a run to cancel it, and waits at most `wait` for its end.
+    ///
+    /// # Errors
+    /// [`EngineError::RunNotFound`], [`EngineError::File`].
+    pub fn cancel_run(&self, run_id: &RunId, wait: Duration) -> Result<CancelAnswer, EngineError> {
+        let run = Layout::new(&self.config.state_root).run(run_id);
+        if !run.dir().is_dir() {
+            return Err(self.run_not_found(run_id));
+        }
+        if !is_alive(&run) {
+            return Ok(CancelAnswer::NotRunning);
+        }
+        let control = run.control();
+        let asked = control::ask(&control);
+        if !asked.map_err(|source| EngineError::File { action: "write", path: control, source })? {
+            return Ok(CancelAnswer::NotRunning);
+        }
+        // The owner's lock is free when it has ended. A lock cannot be waited for with a limit,
+        // so a thread waits; when the limit comes first, it ends with this process.
+        let (ended, end) = mpsc::channel();
+        let owner = run.owner();
+        std::thread::spawn(move || {
+            let _ = ended.send(FileLock::shared_blocking(&owner).map(drop));
+        });
+        match end.recv_timeout(wait) {
+            Ok(result) => result.map(|()| CancelAnswer::Ended).map_err(EngineError::Lock),
+            Err(_) => Ok(CancelAnswer::Requested),
+        }
+    }
+
+    /// Collects what nobody needs.
+    ///
+    /// # Errors
+    /// When the state root cannot be read. What could not be collected is in the report.
+    pub fn gc(&self, policy: &GcPolicy) -> Result<GcReport, EngineError> {
+        gc::collect(self, policy)
+    }
+
+    /// Puts in order what an engine that died has left. Every run does so when it starts.
+    ///
+    /// # Errors
+    /// When the state root cannot be read. What could not be put in order is in the report.
+    pub fn reap(&self) -> Result<ReapReport, EngineError> {
+        reap::reap(self)
+    }
+
+    /// Files of the source tree that differ from the base, for path filters.
+    ///
+    /// # Errors
+    /// [`EngineError::Snapshot`] when git fails. That there is no base is no error.
+    pub fn changed_files(
+        &self,
+        base: Option<&str>,
+        cancel: &CancelToken,
+    ) -> Result<ChangedFiles, EngineError> {
+        let environment = &self.config.caller_environment;
+        Ok(crate::snapshot::git_changed_files(&self.config.source_root, base, environment, cancel)?)
+    }
+
+    /// The source tree of a run, written out when nobody asked for it before. It is shared by
+    /// all runs of the same snapshot and goes with the last of them: read it, do not change it.
+    ///
+    /// # Errors
+    /// [`EngineError::RunNotFound`], [`EngineError::NotRepeatable`] when the run has no snapshot,
+    /// [`EngineError::Snapshot`].
+    pub fn snapshot_tree(&self, run_id: &RunId) -> Result<PathBuf, EngineError> {
+        snapshots::tree_of(self, run_id)
+    }
+
+    pub(crate) fn run_not_found(&self, run_id: &RunId) -> EngineError {
+        EngineError::RunNotFound { run_id: run_id.to_string(), state_root: self.config.state_root.clone() }
     }
 }

@@ -1,11 +1,28 @@
 //! The engine of Jericho CI: jobs of a target against an immutable snapshot of a source tree.
 //!
 //! It knows no lane, no host name and no product, reads no environment and prints nothing.
+//!
+//! One way through: a [`RunRequest`] is planned ([`run::plan`], pure), bound to a snapshot
+//! ([`snapshot`]), scheduled ([`run::schedule`], pure), carried out by an
+//! [`executor::Executor`], folded into records by the dispatcher, stored, and told to a
+//! [`Reporter`]. Only a [`jericho_host::CancelToken`] travels the other way.
 
+mod causes;
 pub mod config;
 pub mod engine;
+pub mod executor;
 pub mod model;
 pub mod run;
+pub mod snapshot;
 
 pub use config::EngineConfig;
 pub use engine::{CancelAnswer, Engine, EngineError};
+pub use run::gc::{GcPolicy, GcReport};
+pub use run::list::{RunList, RunSummary, list_runs};
+pub use run::logs::{LogKind, Logs, load_logs, load_logs_metadata, open_log, persist_job_logs};
+pub use run::read::{load_prepared_outputs_record, load_run_bundle, load_run_record};
+pub use run::reap::ReapReport;
+pub use run::report::{NoReporter, Reporter};
+pub use run::request::{RunMetadata, RunOptions, RunRequest};
+pub use run::store::persist_run_record;
+pub use snapshot::git_changed_files;

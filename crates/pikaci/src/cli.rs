@@ -1,12 +1,10 @@
 //! The command line: one file a command, the global flags, and the way out.
 
 mod cancel;
-mod fulfill;
 mod gc;
 mod list;
 mod logs;
 mod prepared_outputs;
-mod remote_defaults;
 mod rerun;
 mod run;
 mod running;
@@ -62,8 +60,6 @@ enum Command {
     Gc(gc::Args),
     Snapshot(snapshot::Args),
     PreparedOutputs(prepared_outputs::Args),
-    FulfillPreparedOutputRequest(fulfill::Args),
-    StagedLinuxRemoteDefaults(remote_defaults::Args),
 }
 
 /// The whole program: arguments and environment of this process to its exit code.
@@ -101,8 +97,6 @@ fn start(cli: Cli) -> Result<Ending, CliError> {
         Command::Gc(args) => gc::run(&args, &config),
         Command::Snapshot(args) => snapshot::run(&args, &config),
         Command::PreparedOutputs(args) => prepared_outputs::run(&args, &config),
-        Command::FulfillPreparedOutputRequest(args) => fulfill::run(&args, &config),
-        Command::StagedLinuxRemoteDefaults(args) => remote_defaults::run(&args),
     }
 }
 

@@ -17,6 +17,7 @@ pub struct JournalEntry {
     /// From 1, without gaps. Order is by this, never by time.
     pub seq: u64,
     /// Wall clock of the engine.
+    #[serde(with = "super::time")]
     pub time: DateTime<Utc>,
     /// What happened.
     #[serde(flatten)]
@@ -32,6 +33,7 @@ pub enum RunLifecycleEvent {
         /// The run.
         run_id: String,
         /// Its start.
+        #[serde(with = "super::time")]
         created_at: DateTime<Utc>,
         /// The run it repeats.
         rerun_of: Option<String>,

@@ -133,6 +133,9 @@ pub struct HostProcessRuntimeConfig {
     /// Dev shell of the source tree's flake to run in, for example `default`; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nix_shell: Option<String>,
+    /// Never in a dev shell, also where one is set for all jobs.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub without_nix_shell: bool,
 }
 
 /// Settings of an Incus instance. What is absent comes from the engine's configuration.

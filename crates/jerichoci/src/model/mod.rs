@@ -12,6 +12,7 @@ pub mod outputs;
 pub mod plan;
 pub mod record;
 pub mod staged;
+mod time;
 pub mod version;
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]

@@ -19,6 +19,7 @@ pub struct RunPlanRecord {
     /// One line about the target.
     pub target_description: Option<String>,
     /// When it was made.
+    #[serde(with = "super::time")]
     pub created_at: DateTime<Utc>,
     /// What had happened before.
     pub scope: PlanScope,

@@ -8,13 +8,15 @@
 //!   "created_at": "2026-04-01T12:00:00.100+00:00", "jobs": [], "snapshot_hash": "0011…" }
 //! ```
 
+use std::path::Path;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::is_false;
-use super::job::{JobPlacementKind, JobRuntimeKind};
+use super::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
 use super::outcome::Verdict;
-use super::outputs::{Consumer, InvocationMode, LauncherTransportMode};
+use super::outputs::{Consumer, InvocationMode, LauncherTransportMode, PreparedOutputsRecord};
 
 pub use super::outcome::RunStatus;
 
@@ -41,8 +43,10 @@ pub struct RunRecord {
     /// Whether the tree differed from `HEAD`; null without git.
     pub git_dirty: Option<bool>,
     /// Start.
+    #[serde(with = "super::time")]
     pub created_at: DateTime<Utc>,
     /// End; for a skipped run the same as the start.
+    #[serde(default, with = "super::time::option")]
     pub finished_at: Option<DateTime<Utc>>,
     /// The plan.
     pub plan_path: Option<String>,
@@ -131,8 +135,10 @@ pub struct JobRecord {
     /// What the guest wrote. A host process has none.
     pub guest_log_path: String,
     /// Start.
+    #[serde(with = "super::time")]
     pub started_at: DateTime<Utc>,
     /// End.
+    #[serde(default, with = "super::time::option")]
     pub finished_at: Option<DateTime<Utc>>,
     /// Exit code of the command; null on timeout, signal and everything else that has none.
     pub exit_code: Option<i32>,
@@ -165,6 +171,36 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
+    /// A job that has not started, with these two log paths.
+    #[must_use]
+    pub fn of_spec(job: &JobSpec, host_log: &Path, guest_log: &Path, now: DateTime<Utc>) -> Self {
+        let execution = job.execution();
+        Self {
+            id: job.id.clone(),
+            description: job.description.clone(),
+            verdict: Verdict::Running,
+            executor: execution.executor_label().to_owned(),
+            placement: Some(execution.placement),
+            runtime: Some(execution.runtime),
+            plan_node_id: Some(format!("execute-{}", job.id)),
+            timeout_secs: job.timeout_secs,
+            host_log_path: host_log.to_string_lossy().into_owned(),
+            guest_log_path: guest_log.to_string_lossy().into_owned(),
+            started_at: now,
+            finished_at: None,
+            exit_code: None,
+            message: None,
+            pre_execution_prepare_duration_ms: None,
+            remote_linux_vm_execution: None,
+            duration_ms: None,
+            signal: None,
+            phases: Vec::new(),
+            environment: Vec::new(),
+            leaked: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     /// Whether something of it outlived its command.
     #[must_use]
     pub fn leaky(&self) -> bool {
@@ -178,8 +214,10 @@ pub struct PrepareTimingRecord {
     /// Node of the plan.
     pub node_id: String,
     /// Start.
+    #[serde(with = "super::time")]
     pub started_at: DateTime<Utc>,
     /// End.
+    #[serde(with = "super::time")]
     pub finished_at: DateTime<Utc>,
     /// Monotonic.
     pub duration_ms: u64,
@@ -191,8 +229,10 @@ pub struct PhaseRecord {
     /// Name of the phase, for example `snapshot`.
     pub phase: String,
     /// Start.
+    #[serde(with = "super::time")]
     pub started_at: DateTime<Utc>,
     /// End.
+    #[serde(with = "super::time")]
     pub finished_at: DateTime<Utc>,
     /// Monotonic.
     pub duration_ms: u64,
@@ -267,8 +307,10 @@ pub struct RemoteLinuxVmPhaseRecord {
     /// Which.
     pub phase: RemoteLinuxVmPhase,
     /// Start.
+    #[serde(with = "super::time")]
     pub started_at: DateTime<Utc>,
     /// End.
+    #[serde(with = "super::time")]
     pub finished_at: DateTime<Utc>,
     /// Monotonic.
     pub duration_ms: u64,
@@ -305,4 +347,18 @@ pub struct JobLogMetadata {
     /// Size of the guest log, when it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest_log_bytes: Option<u64>,
+}
+
+/// Everything about a run in one value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunBundle {
+    /// Its record.
+    pub run: RunRecord,
+    /// Where its logs are.
+    pub logs: RunLogsMetadata,
+    /// Its prepared outputs, when there are any that can be read.
+    pub prepared_outputs: Option<PreparedOutputsRecord>,
+    /// What could not be read, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

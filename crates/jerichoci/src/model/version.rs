@@ -11,6 +11,8 @@ pub const PREPARED_OUTPUTS: u32 = 1;
 pub const PREPARED_OUTPUT_HANDOFF: u32 = 1;
 /// `spec.json`, the job definitions of a run.
 pub const RUN_SPEC: u32 = 1;
+/// `share/jerichoci/payload-manifest.json` of a prepared output.
+pub const PAYLOAD_MANIFEST: u32 = 1;
 /// `engine.json`, the identity of a state root.
 pub const ENGINE: u32 = 1;
 /// `owner.json`, the process that works on a run.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::id::RunId;
+use crate::model::staged::StagedLinuxRustPayloadRole;
 
 /// Paths of one state root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,13 @@ impl Layout {
     #[must_use]
     pub fn runs(&self) -> PathBuf {
         self.root.join("runs")
+    }
+
+    /// Names of the runs that have no terminal record yet, one empty file each: what a reaper
+    /// looks at, however many runs there are.
+    #[must_use]
+    pub fn active(&self) -> PathBuf {
+        self.root.join("active")
     }
 
     /// One run.
@@ -163,6 +171,12 @@ impl RunLayout {
         self.dir.join("control")
     }
 
+    /// A link to the manifest of the snapshot: keeps it from being collected.
+    #[must_use]
+    pub fn manifest(&self) -> PathBuf {
+        self.dir.join("manifest")
+    }
+
     /// The snapshot, see `docs/records.md`.
     #[must_use]
     pub fn snapshot(&self) -> PathBuf {
@@ -223,6 +237,12 @@ impl JobLayout {
     #[must_use]
     pub fn result(&self) -> PathBuf {
         self.artifacts().join("result.json")
+    }
+
+    /// Where a prepared output becomes visible for the job.
+    #[must_use]
+    pub fn staged_output(&self, role: StagedLinuxRustPayloadRole) -> PathBuf {
+        self.dir.join("staged-linux-rust").join(role.name())
     }
 
     /// Writes of the job to its workspace, while it runs.

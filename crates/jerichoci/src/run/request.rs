@@ -1,5 +1,7 @@
 //! What a run is asked to do.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::{IdError, check_name};
@@ -81,9 +83,10 @@ impl RunRequest {
     /// # Errors
     /// The first [`RequestError`].
     pub fn check(&self) -> Result<(), RequestError> {
-        for (index, job) in self.jobs.iter().enumerate() {
+        let mut ids = BTreeSet::new();
+        for job in &self.jobs {
             check_name(&job.id)?;
-            if self.jobs[..index].iter().any(|other| other.id == job.id) {
+            if !ids.insert(job.id.as_str()) {
                 return Err(RequestError::DuplicateJob(job.id.clone()));
             }
             if job.timeout_secs == 0 {
@@ -119,6 +122,22 @@ pub enum RequestError {
     /// A job has no program.
     #[error("job `{0}` has an empty command")]
     EmptyCommand(String),
+    /// A command with a NUL byte, which no program can be given.
+    #[error("the command of job `{0}` has a NUL byte")]
+    NulInCommand(String),
+    /// Root is only to be had in a guest.
+    #[error("job `{0}` wants to be root, which only a guest offers; it runs as a host process")]
+    RootOnHost(String),
+    /// Two jobs share a prefix of prepared outputs and mean different ones.
+    #[error("jobs `{first}` and `{second}` share the prepared outputs `{prefix}`, but name different ones")]
+    StagedConflict {
+        /// The shared prefix.
+        prefix: String,
+        /// The first job.
+        first: String,
+        /// The one that differs.
+        second: String,
+    },
     /// A name that cannot be a variable's.
     #[error("job `{job}` sets a variable called `{name}`, which no variable can be called")]
     BadVariable {

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use clap::ValueEnum;
-use jerichoci::{EngineError, LogKind};
+use jerichoci::EngineError;
+use jerichoci::run::logs::LogFile;
 
 use crate::config::Config;
 use crate::error::{CliError, parse_run_id};
@@ -55,33 +56,17 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<Ending, CliError> {
         print_json(&jerichoci::load_logs_metadata(&state_root, &run_id, args.job.as_deref())?)?;
         return Ok(Ending::Done);
     }
-    let job = match &args.job {
-        Some(job) => job.clone(),
-        None => {
-            let record = jerichoci::load_run_record(&state_root, &run_id)?;
-            let Some(job) = record.jobs.into_iter().next() else {
-                return Err(CliError::not_found(format!("run {run_id} has no jobs, so there are no logs"))
-                    .hint(config.command_line().of(&["status", run_id.as_str()])));
-            };
-            job.id
-        }
-    };
-    let open = |kind| jerichoci::open_log(&state_root, &run_id, &job, kind);
+    let open = |log| jerichoci::open_log(&state_root, &run_id, args.job.as_deref(), log);
     let logs = match args.kind {
-        Kind::Host => vec![("host", open(LogKind::Host)?)],
-        Kind::Guest => vec![("guest", open(LogKind::Guest)?)],
-        Kind::Both => {
-            let (host, guest) = (there(open(LogKind::Host))?, there(open(LogKind::Guest))?);
-            if host.is_none() && guest.is_none() {
-                return Err(open(LogKind::Host)
-                    .err()
-                    .map_or_else(|| CliError::not_found("no log"), CliError::from));
-            }
-            [("host", host), ("guest", guest)]
+        Kind::Host => vec![("host", open(LogFile::Host)?)],
+        Kind::Guest => vec![("guest", open(LogFile::Guest)?)],
+        Kind::Both => match (there(open(LogFile::Host))?, there(open(LogFile::Guest))?) {
+            (None, None) => vec![("host", open(LogFile::Host)?)],
+            (host, guest) => [("host", host), ("guest", guest)]
                 .into_iter()
                 .filter_map(|(name, log)| Some((name, log?)))
-                .collect()
-        }
+                .collect(),
+        },
     };
     copy(logs, args.raw).map_err(|error| CliError::output(&error))?;
     Ok(Ending::Done)

@@ -3,7 +3,8 @@
 use crate::config::Config;
 use crate::error::{CliError, parse_run_id};
 use crate::exit::Ending;
-use crate::output::print_json;
+use crate::output::{print, print_json};
+use crate::render;
 
 /// Show the prepared outputs of a run
 #[derive(Debug, clap::Args)]
@@ -20,10 +21,11 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, config: &Config) -> Result<Ending, CliError> {
     let run_id = parse_run_id(&args.run_id)?;
     let state_root = config.state_root()?.value;
-    let Some(record) = jerichoci::load_prepared_outputs_record(&state_root, &run_id)? else {
-        return Err(CliError::not_found(format!("run {run_id} has no prepared outputs"))
-            .hint(config.command_line().of(&["status", run_id.as_str()])));
-    };
-    print_json(&record)?;
+    let record = jerichoci::load_prepared_outputs_record(&state_root, &run_id)?;
+    if args.json {
+        print_json(&record)?;
+    } else {
+        print(render::status::prepared_outputs(run_id.as_str(), &record))?;
+    }
     Ok(Ending::Done)
 }

@@ -1,7 +1,8 @@
 //! `pikaci run`: a target against a snapshot of the tree as it is now.
 
-use jerichoci::run::request::{RunMetadata, RunOptions, RunRequest};
-use jerichoci::{ChangedFiles, Engine};
+use jericho_host::CancelToken;
+use jerichoci::snapshot::Base;
+use jerichoci::{Engine, RunMetadata, RunOptions, RunRequest};
 
 use super::running::{RunningArgs, cancel_token};
 use crate::config::{Config, RunFlags, Setting};
@@ -41,7 +42,7 @@ pub(super) fn run(args: Args, config: &Config) -> Result<Ending, CliError> {
         keep_going: args.keep_going,
         base: args.base,
     };
-    let engine_config = config.engine(&flags)?;
+    let mut engine_config = config.engine(&flags)?;
     let source_root = config.source_root();
     let catalog = Catalog::load(&source_root.path)?;
     let target = match &args.target {
@@ -58,10 +59,11 @@ pub(super) fn run(args: Args, config: &Config) -> Result<Ending, CliError> {
         note(format_args!("note: {path} is taken as it is, without git: {why}"));
     }
 
+    engine_config.group_widths.clone_from(catalog.group_widths());
     let cancel = cancel_token()?;
     let state_root = engine_config.state_root.clone();
     let engine = Engine::new(engine_config);
-    let choice = choose(&engine, &target.filters, &base, flags.base.is_some())?;
+    let choice = choose(&engine, &target.filters, &base, flags.base.is_some(), &cancel)?;
     let mut request = RunRequest {
         jobs: target.jobs.clone(),
         metadata: RunMetadata {
@@ -79,7 +81,7 @@ pub(super) fn run(args: Args, config: &Config) -> Result<Ending, CliError> {
         Decision::Skip(message) => request = request.skip(message),
     }
     args.running.run(state_root, config.command_line(), &cancel, |reporter, cancel| {
-        engine.run(request, reporter, cancel)
+        engine.run(&request, reporter, cancel)
     })
 }
 
@@ -101,36 +103,75 @@ fn choose(
     filters: &Filters,
     base: &Setting<Option<String>>,
     asked_for: bool,
+    cancel: &CancelToken,
 ) -> Result<Choice, CliError> {
     if filters.is_empty() && !asked_for {
         return Ok(Choice { changed_files: Vec::new(), decision: Decision::Run(None) });
     }
-    let changed = match engine.changed_files(base.value.as_deref()) {
-        Ok(changed) => changed,
-        Err(error) if asked_for => return Err(error.into()),
-        Err(error) => ChangedFiles { no_base: Some(error.to_string()), ..ChangedFiles::default() },
-    };
-    let decision = decide(filters, &changed.files, changed.no_base.as_deref());
-    Ok(Choice { changed_files: changed.files, decision })
+    match engine.changed_files(base.value.as_deref(), cancel) {
+        Ok(changed) => {
+            let decision = decide(filters, &changed.files, &changed.base);
+            Ok(Choice { changed_files: changed.files, decision })
+        }
+        Err(error) if asked_for || cancel.is_cancelled() => Err(error.into()),
+        Err(error) => {
+            let decision = decide(filters, &[], &Base::None { why: error.to_string() });
+            Ok(Choice { changed_files: Vec::new(), decision })
+        }
+    }
 }
 
 /// Runs when in doubt: a check that was skipped by accident looks like a success.
-fn decide(filters: &Filters, changed: &[String], no_base: Option<&str>) -> Decision {
+fn decide(filters: &Filters, changed: &[String], base: &Base) -> Decision {
     if filters.is_empty() {
         return Decision::Run(None);
     }
-    if let Some(why) = no_base {
-        return Decision::Run(Some(format!("runs whatever has changed: {why}")));
-    }
+    let base = match base {
+        Base::None { why } => return Decision::Run(Some(format!("runs whatever has changed: {why}"))),
+        Base::Used { rev, .. } => rev,
+    };
     if changed.is_empty() {
-        return Decision::Run(Some("runs because nothing differs from the base".to_owned()));
+        return Decision::Run(Some(format!("runs because nothing differs from {base}")));
     }
     match filters.first_match(changed.iter().map(String::as_str)) {
         Some((file, pattern)) => Decision::Run(Some(format!("runs because {file} matches {pattern}"))),
         None => Decision::Skip(format!(
-            "skipped: {} and none matches {}",
-            words::count(changed.len(), "file differs from the base", "files differ from the base"),
+            "none of {} since {base} matches {}",
+            words::count(changed.len(), "changed file", "changed files"),
             words::count(filters.patterns().len(), "path filter", "path filters"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decided(patterns: &[&str], changed: &[&str], base: &Base) -> Decision {
+        let filters = Filters::new(patterns.iter().copied()).expect("good patterns");
+        let changed: Vec<String> = changed.iter().map(|&file| file.to_owned()).collect();
+        decide(&filters, &changed, base)
+    }
+
+    fn runs(why: &str) -> Decision {
+        Decision::Run(Some(why.to_owned()))
+    }
+
+    #[test]
+    fn a_target_is_skipped_only_when_files_have_changed_and_none_matches() {
+        let main = Base::Used { rev: "main".to_owned(), merge_base: "0".repeat(40) };
+        let none = Base::None { why: "no remote".to_owned() };
+        let filters = ["src/**", "!**/*.md"];
+        assert_eq!(decided(&[], &["a"], &main), Decision::Run(None));
+        assert_eq!(decided(&filters, &["a"], &none), runs("runs whatever has changed: no remote"));
+        assert_eq!(decided(&filters, &[], &main), runs("runs because nothing differs from main"));
+        assert_eq!(
+            decided(&filters, &["a", "src/b.rs"], &main),
+            runs("runs because src/b.rs matches src/**")
+        );
+        assert_eq!(
+            decided(&filters, &["a", "src/b.md"], &main),
+            Decision::Skip("none of 2 changed files since main matches 2 path filters".to_owned())
+        );
     }
 }

@@ -11,7 +11,8 @@ use jerichoci::model::event::JournalEntry;
 use jerichoci::model::job::JobRuntimeKind;
 use jerichoci::model::record::{JobRecord, RunRecord};
 use jerichoci::run::report::Reporter;
-use jerichoci::{EngineError, LogKind, open_log};
+use jerichoci::run::logs::LogFile;
+use jerichoci::{EngineError, open_log};
 
 use crate::config::CommandLine;
 use crate::error::CliError;
@@ -126,10 +127,10 @@ pub(super) fn cancel_token() -> Result<CancelToken, CliError> {
 /// The log of a job in which its failure is most likely told.
 fn failing_log(state_root: &std::path::Path, run: &str, job: &JobRecord) -> Option<File> {
     let run = run.parse().ok()?;
-    let open = |kind| open_log(state_root, &run, &job.id, kind).ok();
+    let open = |kind| open_log(state_root, &run, Some(&job.id), kind).ok();
     if job.runtime == Some(JobRuntimeKind::HostProcess) {
-        return open(LogKind::Host);
+        return open(LogFile::Host);
     }
     let written = |file: &File| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
-    open(LogKind::Guest).filter(written).or_else(|| open(LogKind::Host))
+    open(LogFile::Guest).filter(written).or_else(|| open(LogFile::Host))
 }

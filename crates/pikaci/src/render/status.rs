@@ -1,6 +1,7 @@
 //! The text of `pikaci status` and `pikaci list`: lines that other programs read.
 
 use jerichoci::RunSummary;
+use jerichoci::model::outputs::PreparedOutputsRecord;
 use jerichoci::model::record::RunRecord;
 
 use super::{printable, words::spelling};
@@ -79,6 +80,29 @@ pub(crate) fn status(record: &RunRecord) -> String {
     text
 }
 
+/// The prepared outputs of a run: a head of three lines, then one line an output, tab separated:
+/// node, output name, installable, consumer, realised path, payload kind or `-`, entrypoints.
+pub(crate) fn prepared_outputs(run_id: &str, record: &PreparedOutputsRecord) -> String {
+    let (version, outputs) = (record.schema_version, record.outputs.len());
+    let mut text = format!("run_id={run_id}\nschema_version={version}\noutputs={outputs}\n");
+    for output in &record.outputs {
+        let payload = output.payload.as_ref();
+        let columns = [
+            output.node_id.as_str(),
+            &output.output_name,
+            &output.installable,
+            &spelling(&output.consumer),
+            &output.realized_path,
+            payload.map_or("-", |payload| payload.kind.as_str()),
+            &payload.map_or(0, |payload| payload.entrypoints.len()).to_string(),
+        ]
+        .map(printable::text);
+        text.push_str(&columns.join("\t"));
+        text.push('\n');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +154,22 @@ mod tests {
         a passed
         b failed
         ");
+    }
+
+    #[test]
+    fn prepared_outputs_have_a_line_each() {
+        let record: PreparedOutputsRecord = serde_json::from_value(serde_json::json!({
+            "schema_version": 1,
+            "outputs": [
+                { "node_id": "n1", "installable": "path:/s#a", "output_name": "a", "protocol": "nix_store_path_v1",
+                  "consumer": "host_local_symlink_mounts_v1", "realized_path": "/nix/store/x-a",
+                  "payload": { "schema_version": 1, "kind": "k", "entrypoints": [{ "name": "e", "relative_path": "bin/e" }] } },
+                { "node_id": "n2", "installable": "path:/s#b", "output_name": "b", "protocol": "nix_store_path_v1",
+                  "consumer": "fulfill_request_cli_v1", "realized_path": "/nix/store/x-b", "payload": null }
+            ]
+        }))
+        .expect("a record");
+        insta::assert_snapshot!(prepared_outputs(sample::RUN, &record), @"");
     }
 
     #[test]

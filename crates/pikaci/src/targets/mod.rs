@@ -1,63 +1,68 @@
-//! Placeholder until the targets are there.
-#![expect(missing_docs, reason = "placeholder")]
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+//! Targets: what a user can name, from the built-in table and from `jericho.toml`.
+//!
+//! ```text
+//! built in (smoke) ─┐
+//! jericho.toml ─────┴▶ Catalog ─ find ─▶ TargetSpec ─▶ jobs of a run
+//! ```
+//!
+//! Everything here is decided when the catalog is loaded: a target that comes out of a [`Catalog`]
+//! has valid names, known needs without a circle, and patterns that can match.
+
+mod catalog;
+mod error;
+mod file;
+mod filters;
+mod nearest;
+mod smoke;
+
+use std::path::PathBuf;
 
 use jerichoci::model::job::JobSpec;
 
-#[derive(Debug, Clone, Default)]
-pub struct Filters(pub Vec<String>);
-impl Filters {
-    pub fn patterns(&self) -> &[String] {
-        &self.0
-    }
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-    pub fn first_match<'a>(
-        &'a self,
-        changed: impl IntoIterator<Item = &'a str>,
-    ) -> Option<(&'a str, &'a str)> {
-        let _ = changed;
-        None
-    }
-}
+pub use catalog::Catalog;
+pub use error::{Problem, TargetError};
+pub use filters::{Filters, PatternError};
+pub use nearest::nearest;
+
+/// Name of the file at the root of a source tree that declares its targets.
+pub const FILE_NAME: &str = "jericho.toml";
+
+/// A target: jobs, and the paths that make them worth running.
 #[derive(Debug, Clone)]
 pub struct TargetSpec {
+    /// What a user types; see [`jerichoci::model::id::check_name`].
     pub id: String,
+    /// One line for people.
     pub description: Option<String>,
+    /// Which changed files ask for it; without patterns it always runs.
     pub filters: Filters,
+    /// At least one, in the order in which they were written. The ids are unique and every need is one of them.
     pub jobs: Vec<JobSpec>,
+    /// What `pikaci run` without a name runs.
     pub default: bool,
+    /// What a forge does with it.
+    pub trigger: Trigger,
+    /// Where it was declared.
+    pub origin: Origin,
 }
-#[derive(Debug, Clone, Default)]
-pub struct Catalog;
-impl Catalog {
-    pub fn load(_: &Path) -> Result<Catalog, TargetError> {
-        Ok(Self)
-    }
-    pub fn find(&self, name: &str) -> Result<&TargetSpec, TargetError> {
-        Err(TargetError::UnknownTarget { name: name.to_owned(), nearest: None, known: vec![] })
-    }
-    pub fn default_target(&self) -> Result<&TargetSpec, TargetError> {
-        Err(TargetError::NoDefault { known: vec![] })
-    }
-    pub fn group_widths(&self) -> &BTreeMap<String, usize> {
-        const { &BTreeMap::new() }
-    }
+
+/// When a forge runs a target by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trigger {
+    /// Never.
+    #[default]
+    None,
+    /// For every branch whose changed files it selects.
+    Branch,
+    /// Once a night.
+    Nightly,
 }
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TargetError {
-    #[error("no target `{name}`")]
-    UnknownTarget { name: String, nearest: Option<String>, known: Vec<String> },
-    #[error("no default target")]
-    NoDefault { known: Vec<String> },
-    #[error("cannot read {}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
-}
-impl TargetError {
-    pub fn hint(&self) -> Option<String> {
-        None
-    }
+
+/// Where a target was declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// In this program.
+    BuiltIn,
+    /// In this file, an absolute path when the source root was one.
+    File(PathBuf),
 }

@@ -1,1 +1,0 @@
-//! System calls that need unsafe code or exist on Linux only.

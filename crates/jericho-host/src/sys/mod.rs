@@ -1,0 +1,11 @@
+//! System calls that need unsafe code or exist on Linux only.
+//!
+//! The rest of the crate is safe code above this module. Nothing here knows about jobs.
+
+mod files;
+mod identity;
+pub(crate) mod namespace;
+pub(crate) mod spawn;
+
+pub use files::{make_fifo, reserve};
+pub use identity::{ProcessIdentity, is_alive, own_identity};

@@ -1,0 +1,108 @@
+//! What the tests of this crate share.
+#![expect(dead_code, reason = "each test binary uses a part")]
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use jericho_host::{CancelToken, Command, Environment, Host, Isolation, LocalHost, OutputSink, Supervision};
+
+pub(crate) const TAG: &str = "JERICHO_TEST_CHILD";
+
+pub(crate) fn env() -> Environment {
+    [("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")].into_iter().collect()
+}
+
+pub(crate) fn sh(script: &str) -> Command {
+    Command::new("sh").arg("-c").arg(script).env(env())
+}
+
+pub(crate) fn token() -> CancelToken {
+    CancelToken::new().unwrap()
+}
+
+/// A tag that no other test has.
+pub(crate) fn unique(name: &str) -> String {
+    format!("{}/{}/{name}", std::process::id(), jericho_host::IdSource::fresh(&jericho_host::SystemIds))
+}
+
+pub(crate) fn supervision(tag: &str, isolation: &Isolation) -> Supervision {
+    Supervision { isolation: isolation.clone(), ..Supervision::new(TAG, tag) }
+}
+
+/// Whether a test that needs namespaces may go on; says so when not.
+pub(crate) fn namespaces(host: &LocalHost) -> bool {
+    let works = host.supports_namespaces();
+    if !works {
+        eprintln!("not run: needs root and namespaces");
+        assert!(!is_ci(), "not run: needs root and namespaces, and CI is set");
+    }
+    works
+}
+
+#[expect(clippy::disallowed_methods, reason = "CI turns what is not run into a failure")]
+fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
+}
+
+/// Every isolation that works here.
+pub(crate) fn isolations(host: &LocalHost) -> Vec<Isolation> {
+    let mut all = vec![Isolation::Session];
+    if namespaces(host) {
+        all.push(Isolation::Namespaces(Vec::new()));
+    }
+    all
+}
+
+/// Process ids, without zombies, whose environment has the tag.
+pub(crate) fn tagged(tag: &str) -> Vec<u32> {
+    let entry = format!("{TAG}={tag}");
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").unwrap() {
+        let path = process.unwrap().path();
+        let Some(pid) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+        let environment = fs::read(path.join("environ")).unwrap_or_default();
+        if environment.split(|&b| b == 0).any(|variable| variable == entry.as_bytes()) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Whether a process runs (is there and no zombie).
+pub(crate) fn runs(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with(['Z', 'X']))
+}
+
+/// A sink that does something once when it has seen a word.
+pub(crate) struct When<F> {
+    pub(crate) seen: Vec<u8>,
+    pub(crate) word: &'static str,
+    pub(crate) then: Option<F>,
+}
+
+impl<F: FnOnce() -> io::Result<()>> When<F> {
+    pub(crate) fn new(word: &'static str, then: F) -> Self {
+        Self { seen: Vec::new(), word, then: Some(then) }
+    }
+}
+
+impl<F: FnOnce() -> io::Result<()> + Send> OutputSink for When<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.seen.extend_from_slice(bytes);
+        let word = self.word.as_bytes();
+        if self.seen.windows(word.len()).any(|part| part == word)
+            && let Some(then) = self.then.take()
+        {
+            return then();
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn tempdir() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().canonicalize().unwrap();
+    (dir, path)
+}

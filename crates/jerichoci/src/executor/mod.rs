@@ -1,0 +1,102 @@
+//! How a job is carried out: the trait, and the one match from a job to its implementation.
+//!
+//! Executors know nothing of runs: they are handed a directory, a log and a source tree, and
+//! say how the job ended. What they say is data; the dispatcher of the run records it.
+
+pub mod command;
+mod phases;
+pub mod process;
+mod unbuilt;
+pub mod workspace;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use jericho_host::{CancelToken, Clock, Host, OutputSink};
+
+use crate::config::EngineConfig;
+use crate::model::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
+use crate::model::outcome::JobOutcome;
+use crate::model::record::PhaseRecord;
+
+pub(crate) use phases::{Phases, millis};
+
+/// A log of a job: the command's bytes as they come, and lines of the engine between them.
+pub trait JobLog: OutputSink {
+    /// Writes `[jerichoci] <line>` on a line of its own.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn engine_line(&mut self, line: &str) -> io::Result<()>;
+}
+
+/// Everything an executor is handed for one job.
+pub struct JobContext<'a> {
+    /// The job.
+    pub spec: &'a JobSpec,
+    /// `<run id>/<job id>/<nonce>`: in the environment of every process of the job.
+    pub tag: String,
+    /// Target and job, as the part of a path: what is kept from run to run is kept under it.
+    pub cache_dir: &'a Path,
+    /// Private scratch directory, removed after the job. Not made yet.
+    pub scratch: &'a Path,
+    /// What the job leaves for people. Exists.
+    pub artifacts: &'a Path,
+    /// The host log.
+    pub log: &'a mut dyn JobLog,
+    /// The source tree.
+    pub source: &'a workspace::RunSource,
+    /// Ends the job early.
+    pub cancel: &'a CancelToken,
+}
+
+/// What an executor hands back. Always complete, also after a failure.
+#[derive(Debug)]
+pub struct JobReport {
+    /// How it ended.
+    pub outcome: JobOutcome,
+    /// How long each phase took.
+    pub phases: Vec<PhaseRecord>,
+    /// Names of the variables the command saw.
+    pub environment: Vec<String>,
+}
+
+/// One way to carry out a job.
+pub trait Executor: Send + Sync {
+    /// Carries it out, blocking until nothing of it is left.
+    fn execute(&self, job: JobContext<'_>) -> JobReport;
+}
+
+/// What executors share.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Settings.
+    pub config: Arc<EngineConfig>,
+    /// This machine.
+    pub host: Arc<dyn Host>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The executor of a job: the one place that knows which there are.
+#[must_use]
+pub fn for_job(spec: &JobSpec, tools: &Tools) -> Box<dyn Executor> {
+    if spec.staged.is_some() {
+        return Box::new(unbuilt::Unbuilt("prepared outputs are not built into this version"));
+    }
+    match (spec.placement.kind(), spec.runtime.kind()) {
+        (JobPlacementKind::Local, JobRuntimeKind::HostProcess) => {
+            Box::new(process::HostProcess::new(tools.clone()))
+        }
+        (JobPlacementKind::RemoteSsh, _) => {
+            Box::new(unbuilt::Unbuilt("the placement remote_ssh is not built into this version"))
+        }
+        (JobPlacementKind::Local, JobRuntimeKind::Incus) => {
+            Box::new(unbuilt::Unbuilt("the runtime incus is not built into this version"))
+        }
+        (JobPlacementKind::Local, JobRuntimeKind::Tart) => {
+            Box::new(unbuilt::Unbuilt("the runtime tart is not built into this version"))
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! A host process: the command of a job as a supervised child of this machine.
+
+mod dev_shell;
+mod environment;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jericho_host::{CancelReason, Command, EndedBy, Environment, Exit, Finished, HostError, Supervision};
+use pika_cloud::lifecycle::RuntimeTerminalResult;
+
+use super::command::compile;
+use super::workspace::JobView;
+use super::{Executor, JobContext, JobLog, JobReport, Phases, Tools};
+use crate::causes::with_causes;
+use crate::model::job::JobRuntimeConfig;
+use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
+
+/// Name of the variable that marks every process of a job.
+pub const JOB_TAG: &str = "JERICHOCI_JOB";
+
+/// Runs jobs as processes of this machine.
+#[derive(Debug)]
+pub struct HostProcess {
+    tools: Tools,
+}
+
+impl HostProcess {
+    /// With these tools.
+    #[must_use]
+    pub fn new(tools: Tools) -> Self {
+        Self { tools }
+    }
+}
+
+impl Executor for HostProcess {
+    fn execute(&self, mut job: JobContext<'_>) -> JobReport {
+        let clock = std::sync::Arc::clone(&self.tools.clock);
+        let mut phases = Phases::new(&*clock);
+        let mut environment = Vec::new();
+        let mut outcome = match self.run(&mut job, &mut phases, &mut environment) {
+            Ok(outcome) => outcome,
+            Err(failure) => failure.into_outcome(),
+        };
+        phases.time("clean_up", || {
+            if let Err(error) = self.tools.host.remove(job.scratch) {
+                outcome.warnings.push(with_causes(&error));
+            }
+        });
+        note(job.log, &mut outcome);
+        if let Err(error) = self.write_result(job.artifacts, &outcome) {
+            outcome.warnings.push(error);
+        }
+        JobReport { outcome, phases: phases.into_records(), environment }
+    }
+}
+
+/// Why there is no verdict of the command.
+enum Failure {
+    Cancelled(CancelReason),
+    Errored(String),
+}
+
+impl Failure {
+    fn into_outcome(self) -> JobOutcome {
+        match self {
+            Self::Cancelled(reason) => cancelled(reason),
+            Self::Errored(message) => JobOutcome::errored(message),
+        }
+    }
+}
+
+fn errored(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::Errored(with_causes(error))
+}
+
+impl HostProcess {
+    fn run(
+        &self,
+        job: &mut JobContext<'_>,
+        phases: &mut Phases<'_>,
+        names: &mut Vec<String>,
+    ) -> Result<JobOutcome, Failure> {
+        let view = phases
+            .time("workspace", || job.source.view(job.cache_dir, job.scratch, job.cancel))
+            .map_err(|error| errored(&error))?;
+        let env = self.environment(job, &view);
+        *names = env.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+        let compiled = compile(&job.spec.command).map_err(|error| errored(&error))?;
+        if compiled.run_as_root {
+            return Err(Failure::Errored("a host process cannot ask to run as root".to_owned()));
+        }
+        let mut argv = compiled.argv.into_iter();
+        let program = argv.next().unwrap_or_default();
+        let mut command = Command::new(program).args(argv).env(env).cwd(&view.workspace);
+        if let Some(shell) = self.dev_shell(job, &view) {
+            let script = phases
+                .time("dev_shell", || self.capture_dev_shell(job, &view, shell))
+                .map_err(|error| errored(&error))?;
+            command = self.enter_dev_shell(job, &script, command)?;
+        }
+        let limit = Duration::from_secs(job.spec.timeout_secs);
+        let supervision = Supervision {
+            time_limit: Some(limit),
+            grace: self.tools.config.grace,
+            isolation: view.isolation.clone(),
+            ..Supervision::new(JOB_TAG, job.tag.clone())
+        };
+        if let Some(reason) = job.cancel.reason() {
+            return Err(Failure::Cancelled(reason));
+        }
+        let finished = phases.time("command", || {
+            self.tools.host.supervise(&command, &supervision, &mut LogSink(job.log), job.cancel)
+        });
+        match finished {
+            Ok(finished) => Ok(judge(&finished, limit)),
+            Err(HostError::Cancelled(reason)) => Err(Failure::Cancelled(reason)),
+            Err(error) if error.is_no_space() => {
+                Err(Failure::Errored("the disk is full: the output could not be kept".to_owned()))
+            }
+            Err(error) => Err(errored(&error)),
+        }
+    }
+
+    fn environment(&self, job: &JobContext<'_>, view: &JobView) -> Environment {
+        let config = &self.tools.config;
+        let mut env = environment::base(&config.caller_environment, config.inherit_env);
+        env.set("ARTIFACTS", job.artifacts)
+            .set("CARGO_HOME", job.source.cargo_home())
+            .set("CARGO_TARGET_DIR", &view.cargo_target)
+            .set("PWD", &view.workspace);
+        // The workspace lies below the user's own repository: git must not find that one.
+        if let Some(above) = view.workspace.parent() {
+            env.set("GIT_CEILING_DIRECTORIES", above);
+        }
+        for (name, value) in &job.spec.env {
+            env.set(name, value);
+        }
+        env
+    }
+
+    /// The dev shell that the job has to run in, if any.
+    fn dev_shell<'a>(&'a self, job: &'a JobContext<'_>, view: &JobView) -> Option<&'a str> {
+        let JobRuntimeConfig::HostProcess(runtime) = &job.spec.runtime else { return None };
+        let config = &self.tools.config;
+        let shell = runtime.nix_shell.as_deref().or(config.host_local_nix_shell.as_deref())?;
+        let unwanted = runtime.without_nix_shell
+            // Already in one: its tools are what the caller means.
+            || config.caller_environment.get("IN_NIX_SHELL").is_some()
+            || !view.source_tree.join("flake.nix").exists();
+        (!unwanted).then_some(shell)
+    }
+
+    fn capture_dev_shell(
+        &self,
+        job: &JobContext<'_>,
+        view: &JobView,
+        shell: &str,
+    ) -> Result<PathBuf, dev_shell::DevShellError> {
+        let config = &self.tools.config;
+        let source = dev_shell::Source {
+            tree: &view.source_tree,
+            content_hash: job.source.content_hash(),
+            // Nix itself runs as the caller does; the job still does not see that environment.
+            env: &config.caller_environment,
+        };
+        let cache = config.state_root.join("cache").join("dev-env");
+        dev_shell::capture(&*self.tools.host, &config.nix_program, &cache, shell, &source, job.cancel)
+    }
+
+    /// The captured script makes a temporary directory whenever it is sourced: in the scratch
+    /// directory, so that it goes with the job.
+    fn enter_dev_shell(
+        &self,
+        job: &JobContext<'_>,
+        script: &Path,
+        mut command: Command,
+    ) -> Result<Command, Failure> {
+        let temporary = job.scratch.join("tmp");
+        fs::create_dir_all(&temporary).map_err(|error| errored(&error))?;
+        command.env.set("TMPDIR", &temporary);
+        Ok(dev_shell::enter(script, command))
+    }
+
+    fn write_result(&self, artifacts: &Path, outcome: &JobOutcome) -> Result<(), String> {
+        let (now, message) = (self.tools.clock.now(), outcome.message.clone());
+        let result = match outcome.exit_code {
+            Some(code) => RuntimeTerminalResult::from_exit_code(code, now, message),
+            None => RuntimeTerminalResult::failed(now, message),
+        };
+        let path = artifacts.join("result.json");
+        result
+            .write(&path)
+            .map_err(|error| format!("{} could not be written: {}", path.display(), with_causes(&error)))
+    }
+}
+
+/// Hands output of the command to the log.
+struct LogSink<'a>(&'a mut dyn JobLog);
+
+impl jericho_host::OutputSink for LogSink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.write(bytes)
+    }
+}
+
+fn judge(finished: &Finished, limit: Duration) -> JobOutcome {
+    let mut outcome = match (finished.ended_by, finished.exit) {
+        (EndedBy::TimeLimit, _) => {
+            let message = format!("timed out after {}s", limit.as_secs());
+            return JobOutcome::new(Verdict::Failed(FailureKind::Timeout), message);
+        }
+        (EndedBy::Cancelled(reason), _) => return cancelled(reason),
+        (EndedBy::Itself, Exit::Code(0)) => JobOutcome::new(Verdict::Passed, "passed"),
+        (EndedBy::Itself, Exit::Code(code)) => {
+            let message = format!("the command exited with code {code}");
+            JobOutcome::new(Verdict::Failed(FailureKind::TestFailure), message)
+        }
+        (EndedBy::Itself, Exit::Signal(signal)) => {
+            let message = format!("the command was ended by signal {signal}");
+            JobOutcome::new(Verdict::Failed(FailureKind::TestFailure), message)
+        }
+    };
+    match finished.exit {
+        Exit::Code(code) => outcome.exit_code = Some(code),
+        Exit::Signal(signal) => outcome.signal = Some(signal),
+    }
+    outcome.leaked =
+        finished.leaked.iter().map(|leaked| format!("{} (pid {})", leaked.command, leaked.pid)).collect();
+    outcome
+}
+
+fn cancelled(reason: CancelReason) -> JobOutcome {
+    let kind = match reason {
+        CancelReason::RecordsFailed => FailureKind::Infrastructure,
+        _ => FailureKind::Cancelled,
+    };
+    JobOutcome::new(Verdict::Failed(kind), format!("cancelled: {reason}"))
+}
+
+/// Puts into the log what its reader would otherwise miss. A clean job's log stays as it is.
+fn note(log: &mut dyn JobLog, outcome: &mut JobOutcome) {
+    let mut lines: Vec<String> =
+        outcome.leaked.iter().map(|process| format!("left behind and ended: {process}")).collect();
+    lines.extend(outcome.warnings.iter().map(|warning| format!("warning: {warning}")));
+    let own_verdict = matches!(outcome.verdict, Verdict::Passed | Verdict::Failed(FailureKind::TestFailure));
+    if !own_verdict {
+        lines.push(outcome.message.clone());
+    }
+    for line in lines {
+        if let Err(error) = log.engine_line(&line) {
+            outcome.warnings.push(format!("the host log could not be written: {error}"));
+            return;
+        }
+    }
+}
+
+/// Makes what host jobs share below `cargo_home`: the user's registry settings (mirrors) hold
+/// for jobs too. Credentials are not taken over.
+pub fn prepare_cargo_home(cargo_home: &Path, caller: &Environment) -> std::io::Result<()> {
+    fs::create_dir_all(cargo_home)?;
+    let own = match (caller.get("CARGO_HOME"), caller.get("HOME")) {
+        (Some(dir), _) => Path::new(dir).to_path_buf(),
+        (None, Some(home)) => Path::new(home).join(".cargo"),
+        (None, None) => return Ok(()),
+    };
+    let (theirs, ours) = (own.join("config.toml"), cargo_home.join("config.toml"));
+    if theirs.exists() && fs::symlink_metadata(&ours).is_err() {
+        match std::os::unix::fs::symlink(&theirs, &ours) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}

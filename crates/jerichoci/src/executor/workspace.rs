@@ -1,0 +1,231 @@
+//! What a job sees of the source tree: its own writable view, at the same path in every run.
+//!
+//! With namespaces (root on Linux) the view is an overlay on a tree that all jobs of the run
+//! share; without, it is a private copy that is proven equal before it is used again. Caches
+//! that compare file times (`CARGO_TARGET_DIR`) belong to one tree or copy, whose times only
+//! go forward: a slot is never used by two runs at once.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use jericho_host::lock::{FileLock, LockError};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
+
+use jericho_host::{CancelToken, Host, Isolation, Mount};
+
+use crate::snapshot::workspace::{PrivateCopy, TreeLease, lease_tree, private_copy};
+use crate::snapshot::{Manifest, SnapshotError, Store};
+
+/// In the directory of what a job keeps from run to run: locked, shared, while it is used; its
+/// modification time is when that was last.
+pub(crate) const CACHE_LOCK: &str = "lock";
+
+/// Why a job has no workspace.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkspaceError {
+    /// The tree could not be written.
+    #[error("the workspace could not be prepared")]
+    Snapshot(#[from] SnapshotError),
+    /// A directory could not be made.
+    #[error("cannot make {}", path.display())]
+    Dir {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A lock could not be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+/// The source tree of one run, from which every job gets its view.
+#[derive(Debug)]
+pub struct RunSource {
+    store: Arc<Store>,
+    manifest: Arc<Manifest>,
+    content_hash: String,
+    trees: PathBuf,
+    cargo_home: PathBuf,
+    affinity: String,
+    host: Arc<dyn Host>,
+    overlays: OnceLock<bool>,
+    lease: Mutex<Option<Arc<TreeLease>>>,
+}
+
+/// The view of one job. Keeps what it stands on in use until it is dropped.
+#[derive(Debug)]
+pub struct JobView {
+    /// Working directory, as the job sees it.
+    pub workspace: PathBuf,
+    /// The same tree without what the job writes, as this process sees it.
+    pub source_tree: PathBuf,
+    /// `CARGO_TARGET_DIR`, as the job sees it.
+    pub cargo_target: PathBuf,
+    /// How the job has to be started to see it.
+    pub isolation: Isolation,
+    _hold: Hold,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "held, never read")]
+enum Hold {
+    Tree(Arc<TreeLease>, FileLock),
+    Slot(FileLock, PrivateCopy, FileLock),
+}
+
+impl RunSource {
+    /// Of this snapshot. `trees` is where shared trees lie; `affinity` names the source root, so
+    /// that its runs meet the tree they left.
+    #[must_use]
+    pub fn new(
+        store: Arc<Store>,
+        manifest: Arc<Manifest>,
+        content_hash: String,
+        trees: PathBuf,
+        cargo_home: PathBuf,
+        affinity: String,
+        host: Arc<dyn Host>,
+    ) -> Self {
+        Self {
+            store,
+            manifest,
+            content_hash,
+            trees,
+            cargo_home,
+            affinity,
+            host,
+            overlays: OnceLock::new(),
+            lease: Mutex::default(),
+        }
+    }
+
+    /// Content hash of the tree, 64 hexadecimal digits.
+    #[must_use]
+    pub fn content_hash(&self) -> &str {
+        &self.content_hash
+    }
+
+    /// `CARGO_HOME` of all host jobs.
+    #[must_use]
+    pub fn cargo_home(&self) -> &Path {
+        &self.cargo_home
+    }
+
+    /// Gives a job its view. `cache_dir` is the job's own, kept from run to run; `scratch` goes
+    /// with the job.
+    ///
+    /// # Errors
+    /// [`WorkspaceError`].
+    pub fn view(
+        &self,
+        cache_dir: &Path,
+        scratch: &Path,
+        cancel: &CancelToken,
+    ) -> Result<JobView, WorkspaceError> {
+        make_dir(cache_dir)?;
+        let in_use = use_cache(cache_dir)?;
+        // Asked once a run: the answer is found by trying.
+        if *self.overlays.get_or_init(|| self.host.supports_overlay(cache_dir)) {
+            self.overlay(cache_dir, scratch, in_use, cancel)
+        } else {
+            self.copy(cache_dir, in_use, cancel)
+        }
+    }
+
+    fn overlay(
+        &self,
+        cache_dir: &Path,
+        scratch: &Path,
+        in_use: FileLock,
+        cancel: &CancelToken,
+    ) -> Result<JobView, WorkspaceError> {
+        let tree = self.tree(cancel)?;
+        let workspace = cache_dir.join("workspace");
+        let cargo_target = cache_dir.join("cargo-target");
+        let (upper, work) = (scratch.join("upper"), scratch.join("work"));
+        for dir in [&workspace, &cargo_target, &upper, &work] {
+            make_dir(dir)?;
+        }
+        let mut mounts =
+            vec![Mount::Overlay { lower: tree.path.clone(), upper, work, target: workspace.clone() }];
+        if tree.slot > 0 {
+            // Another run has the first tree: its cache must not meet the file times of this one.
+            let own = cache_dir.join(format!("cargo-target.{}", tree.slot));
+            make_dir(&own)?;
+            mounts.push(Mount::Bind { source: own, target: cargo_target.clone(), read_only: false });
+        }
+        Ok(JobView {
+            workspace,
+            source_tree: tree.path.clone(),
+            cargo_target,
+            isolation: Isolation::Namespaces(mounts),
+            _hold: Hold::Tree(tree, in_use),
+        })
+    }
+
+    /// The shared tree, written when the first job asks for it.
+    fn tree(&self, cancel: &CancelToken) -> Result<Arc<TreeLease>, WorkspaceError> {
+        let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lease) = &*lease {
+            return Ok(Arc::clone(lease));
+        }
+        let fresh = Arc::new(lease_tree(&self.store, &self.trees, &self.manifest, &self.affinity, cancel)?);
+        *lease = Some(Arc::clone(&fresh));
+        Ok(fresh)
+    }
+
+    fn copy(
+        &self,
+        cache_dir: &Path,
+        in_use: FileLock,
+        cancel: &CancelToken,
+    ) -> Result<JobView, WorkspaceError> {
+        let (slot, lock) = free_slot(cache_dir)?;
+        let slot = cache_dir.join(format!("copy.{slot}"));
+        let cargo_target = slot.join("cargo-target");
+        make_dir(&cargo_target)?;
+        let copy = private_copy(&self.store, &slot, &self.manifest, cancel)?;
+        let workspace = copy.path.clone();
+        let isolation = match self.host.supports_namespaces() {
+            true => Isolation::Namespaces(Vec::new()),
+            false => Isolation::Session,
+        };
+        Ok(JobView {
+            source_tree: workspace.clone(),
+            workspace,
+            cargo_target,
+            isolation,
+            _hold: Hold::Slot(lock, copy, in_use),
+        })
+    }
+}
+
+/// Keeps what a job keeps from run to run from being collected, and notes that it was used.
+fn use_cache(cache_dir: &Path) -> Result<FileLock, WorkspaceError> {
+    let path = cache_dir.join(CACHE_LOCK);
+    let lock = FileLock::shared_blocking(&path)?;
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    futimens(lock.file(), &Timestamps { last_access: now, last_modification: now })
+        .map_err(|errno| WorkspaceError::Dir { path, source: errno.into() })?;
+    Ok(lock)
+}
+
+/// The first slot that no other run uses.
+fn free_slot(cache_dir: &Path) -> Result<(u32, FileLock), WorkspaceError> {
+    let mut slot = 0;
+    loop {
+        if let Some(lock) = FileLock::try_exclusive(&cache_dir.join(format!("slot-{slot}.lock")))? {
+            return Ok((slot, lock));
+        }
+        slot += 1;
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), WorkspaceError> {
+    fs::create_dir_all(dir).map_err(|source| WorkspaceError::Dir { path: dir.to_path_buf(), source })
+}

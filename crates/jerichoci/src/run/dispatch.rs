@@ -1,0 +1,534 @@
+//! The sole owner of a run's state. Workers send messages; one thread folds them into the
+//! records, stores, then tells.
+//!
+//! Only the cancel token travels backwards. A reporter is told on a thread of its own, so that
+//! a reader who is slow holds up neither the jobs nor their records; one that fails is one more
+//! reason to cancel.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::Scope;
+use std::time::Duration;
+
+use jericho_host::{CancelReason, CancelToken, OutputSink};
+
+use super::layout::{JobLayout, RunLayout};
+use super::logs::LogWriter;
+use super::plan::{NodeIndex, RunPlan};
+use super::report::Reporter;
+use super::schedule::{Limits, NotStarted, Outcome, Schedule};
+use super::store::RunStore;
+use crate::causes::with_causes;
+use crate::engine::EngineError;
+use crate::executor::workspace::RunSource;
+use crate::executor::{JobContext, JobLog, JobReport, Tools, for_job};
+use crate::model::event::{JournalEntry, RunLifecycleEvent};
+use crate::model::job::JobSpec;
+use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
+use crate::model::record::{JobRecord, RunRecord};
+
+/// `run.json` is replaced at most this often while the run goes on.
+const RECORD_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A growing log is told at most this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What reaches the dispatcher.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A job has ended.
+    JobEnded { node: NodeIndex, report: Box<JobReport> },
+    /// A log has grown.
+    LogGrew { job: usize, bytes: u64 },
+    /// The token was cancelled, or its reason became stronger.
+    Cancelled,
+    /// Nobody listens any more.
+    ReporterFailed(std::io::Error),
+}
+
+/// What a dispatcher needs and does not own.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) tools: &'a Tools,
+    pub(crate) cancel: &'a CancelToken,
+    pub(crate) fresh_id: &'a (dyn Fn() -> String + Sync),
+}
+
+/// The state of one run.
+pub(crate) struct Dispatcher<'a> {
+    around: &'a Surroundings<'a>,
+    store: RunStore,
+    record: RunRecord,
+    seq: u64,
+    told: Sender<JournalEntry>,
+    started: Duration,
+    recorded: Duration,
+    dirty: bool,
+    records_problem: Option<String>,
+}
+
+/// Runs `reporter` on its own thread until every sender is gone or it fails.
+pub(crate) fn report_on_thread<'scope, 'env: 'scope>(
+    scope: &'scope Scope<'scope, 'env>,
+    reporter: &'env mut dyn Reporter,
+    failed: Sender<Message>,
+) -> Sender<JournalEntry> {
+    let (tell, entries) = channel::<JournalEntry>();
+    scope.spawn(move || {
+        for entry in entries {
+            let told = catch_unwind(AssertUnwindSafe(|| reporter.report(&entry)))
+                .unwrap_or_else(|_| Err(std::io::Error::other("the reporter panicked")));
+            if let Err(error) = told {
+                // The dispatcher may be gone already: then the run is over anyway.
+                let _ = failed.send(Message::ReporterFailed(error));
+                return;
+            }
+        }
+    });
+    tell
+}
+
+impl<'a> Dispatcher<'a> {
+    /// Over a store that was just made, with the record as it is to begin with.
+    pub(crate) fn new(
+        around: &'a Surroundings<'a>,
+        store: RunStore,
+        record: RunRecord,
+        told: Sender<JournalEntry>,
+        started: Duration,
+    ) -> Self {
+        let recorded = around.tools.clock.monotonic();
+        let mut this = Self {
+            around,
+            store,
+            record,
+            seq: 0,
+            told,
+            started,
+            recorded,
+            dirty: false,
+            records_problem: None,
+        };
+        let record = &this.record;
+        this.emit(RunLifecycleEvent::RunStarted {
+            run_id: record.run_id.clone(),
+            created_at: record.created_at,
+            rerun_of: record.rerun_of.clone(),
+            target_id: record.target_id.clone(),
+            target_description: record.target_description.clone(),
+        });
+        this
+    }
+
+    pub(crate) fn layout(&self) -> &RunLayout {
+        self.store.layout()
+    }
+
+    pub(crate) fn cancel(&self) -> &'a CancelToken {
+        self.around.cancel
+    }
+
+    /// Changes the record; it is stored soon.
+    pub(crate) fn update(&mut self, change: impl FnOnce(&mut RunRecord)) {
+        change(&mut self.record);
+        self.dirty = true;
+    }
+
+    /// Writes the record now, on the disk. The first one names the run to every reader.
+    pub(crate) fn save_first(&mut self) {
+        let result = self.store.write_record(&self.record, true);
+        self.note_problem(result);
+    }
+
+    /// Stores, then tells.
+    pub(crate) fn emit(&mut self, event: RunLifecycleEvent) {
+        self.seq += 1;
+        let entry = JournalEntry { seq: self.seq, time: self.around.tools.clock.now(), event };
+        let mut result = self.store.append(&entry);
+        if result.is_err() {
+            self.store.release_reserve();
+            result = self.store.append(&entry).and(result);
+        }
+        self.note_problem(result);
+        // A reporter that has failed has said so by a message of its own.
+        let _ = self.told.send(entry);
+    }
+
+    /// A warning, in the record and told.
+    pub(crate) fn warn(&mut self, message: String) {
+        self.update(|record| record.warnings.push(message.clone()));
+        let run_id = self.record.run_id.clone();
+        self.emit(RunLifecycleEvent::Warning { run_id, job_id: None, message });
+    }
+
+    /// A phase of the run itself has ended.
+    pub(crate) fn phases(&mut self, phases: Vec<crate::model::record::PhaseRecord>) {
+        for phase in phases {
+            let run_id = self.record.run_id.clone();
+            let event = RunLifecycleEvent::PhaseFinished {
+                run_id,
+                job_id: None,
+                phase: phase.phase.clone(),
+                duration_ms: phase.duration_ms,
+            };
+            self.update(|record| record.phases.push(phase));
+            self.emit(event);
+        }
+    }
+
+    pub(crate) fn store_plan(&mut self, plan: &crate::model::plan::RunPlanRecord) {
+        let result = self.store.write_plan(plan);
+        self.note_problem(result);
+    }
+
+    /// The first problem with the records ends the run: what is not recorded did not happen.
+    fn note_problem(&mut self, result: Result<(), EngineError>) {
+        if let Err(error) = result {
+            self.store.release_reserve();
+            if self.records_problem.is_none() {
+                self.records_problem = Some(with_causes(&error));
+                self.around.cancel.cancel(CancelReason::RecordsFailed);
+            }
+        }
+    }
+
+    fn save_if_due(&mut self) {
+        let now = self.around.tools.clock.monotonic();
+        if self.dirty && now.saturating_sub(self.recorded) >= RECORD_INTERVAL {
+            let result = self.store.write_record(&self.record, false);
+            self.note_problem(result);
+            self.recorded = now;
+            self.dirty = false;
+        }
+    }
+
+    /// Carries out the plan. Returns when nothing of it runs any more.
+    pub(crate) fn carry_out(
+        &mut self,
+        jobs: &[JobSpec],
+        plan: &RunPlan,
+        limits: &Limits,
+        source: &RunSource,
+        cache_dirs: &dyn Fn(&JobSpec) -> std::path::PathBuf,
+        (sender, messages): (&Sender<Message>, &Receiver<Message>),
+    ) {
+        let mut schedule = Schedule::new(plan.nodes(), limits);
+        let layouts: Vec<JobLayout> = jobs.iter().map(|job| self.layout().job(&job.id)).collect();
+        let mut starts: Vec<Option<Duration>> = vec![None; jobs.len()];
+        std::thread::scope(|scope| {
+            loop {
+                if self.around.cancel.is_cancelled() {
+                    schedule.cancel();
+                }
+                for node in schedule.ready() {
+                    let Some(index) = plan.node(node).job() else {
+                        // Prepare nodes belong to jobs that no executor of this version runs;
+                        // those jobs say so themselves.
+                        schedule.finished(node, Outcome::Passed);
+                        continue;
+                    };
+                    let (job, layout) = (&jobs[index], &layouts[index]);
+                    starts[index] = Some(self.around.tools.clock.monotonic());
+                    if let Err(problem) = self.start_job(job, layout) {
+                        let report = errored_report(problem);
+                        let _ = sender.send(Message::JobEnded { node, report: Box::new(report) });
+                        continue;
+                    }
+                    let work = Work {
+                        node,
+                        index,
+                        job,
+                        layout,
+                        tag: format!("{}/{}/{}", self.record.run_id, job.id, (self.around.fresh_id)()),
+                        cache_dir: cache_dirs(job),
+                        source,
+                        tools: self.around.tools,
+                        cancel: self.around.cancel,
+                        sender: sender.clone(),
+                    };
+                    let thread = std::thread::Builder::new().name(format!("job-{}", job.id));
+                    if let Err(error) = thread.spawn_scoped(scope, move || work.run()) {
+                        let report = errored_report(format!("no thread for the job: {error}"));
+                        let _ = sender.send(Message::JobEnded { node, report: Box::new(report) });
+                    }
+                }
+                if schedule.is_done() {
+                    break;
+                }
+                self.save_if_due();
+                match self.next(messages) {
+                    Some(Message::JobEnded { node, report }) => {
+                        let index = plan.node(node).job().unwrap_or_default();
+                        let passed = report.outcome.verdict == Verdict::Passed;
+                        self.end_job(&jobs[index], &layouts[index], starts[index], *report);
+                        schedule.finished(node, if passed { Outcome::Passed } else { Outcome::Failed });
+                    }
+                    Some(other) => self.handle(other, jobs),
+                    None => {}
+                }
+            }
+        });
+        for (node, why) in schedule.not_started() {
+            if let Some(index) = plan.node(node).job() {
+                self.skip_job(&jobs[index], &layouts[index], plan, why);
+            }
+        }
+        // Records of jobs were added in the order of their starts.
+        self.update(|record| {
+            let position = |id: &str| jobs.iter().position(|job| job.id == id);
+            record.jobs.sort_by_key(|job| position(&job.id));
+        });
+    }
+
+    /// Waits for a message; when the record has to be written first, not longer than that.
+    fn next(&mut self, messages: &Receiver<Message>) -> Option<Message> {
+        if !self.dirty {
+            return messages.recv().ok();
+        }
+        let since = self.around.tools.clock.monotonic().saturating_sub(self.recorded);
+        match messages.recv_timeout(RECORD_INTERVAL.saturating_sub(since)) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn handle(&mut self, message: Message, jobs: &[JobSpec]) {
+        match message {
+            Message::LogGrew { job, bytes } => self.emit(RunLifecycleEvent::LogProgress {
+                run_id: self.record.run_id.clone(),
+                job_id: jobs[job].id.clone(),
+                host_log_bytes: bytes,
+                guest_log_bytes: 0,
+            }),
+            Message::ReporterFailed(error) => {
+                self.around.cancel.cancel(CancelReason::ReporterFailed);
+                self.update(|record| record.warnings.push(format!("the output was closed: {error}")));
+            }
+            // The token itself says so; the message only wakes the loop.
+            Message::Cancelled | Message::JobEnded { .. } => {}
+        }
+    }
+
+    fn start_job(&mut self, job: &JobSpec, layout: &JobLayout) -> Result<(), String> {
+        let artifacts = layout.artifacts();
+        std::fs::create_dir_all(&artifacts)
+            .map_err(|error| format!("cannot make {}: {error}", artifacts.display()))?;
+        let record = self.job_record(job, layout);
+        let stored = self.store.write_job(layout, &record);
+        self.note_problem(stored);
+        self.update(|run| run.jobs.push(record.clone()));
+        let run_id = self.record.run_id.clone();
+        self.emit(RunLifecycleEvent::JobStarted { run_id, job: Box::new(record) });
+        Ok(())
+    }
+
+    fn job_record(&self, job: &JobSpec, layout: &JobLayout) -> JobRecord {
+        JobRecord::of_spec(job, &layout.host_log(), &layout.guest_log(), self.around.tools.clock.now())
+    }
+
+    fn end_job(&mut self, job: &JobSpec, layout: &JobLayout, start: Option<Duration>, report: JobReport) {
+        let clock = &self.around.tools.clock;
+        let known = self.record.jobs.iter().position(|record| record.id == job.id);
+        let mut record = match known {
+            Some(position) => self.record.jobs[position].clone(),
+            None => self.job_record(job, layout),
+        };
+        let outcome = report.outcome;
+        record.verdict = outcome.verdict;
+        record.finished_at = Some(clock.now());
+        record.duration_ms =
+            start.map(|start| crate::executor::millis(clock.monotonic().saturating_sub(start)));
+        record.exit_code = outcome.exit_code;
+        record.signal = outcome.signal;
+        record.message = Some(outcome.message);
+        record.leaked = outcome.leaked;
+        record.warnings = outcome.warnings;
+        record.phases = report.phases;
+        record.environment = report.environment;
+        let stored = self.store.write_job(layout, &record);
+        self.note_problem(stored);
+        let run_id = self.record.run_id.clone();
+        for phase in &record.phases {
+            self.emit(RunLifecycleEvent::PhaseFinished {
+                run_id: run_id.clone(),
+                job_id: Some(job.id.clone()),
+                phase: phase.phase.clone(),
+                duration_ms: phase.duration_ms,
+            });
+        }
+        for message in &record.warnings {
+            let (job_id, message) = (Some(job.id.clone()), message.clone());
+            self.emit(RunLifecycleEvent::Warning { run_id: run_id.clone(), job_id, message });
+        }
+        self.update(|run| match known {
+            Some(position) => run.jobs[position] = record.clone(),
+            None => run.jobs.push(record.clone()),
+        });
+        self.emit(RunLifecycleEvent::JobFinished { run_id, job: Box::new(record) });
+    }
+
+    /// A job that never started. It has no events of its own.
+    fn skip_job(&mut self, job: &JobSpec, layout: &JobLayout, plan: &RunPlan, why: NotStarted) {
+        let message = match why {
+            NotStarted::NeedFailed(node) => format!("not run: {} did not pass", plan.node(node).id),
+            NotStarted::FailFast(node) => format!("not run: {} failed", plan.node(node).id),
+            NotStarted::Cancelled => match self.around.cancel.reason() {
+                Some(reason) => format!("not run: {reason}"),
+                None => "not run".to_owned(),
+            },
+        };
+        let mut record = self.job_record(job, layout);
+        record.verdict = Verdict::Skipped;
+        record.finished_at = Some(record.started_at);
+        record.message = Some(message);
+        self.update(|run| run.jobs.push(record));
+    }
+
+    /// The end: the verdict of the whole, the terminal record, the last event.
+    pub(crate) fn finish(mut self, verdict: Option<Verdict>, message: Option<String>) -> RunRecord {
+        let clock = Arc::clone(&self.around.tools.clock);
+        let mut verdict = verdict.unwrap_or_else(|| judge(&self.record.jobs, self.around.cancel.reason()));
+        let mut message = message;
+        if let Some(problem) = &self.records_problem {
+            verdict = Verdict::Failed(FailureKind::Infrastructure);
+            message = Some(format!("the records could not be written: {problem}"));
+        }
+        let duration = clock.monotonic().saturating_sub(self.started);
+        let skipped = verdict == Verdict::Skipped;
+        self.update(|record| {
+            record.verdict = verdict;
+            record.finished_at = Some(if skipped { record.created_at } else { clock.now() });
+            record.duration_ms = Some(crate::executor::millis(duration));
+            if message.is_some() {
+                record.message = message;
+            }
+        });
+        // Whoever is told of the end may read the record at once.
+        let written = self.store.write_record(&self.record, true);
+        let incomplete = written.err().map(|error| {
+            let message =
+                format!("the record of run {} is incomplete: {}", self.record.run_id, with_causes(&error));
+            self.update(|record| {
+                record.verdict = Verdict::Failed(FailureKind::Infrastructure);
+                record.message = Some(message);
+            });
+        });
+        self.emit(RunLifecycleEvent::RunFinished { run: Box::new(self.record.clone()) });
+        // Without a terminal record the run stays in the list of the unfinished, to be found by
+        // the next command.
+        if incomplete.is_none()
+            && let Err(error) = self.store.close()
+        {
+            self.record.warnings.push(with_causes(&error));
+        }
+        self.record
+    }
+}
+
+/// The verdict of a run: its heaviest failure; cancelled when that is why jobs did not run.
+fn judge(jobs: &[JobRecord], cancelled: Option<CancelReason>) -> Verdict {
+    let heaviest = jobs.iter().filter_map(|job| job.verdict.failure_kind()).max();
+    let cancelled = match cancelled {
+        Some(CancelReason::RecordsFailed) => Some(FailureKind::Infrastructure),
+        Some(_) if jobs.iter().any(|job| job.verdict != Verdict::Passed) => Some(FailureKind::Cancelled),
+        // Cancelled too late to change anything.
+        Some(_) | None => None,
+    };
+    match heaviest.max(cancelled) {
+        Some(kind) => Verdict::Failed(kind),
+        None => Verdict::Passed,
+    }
+}
+
+fn errored_report(problem: String) -> JobReport {
+    JobReport { outcome: JobOutcome::errored(problem), phases: Vec::new(), environment: Vec::new() }
+}
+
+/// One job on its worker thread.
+struct Work<'a> {
+    node: NodeIndex,
+    index: usize,
+    job: &'a JobSpec,
+    layout: &'a JobLayout,
+    tag: String,
+    cache_dir: std::path::PathBuf,
+    source: &'a RunSource,
+    tools: &'a Tools,
+    cancel: &'a CancelToken,
+    sender: Sender<Message>,
+}
+
+impl Work<'_> {
+    /// Always sends exactly one end, also when the executor panics: a run never hangs.
+    fn run(self) {
+        let report = catch_unwind(AssertUnwindSafe(|| self.execute())).unwrap_or_else(|panic| {
+            let text = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "no message".to_owned());
+            errored_report(format!("the engine panicked in this job: {text}"))
+        });
+        let _ = self.sender.send(Message::JobEnded { node: self.node, report: Box::new(report) });
+    }
+
+    fn execute(&self) -> JobReport {
+        let writer = match LogWriter::create(&self.layout.host_log(), self.tools.config.log_cap_bytes) {
+            Ok(writer) => writer,
+            Err(error) => return errored_report(format!("the host log cannot be made: {error}")),
+        };
+        let mut log = ToldLog { writer, work: self, told: self.tools.clock.monotonic(), told_bytes: 0 };
+        let mut report = for_job(self.job, self.tools).execute(JobContext {
+            spec: self.job,
+            tag: self.tag.clone(),
+            cache_dir: &self.cache_dir,
+            scratch: &self.layout.scratch(),
+            artifacts: &self.layout.artifacts(),
+            log: &mut log,
+            source: self.source,
+            cancel: self.cancel,
+        });
+        if let Err(error) = log.writer.finish() {
+            report.outcome = JobOutcome::errored(format!("the host log could not be kept: {error}"));
+        }
+        report
+    }
+}
+
+/// A log that tells the dispatcher, now and then, how far it is. It is told by what is written,
+/// so a quiet job costs nothing.
+struct ToldLog<'a> {
+    writer: LogWriter,
+    work: &'a Work<'a>,
+    told: Duration,
+    told_bytes: u64,
+}
+
+impl ToldLog<'_> {
+    fn tell(&mut self) {
+        let now = self.work.tools.clock.monotonic();
+        if now.saturating_sub(self.told) >= PROGRESS_INTERVAL {
+            let bytes = self.writer.size().load(Ordering::Relaxed);
+            if bytes > self.told_bytes {
+                let _ = self.work.sender.send(Message::LogGrew { job: self.work.index, bytes });
+                self.told_bytes = bytes;
+            }
+            self.told = now;
+        }
+    }
+}
+
+impl OutputSink for ToldLog<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.writer.write(bytes)?;
+        self.tell();
+        Ok(())
+    }
+}
+
+impl JobLog for ToldLog<'_> {
+    fn engine_line(&mut self, line: &str) -> std::io::Result<()> {
+        self.writer.engine_line(line)
+    }
+}

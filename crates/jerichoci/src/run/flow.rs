@@ -1,0 +1,250 @@
+//! A run from request to record: the order of the stages, each of which is somewhere else.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use jericho_host::CancelToken;
+
+use super::control;
+use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
+use super::layout::Layout;
+use super::plan::{PlanInputs, RunPlan, plan};
+use super::report::Reporter;
+use super::request::RunRequest;
+use super::schedule::Limits;
+use super::snapshots::{Snapshots, SourceOf};
+use super::store::{RunSpecRecord, RunStore, prepare_state_root};
+use crate::causes::with_causes;
+use crate::engine::{Engine, EngineError};
+use crate::executor::workspace::RunSource;
+use crate::executor::{Phases, Tools, process};
+use crate::model::id::RunId;
+use crate::model::job::JobSpec;
+use crate::model::outcome::{FailureKind, Verdict};
+use crate::model::record::RunRecord;
+use crate::model::version;
+
+/// What of an earlier run is repeated.
+#[derive(Debug, Clone)]
+pub(crate) struct Repeat {
+    pub(crate) run_id: RunId,
+    pub(crate) hash: String,
+    pub(crate) git_head: Option<String>,
+    pub(crate) git_dirty: Option<bool>,
+}
+
+/// Runs a request to its end.
+pub(crate) fn run(
+    engine: &Engine,
+    request: &RunRequest,
+    repeat: Option<&Repeat>,
+    reporter: &mut dyn Reporter,
+    cancel: &CancelToken,
+) -> Result<RunRecord, EngineError> {
+    request.check()?;
+    let planned = plan(&request.jobs)?;
+    let started = engine.clock.monotonic();
+    let layout = Layout::new(&engine.config.state_root);
+    prepare_state_root(&layout, &engine.ids.fresh())?;
+    super::reap::reap(engine)?;
+    let created_at = engine.clock.now();
+    let run_id = RunId::new(created_at, &engine.ids.fresh());
+    let spec = RunSpecRecord {
+        schema_version: version::RUN_SPEC,
+        jobs: request.jobs.clone(),
+        metadata: request.metadata.clone(),
+        options: request.options.clone(),
+    };
+    let process = jericho_host::sys::own_identity().map_err(|source| EngineError::File {
+        action: "read",
+        path: PathBuf::from("/proc/self"),
+        source,
+    })?;
+    let store = RunStore::create(&layout, &run_id, &spec, process)?;
+    let record = first_record(engine, request, repeat, &run_id, created_at);
+
+    let tools = Tools {
+        config: Arc::clone(&engine.config),
+        host: Arc::clone(&engine.host),
+        clock: Arc::clone(&engine.clock),
+    };
+    let fresh_id = || engine.ids.fresh();
+    let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id };
+    let (sender, messages) = channel();
+    let wake = sender.clone();
+    cancel.on_cancel(move |_reason| {
+        // A run that is over has no ear any more.
+        let _ = wake.send(Message::Cancelled);
+    });
+    let done = CancelToken::new().map_err(|source| EngineError::File {
+        action: "make",
+        path: PathBuf::from("eventfd"),
+        source,
+    })?;
+    std::thread::scope(|scope| {
+        let told = report_on_thread(scope, reporter, sender.clone());
+        let mut dispatcher = Dispatcher::new(&around, store, record, told, started);
+        let control = dispatcher.layout().control();
+        if let Err(error) = control::listen(scope, &control, cancel.clone(), done.clone()) {
+            dispatcher.warn(format!("this run cannot be cancelled by its id: {error}"));
+        }
+        let record =
+            stages(engine, request, repeat, &planned, &layout, &run_id, dispatcher, &(sender, messages));
+        done.cancel(jericho_host::CancelReason::Requested);
+        Ok(record)
+    })
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "called once, to keep the stages apart from their surroundings"
+)]
+fn stages(
+    engine: &Engine,
+    request: &RunRequest,
+    repeat: Option<&Repeat>,
+    planned: &RunPlan,
+    layout: &Layout,
+    run_id: &RunId,
+    mut dispatcher: Dispatcher<'_>,
+    channel: &(std::sync::mpsc::Sender<Message>, std::sync::mpsc::Receiver<Message>),
+) -> RunRecord {
+    if let Some(why) = &request.skip {
+        return dispatcher.finish(Some(Verdict::Skipped), Some(why.clone()));
+    }
+    let infrastructure = Some(Verdict::Failed(FailureKind::Infrastructure));
+    let cancel = dispatcher.cancel();
+    let mut phases = Phases::new(&*engine.clock);
+    let snapshots = match Snapshots::open(engine, layout) {
+        Ok(snapshots) => snapshots,
+        Err(error) => return dispatcher.finish(infrastructure, Some(with_causes(&error))),
+    };
+    let of = match repeat {
+        Some(repeat) => SourceOf::Recorded(&repeat.hash),
+        None => SourceOf::Tree(&request.jobs),
+    };
+    // The first record is put on the disk while the snapshot is taken: both wait for the disk.
+    let taken = std::thread::scope(|scope| {
+        let snapshot = scope.spawn(|| phases.time("snapshot", || snapshots.get(of, cancel)));
+        dispatcher.save_first();
+        snapshot.join().unwrap_or_else(|_| Err("the snapshot panicked".to_owned()))
+    });
+    let snapshot = match taken {
+        Ok(snapshot) => snapshot,
+        Err(problem) => {
+            dispatcher.phases(phases.into_records());
+            let verdict = match cancel.is_cancelled() {
+                true => Verdict::Failed(FailureKind::Cancelled),
+                false => Verdict::Failed(FailureKind::Infrastructure),
+            };
+            return dispatcher.finish(Some(verdict), Some(problem));
+        }
+    };
+    for warning in &snapshot.warnings {
+        dispatcher.warn(warning.clone());
+    }
+    let run = dispatcher.layout().clone();
+    if let Err(error) = snapshots.link(&run, &snapshot) {
+        return dispatcher.finish(infrastructure, Some(with_causes(&error)));
+    }
+    dispatcher.update(|record| {
+        record.snapshot_dir = run.snapshot().to_string_lossy().into_owned();
+        record.snapshot_hash = Some(snapshot.hash.clone());
+        if repeat.is_none() {
+            record.git_head = snapshot.git_head.clone();
+            record.git_dirty = snapshot.git_dirty;
+        }
+    });
+    dispatcher.store_plan(&planned.bind(&PlanInputs {
+        run_id,
+        created_at: engine.clock.now(),
+        target_id: request.metadata.target_id.as_deref(),
+        target_description: request.metadata.target_description.as_deref(),
+        layout: &run,
+        snapshot_dir: &run.snapshot(),
+    }));
+    dispatcher.update(|record| record.plan_path = Some(run.plan().to_string_lossy().into_owned()));
+    dispatcher.phases(phases.into_records());
+
+    if let Err(error) = process::prepare_cargo_home(&layout.cargo_home(), &engine.config.caller_environment) {
+        dispatcher.warn(format!("{}: {error}", layout.cargo_home().display()));
+    }
+    let source = RunSource::new(
+        snapshots.store(),
+        Arc::clone(&snapshot.manifest),
+        snapshot.hash.clone(),
+        layout.trees(),
+        layout.cargo_home(),
+        engine.config.source_root.to_string_lossy().into_owned(),
+        Arc::clone(&engine.host),
+    );
+    let scope = match &request.metadata.target_id {
+        Some(id) => format!("target-{id}"),
+        None => "adhoc".to_owned(),
+    };
+    let cache_dirs = |job: &JobSpec| layout.host_local_job(&scope, &job.id);
+    let limits = Limits {
+        max_concurrent: engine.config.max_concurrent_executes.map_or_else(processors, usize::from),
+        groups: engine.config.group_widths.clone(),
+        keep_going: request.options.keep_going,
+    };
+    let (sender, messages) = channel;
+    dispatcher.carry_out(&request.jobs, planned, &limits, &source, &cache_dirs, (sender, messages));
+    dispatcher.finish(None, None)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn first_record(
+    engine: &Engine,
+    request: &RunRequest,
+    repeat: Option<&Repeat>,
+    run_id: &RunId,
+    created_at: chrono::DateTime<chrono::Utc>,
+) -> RunRecord {
+    let metadata = &request.metadata;
+    let message = match repeat {
+        Some(repeat) => Some(format!("rerun of {}", repeat.run_id)),
+        None => metadata.message.clone(),
+    };
+    RunRecord {
+        run_id: run_id.to_string(),
+        verdict: Verdict::Running,
+        rerun_of: repeat.map(|repeat| repeat.run_id.to_string()),
+        target_id: metadata.target_id.clone(),
+        target_description: metadata.target_description.clone(),
+        source_root: engine.config.source_root.to_string_lossy().into_owned(),
+        snapshot_dir: String::new(),
+        git_head: repeat.and_then(|repeat| repeat.git_head.clone()),
+        git_dirty: repeat.and_then(|repeat| repeat.git_dirty),
+        created_at,
+        finished_at: None,
+        plan_path: None,
+        prepared_outputs_path: None,
+        prepared_output_consumer: None,
+        prepared_output_mode: None,
+        prepared_output_invocation_mode: None,
+        prepared_output_invocation_wrapper_program: None,
+        prepared_output_launcher_transport_mode: None,
+        prepared_output_launcher_transport_program: None,
+        prepared_output_launcher_transport_host: None,
+        prepared_output_launcher_transport_remote_launcher_program: None,
+        prepared_output_launcher_transport_remote_helper_program: None,
+        prepared_output_launcher_transport_remote_work_dir: None,
+        changed_files: metadata.changed_files.clone(),
+        filters: metadata.filters.clone(),
+        message,
+        prepare_timings: Vec::new(),
+        jobs: Vec::new(),
+        snapshot_hash: repeat.map(|repeat| repeat.hash.clone()),
+        duration_ms: None,
+        engine_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        inherit_env: engine.config.inherit_env,
+        settings: engine.config.settings.clone(),
+        phases: Vec::new(),
+        warnings: Vec::new(),
+    }
+}

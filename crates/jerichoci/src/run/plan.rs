@@ -1,0 +1,477 @@
+//! From jobs to nodes: what has to be done, and what waits for what. Pure.
+//!
+//! [`plan`] needs nothing but the jobs, so it answers before anything is touched. Once the run
+//! has an id and a snapshot, [`RunPlan::bind`] gives the document that is kept.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use jericho_host::quote::NulInArgument;
+
+use super::layout::RunLayout;
+use super::request::RequestError;
+use crate::executor::command::{self, Compiled};
+use crate::model::id::{RunId, check_name};
+use crate::model::job::{GuestCommand, JobExecutionConfig, JobPlacementKind, JobRuntimeKind, JobSpec};
+use crate::model::outputs::{Exposure, ExposureAccess, ExposureKind, Handoff, HandoffProtocol, Residency};
+use crate::model::plan::{ExecuteNode, PlanExecutor, PlanNodeRecord, PlanScope, PrepareNode, RunPlanRecord};
+use crate::model::record::RemoteLinuxVmBackend;
+use crate::model::staged::{StagedLinuxCommandConfig, StagedLinuxRustPayloadRole};
+use crate::model::version;
+
+/// What holds when the first node starts.
+const PRECONDITIONS: [&str; 2] = ["host_setup_complete", "workspace_snapshot_created"];
+
+/// Position of a node in its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeIndex(pub usize);
+
+/// A plan without a place: no run, no path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunPlan {
+    nodes: Vec<PlanNode>,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanNode {
+    /// Unique in the plan.
+    pub id: String,
+    /// One line for people.
+    pub description: String,
+    /// Nodes that must have succeeded, without repetition.
+    pub depends_on: Vec<NodeIndex>,
+    /// Named resources it takes one place of each, without repetition.
+    pub groups: Vec<String>,
+    /// What there is to do.
+    pub work: NodeWork,
+}
+
+/// What there is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeWork {
+    /// Build one output and hand it to jobs.
+    BuildOutput {
+        /// Which of the two.
+        role: StagedLinuxRustPayloadRole,
+        /// Flake attribute.
+        output_name: String,
+        /// Ids of the jobs that use it.
+        jobs: Vec<String>,
+    },
+    /// Make sure that an instance can be made for a job.
+    CheckBackend {
+        /// The job.
+        job_id: String,
+    },
+    /// Run a job.
+    Execute(ExecuteWork),
+}
+
+/// What running a job means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecuteWork {
+    /// Position of the job in the request.
+    pub job: usize,
+    /// Id of the job.
+    pub job_id: String,
+    /// Where, and in what isolation.
+    pub execution: JobExecutionConfig,
+    /// The command.
+    pub command: PlannedCommand,
+    /// Limit in seconds.
+    pub timeout_secs: u64,
+    /// Whether the workspace may be written.
+    pub writable_workspace: bool,
+}
+
+/// The command of a job, as far as it is known without a run directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlannedCommand {
+    /// A command line.
+    Line {
+        /// The line.
+        line: String,
+        /// As root of the guest.
+        run_as_root: bool,
+    },
+    /// A program in `bin/` of the workspace build output.
+    Wrapper {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl PlanNode {
+    /// Whether it is no job.
+    #[must_use]
+    pub const fn is_prepare(&self) -> bool {
+        !matches!(self.work, NodeWork::Execute(_))
+    }
+
+    /// Position in the request of the job it runs.
+    #[must_use]
+    pub const fn job(&self) -> Option<usize> {
+        match &self.work {
+            NodeWork::Execute(work) => Some(work.job),
+            NodeWork::BuildOutput { .. } | NodeWork::CheckBackend { .. } => None,
+        }
+    }
+}
+
+/// What a plan is bound to.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanInputs<'a> {
+    /// The run.
+    pub run_id: &'a RunId,
+    /// When the plan was made.
+    pub created_at: DateTime<Utc>,
+    /// Target that was asked for.
+    pub target_id: Option<&'a str>,
+    /// One line about it.
+    pub target_description: Option<&'a str>,
+    /// Paths of the run.
+    pub layout: &'a RunLayout,
+    /// The snapshot.
+    pub snapshot_dir: &'a Path,
+}
+
+/// Plans a run of these jobs: all prepare nodes in the order the jobs ask for them, then one
+/// execute node a job, in the order of the jobs.
+///
+/// # Errors
+/// [`RequestError`]: an id that is none or is taken, a need that no job has, jobs that wait for
+/// each other, a command that cannot be given to a program, root outside a guest, or two
+/// meanings of one set of prepared outputs.
+pub fn plan(jobs: &[JobSpec]) -> Result<RunPlan, RequestError> {
+    let mut by_id = HashMap::with_capacity(jobs.len());
+    for (index, job) in jobs.iter().enumerate() {
+        check_name(&job.id)?;
+        if by_id.insert(job.id.as_str(), index).is_some() {
+            return Err(RequestError::DuplicateJob(job.id.clone()));
+        }
+    }
+    let needs = jobs.iter().map(|job| needs_of(job, &by_id)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(circle) = find_circle(&needs) {
+        return Err(RequestError::Cycle(circle.into_iter().map(|job| jobs[job].id.clone()).collect()));
+    }
+
+    let mut nodes = Vec::with_capacity(jobs.len());
+    let prepared = plan_prepares(jobs, &mut nodes)?;
+    let first_execute = nodes.len();
+    for (index, job) in jobs.iter().enumerate() {
+        let mut depends_on = prepared[index].clone();
+        depends_on.extend(needs[index].iter().map(|need| NodeIndex(first_execute + need)));
+        nodes.push(PlanNode {
+            id: format!("execute-{}", job.id),
+            description: job.description.clone(),
+            depends_on,
+            groups: without_repetition(&job.groups),
+            work: NodeWork::Execute(ExecuteWork {
+                job: index,
+                job_id: job.id.clone(),
+                execution: job.execution(),
+                command: planned_command(job)?,
+                timeout_secs: job.timeout_secs,
+                writable_workspace: job.writable_workspace,
+            }),
+        });
+    }
+    Ok(RunPlan { nodes })
+}
+
+/// What a job runs, as arguments. `build_output` is where the job sees the workspace build
+/// output; only staged jobs ask for it.
+///
+/// # Errors
+/// [`NulInArgument`].
+pub fn compile_job(job: &JobSpec, build_output: &str) -> Result<Compiled, NulInArgument> {
+    match &job.staged {
+        Some(staged) => command::compile_program(&format!("{build_output}/bin/{}", staged.wrapper)),
+        None => command::compile(&job.command),
+    }
+}
+
+impl RunPlan {
+    /// The nodes; a [`NodeIndex`] is a position in them.
+    #[must_use]
+    pub fn nodes(&self) -> &[PlanNode] {
+        &self.nodes
+    }
+
+    /// One node.
+    ///
+    /// # Panics
+    /// When the index comes from a longer plan.
+    #[must_use]
+    pub fn node(&self, index: NodeIndex) -> &PlanNode {
+        &self.nodes[index.0]
+    }
+
+    /// The document of this plan for one run. Paths that are no UTF-8 are written as close as
+    /// JSON can.
+    #[must_use]
+    pub fn bind(&self, inputs: &PlanInputs<'_>) -> RunPlanRecord {
+        RunPlanRecord {
+            schema_version: version::PLAN,
+            run_id: inputs.run_id.to_string(),
+            target_id: inputs.target_id.map(str::to_owned),
+            target_description: inputs.target_description.map(str::to_owned),
+            created_at: inputs.created_at,
+            scope: PlanScope::PostHostSetupAndSnapshot,
+            preconditions: PRECONDITIONS.map(str::to_owned).into(),
+            nodes: self.nodes.iter().map(|node| self.bind_node(node, inputs)).collect(),
+        }
+    }
+
+    fn bind_node(&self, node: &PlanNode, inputs: &PlanInputs<'_>) -> PlanNodeRecord {
+        let (id, description) = (node.id.clone(), node.description.clone());
+        let depends_on = node.depends_on.iter().map(|index| self.node(*index).id.clone()).collect();
+        let prepare = match &node.work {
+            NodeWork::Execute(work) => {
+                return PlanNodeRecord::Execute {
+                    id,
+                    description,
+                    executor: executor_of(work.execution),
+                    placement: Some(work.execution.placement),
+                    runtime: Some(work.execution.runtime),
+                    depends_on,
+                    execute: bind_execute(work, inputs.layout),
+                };
+            }
+            NodeWork::BuildOutput { role, output_name, jobs } => PrepareNode::NixBuild {
+                installable: format!("path:{}#{output_name}", text(inputs.snapshot_dir)),
+                output_name: output_name.clone(),
+                residency: Residency::RemoteAuthoritativeStagedLinux,
+                handoff: Some(Handoff {
+                    protocol: HandoffProtocol::NixStorePathV1,
+                    exposures: jobs
+                        .iter()
+                        .map(|job| Exposure {
+                            kind: ExposureKind::HostSymlinkMount,
+                            path: text(&inputs.layout.job(job).staged_output(*role)),
+                            access: ExposureAccess::ReadOnly,
+                        })
+                        .collect(),
+                }),
+            },
+            NodeWork::CheckBackend { .. } => {
+                PrepareNode::RemoteLinuxVmBackend { backend: RemoteLinuxVmBackend::Incus }
+            }
+        };
+        PlanNodeRecord::Prepare {
+            id,
+            description,
+            executor: PlanExecutor::HostLocal,
+            placement: Some(JobPlacementKind::Local),
+            runtime: Some(JobRuntimeKind::HostProcess),
+            depends_on,
+            prepare,
+        }
+    }
+}
+
+fn bind_execute(work: &ExecuteWork, layout: &RunLayout) -> ExecuteNode {
+    let (timeout_secs, writable_workspace) = (work.timeout_secs, work.writable_workspace);
+    let on_host = work.execution.runtime == JobRuntimeKind::HostProcess;
+    let (command, run_as_root) = match &work.command {
+        PlannedCommand::Line { line, run_as_root } => (line.clone(), *run_as_root),
+        PlannedCommand::Wrapper { name } => {
+            let role = StagedLinuxRustPayloadRole::WorkspaceBuild;
+            let output = if on_host {
+                text(&layout.job(&work.job_id).staged_output(role))
+            } else {
+                role.guest_mount_path().to_owned()
+            };
+            let path = format!("{output}/bin/{name}");
+            // Neither a checked name nor a path of this machine can hold a NUL byte.
+            (command::compile_program(&path).map_or(path, |compiled| compiled.line), false)
+        }
+    };
+    if on_host {
+        ExecuteNode::HostCommand { command, timeout_secs, writable_workspace }
+    } else {
+        ExecuteNode::VmCommand { command, run_as_root, timeout_secs, writable_workspace }
+    }
+}
+
+/// Adds the prepare nodes of all jobs; returns for each job those it waits for itself.
+fn plan_prepares(jobs: &[JobSpec], nodes: &mut Vec<PlanNode>) -> Result<Vec<Vec<NodeIndex>>, RequestError> {
+    // By prefix: the pair of nodes, and the job that asked first.
+    let mut staged: BTreeMap<&str, ([NodeIndex; 2], &JobSpec)> = BTreeMap::new();
+    let mut depends_on = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let mut own = Vec::new();
+        if let Some(config) = &job.staged {
+            check_name(&config.prefix)?;
+            check_name(&config.wrapper)?;
+            let pair = match staged.get(config.prefix.as_str()) {
+                Some((pair, first)) => {
+                    agree(first, job, config)?;
+                    *pair
+                }
+                None => {
+                    let pair = push_outputs(config, nodes);
+                    staged.insert(&config.prefix, (pair, job));
+                    pair
+                }
+            };
+            for index in pair {
+                if let NodeWork::BuildOutput { jobs, .. } = &mut nodes[index.0].work {
+                    jobs.push(job.id.clone());
+                }
+            }
+            own.extend(pair);
+        }
+        if job.execution() == JobExecutionConfig::REMOTE_SSH_INCUS {
+            own.push(NodeIndex(nodes.len()));
+            nodes.push(PlanNode {
+                id: format!("prepare-{}-runner", job.id),
+                description: format!("Check that an instance can be made for {}", job.id),
+                depends_on: Vec::new(),
+                groups: Vec::new(),
+                work: NodeWork::CheckBackend { job_id: job.id.clone() },
+            });
+        }
+        depends_on.push(own);
+    }
+    Ok(depends_on)
+}
+
+fn push_outputs(config: &StagedLinuxCommandConfig, nodes: &mut Vec<PlanNode>) -> [NodeIndex; 2] {
+    let mut previous = None;
+    StagedLinuxRustPayloadRole::ALL.map(|role| {
+        let index = NodeIndex(nodes.len());
+        nodes.push(PlanNode {
+            id: format!("prepare-{}-{}", config.prefix, role.name()),
+            description: format!("Build {} of {}", role.name(), config.prefix),
+            depends_on: previous.replace(index).into_iter().collect(),
+            groups: Vec::new(),
+            work: NodeWork::BuildOutput {
+                role,
+                output_name: output_name(config, role).to_owned(),
+                jobs: Vec::new(),
+            },
+        });
+        index
+    })
+}
+
+fn output_name(config: &StagedLinuxCommandConfig, role: StagedLinuxRustPayloadRole) -> &str {
+    match role {
+        StagedLinuxRustPayloadRole::WorkspaceDeps => &config.deps.output_name,
+        StagedLinuxRustPayloadRole::WorkspaceBuild => &config.build.output_name,
+    }
+}
+
+fn agree(first: &JobSpec, job: &JobSpec, config: &StagedLinuxCommandConfig) -> Result<(), RequestError> {
+    let same = first.staged.as_ref().is_some_and(|known| {
+        StagedLinuxRustPayloadRole::ALL
+            .iter()
+            .all(|role| output_name(known, *role) == output_name(config, *role))
+    });
+    if same {
+        return Ok(());
+    }
+    Err(RequestError::StagedConflict {
+        prefix: config.prefix.clone(),
+        first: first.id.clone(),
+        second: job.id.clone(),
+    })
+}
+
+fn planned_command(job: &JobSpec) -> Result<PlannedCommand, RequestError> {
+    if let Some(staged) = &job.staged {
+        return Ok(PlannedCommand::Wrapper { name: staged.wrapper.clone() });
+    }
+    let compiled =
+        command::compile(&job.command).map_err(|NulInArgument| RequestError::NulInCommand(job.id.clone()))?;
+    let run_as_root = compiled.run_as_root;
+    if job.execution().runtime != JobRuntimeKind::HostProcess {
+        return Ok(PlannedCommand::Line { line: compiled.line, run_as_root });
+    }
+    if run_as_root {
+        return Err(RequestError::RootOnHost(job.id.clone()));
+    }
+    let line = match &job.command {
+        GuestCommand::HostShellCommand { command } => command.clone(),
+        _ => compiled.line,
+    };
+    Ok(PlannedCommand::Line { line, run_as_root })
+}
+
+fn needs_of(job: &JobSpec, by_id: &HashMap<&str, usize>) -> Result<Vec<usize>, RequestError> {
+    let mut needs = Vec::with_capacity(job.needs.len());
+    for need in &job.needs {
+        let Some(index) = by_id.get(need.as_str()) else {
+            return Err(RequestError::UnknownNeed { job: job.id.clone(), need: need.clone() });
+        };
+        if !needs.contains(index) {
+            needs.push(*index);
+        }
+    }
+    Ok(needs)
+}
+
+/// Jobs that need each other, in that order and with the first one again at the end. Without
+/// recursion: chains may be as long as a request.
+fn find_circle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
+    const NEW: usize = usize::MAX;
+    const DONE: usize = usize::MAX - 1;
+    // Depth of a job on the current path, or one of the two above.
+    let mut state = vec![NEW; needs.len()];
+    let mut path: Vec<(usize, usize)> = Vec::new();
+    for start in 0..needs.len() {
+        if state[start] != NEW {
+            continue;
+        }
+        state[start] = 0;
+        path.push((start, 0));
+        while let Some((job, next)) = path.last_mut() {
+            let Some(&need) = needs[*job].get(*next) else {
+                state[*job] = DONE;
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            match state[need] {
+                NEW => {
+                    state[need] = path.len();
+                    path.push((need, 0));
+                }
+                DONE => {}
+                depth => {
+                    let circle = path[depth..].iter().map(|(job, _)| *job);
+                    return Some(circle.chain([need]).collect());
+                }
+            }
+        }
+    }
+    None
+}
+
+fn executor_of(execution: JobExecutionConfig) -> PlanExecutor {
+    match (execution.placement, execution.runtime) {
+        (JobPlacementKind::Local, JobRuntimeKind::HostProcess) => PlanExecutor::HostLocal,
+        (JobPlacementKind::RemoteSsh, JobRuntimeKind::HostProcess) => PlanExecutor::RemoteSshHostProcess,
+        (JobPlacementKind::Local, JobRuntimeKind::Incus) => PlanExecutor::LocalIncus,
+        (JobPlacementKind::RemoteSsh, JobRuntimeKind::Incus) => PlanExecutor::RemoteLinuxVm,
+        (JobPlacementKind::Local, JobRuntimeKind::Tart) => PlanExecutor::TartLocal,
+        (JobPlacementKind::RemoteSsh, JobRuntimeKind::Tart) => PlanExecutor::RemoteSshTart,
+    }
+}
+
+fn without_repetition(names: &[String]) -> Vec<String> {
+    let mut seen = Vec::with_capacity(names.len());
+    for name in names {
+        if !seen.contains(name) {
+            seen.push(name.clone());
+        }
+    }
+    seen
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

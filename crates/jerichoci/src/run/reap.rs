@@ -1,0 +1,128 @@
+//! Puts in order what an engine that died has left: processes, logs, records.
+//!
+//! Runs at the start of every run and of every collection. It looks only at the runs that have
+//! no terminal record, so it costs nothing however many runs there are.
+
+use std::fs;
+
+use super::journal::read_journal;
+use super::layout::{Layout, RunLayout};
+use super::logs;
+use super::owner::Ownership;
+use super::recover::interrupted;
+use super::store::{RunStore, file_error, read_json};
+use crate::engine::{Engine, EngineError};
+use crate::executor::process::JOB_TAG;
+use crate::model::event::{JournalEntry, RunLifecycleEvent};
+use crate::model::id::RunId;
+use crate::model::outcome::Verdict;
+use crate::model::record::RunRecord;
+
+/// What was put in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReapReport {
+    /// Runs that are marked as interrupted now.
+    pub runs: Vec<String>,
+    /// Processes that were ended, as `<command> (pid <pid>)`.
+    pub processes: Vec<String>,
+    /// What could not be put in order, one line each.
+    pub problems: Vec<String>,
+}
+
+/// Puts in order what was left under the engine's state root.
+pub(crate) fn reap(engine: &Engine) -> Result<ReapReport, EngineError> {
+    let layout = Layout::new(&engine.config.state_root);
+    let mut report = ReapReport::default();
+    let active = layout.active();
+    let entries = match fs::read_dir(&active) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(report),
+        other => other.map_err(file_error("read", &active))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(file_error("read", &active))?;
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<RunId>().ok()) else {
+            continue;
+        };
+        if let Err(error) = reap_run(engine, &layout, &id, &mut report) {
+            report.problems.push(format!("run {id}: {}", crate::causes::with_causes(&error)));
+        }
+    }
+    Ok(report)
+}
+
+fn reap_run(
+    engine: &Engine,
+    layout: &Layout,
+    id: &RunId,
+    report: &mut ReapReport,
+) -> Result<(), EngineError> {
+    let run = layout.run(id);
+    let marker = layout.active().join(id.as_str());
+    if !run.owner().exists() {
+        // Either its engine is between two of its first steps, or it died there. A run that was
+        // just begun is left alone; the marker's age is its own clock's.
+        return reap_stillborn(engine, &run, &marker);
+    }
+    let Some(ownership) = Ownership::try_take(&run)? else { return Ok(()) };
+    // What its jobs left running ends before anything is said about them.
+    let left = engine.host.end_tagged(JOB_TAG, &format!("{id}/"), engine.config.grace)?;
+    report.processes.extend(left.iter().map(|process| format!("{} (pid {})", process.command, process.pid)));
+    if !run.record().exists() {
+        // It died before its first record: there is nothing to tell, and no reader knows it.
+        jericho_host::fs::remove_tree(run.dir()).map_err(file_error("remove", run.dir()))?;
+        return fs::remove_file(&marker).map_err(file_error("remove", &marker));
+    }
+    let record: RunRecord = read_json(&run.record())?;
+    cut_torn_line(&run)?;
+    let events = run.events();
+    let journal = read_journal(&events).map_err(file_error("read", &events))?;
+    let last_seq = journal.entries.last().map_or(0, |entry| entry.seq);
+    let mut store = RunStore::adopt(layout, id, ownership)?;
+    if record.verdict == Verdict::Running {
+        let record = interrupted(&run, record, journal);
+        for job in &record.jobs {
+            let files = run.job(&job.id);
+            if files.dir().exists() {
+                logs::tail::recover(&files.host_log()).map_err(|source| EngineError::File {
+                    action: "recover",
+                    path: files.host_log(),
+                    source,
+                })?;
+                jericho_host::fs::remove_tree(&files.scratch())
+                    .map_err(file_error("remove", &files.scratch()))?;
+                store.write_job(&files, job)?;
+            }
+        }
+        store.write_record(&record, true)?;
+        store.append(&JournalEntry {
+            seq: last_seq + 1,
+            time: engine.clock.now(),
+            event: RunLifecycleEvent::RunFinished { run: Box::new(record.clone()) },
+        })?;
+        report.runs.push(id.to_string());
+    }
+    store.close()
+}
+
+/// A marker without a run. One that is older than a minute has no engine any more.
+fn reap_stillborn(engine: &Engine, run: &RunLayout, marker: &std::path::Path) -> Result<(), EngineError> {
+    let Ok(made) = fs::metadata(marker).and_then(|meta| meta.modified()) else { return Ok(()) };
+    let age = engine.clock.now().signed_duration_since(chrono::DateTime::<chrono::Utc>::from(made));
+    if age < chrono::Duration::minutes(1) {
+        return Ok(());
+    }
+    jericho_host::fs::remove_tree(run.dir()).map_err(file_error("remove", run.dir()))?;
+    fs::remove_file(marker).map_err(file_error("remove", marker))
+}
+
+/// A writer that was killed may have left half a line: the next one must not be glued to it.
+fn cut_torn_line(run: &RunLayout) -> Result<(), EngineError> {
+    let path = run.events();
+    let Ok(text) = fs::read(&path) else { return Ok(()) };
+    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |position| position + 1);
+    if whole < text.len() {
+        let file = fs::OpenOptions::new().write(true).open(&path).map_err(file_error("open", &path))?;
+        file.set_len(whole as u64).map_err(file_error("cut", &path))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! The snapshots of a state root as a run uses them: take one or find one again, and keep it
+//! for as long as the run's record is kept.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jericho_host::CancelToken;
+use jericho_host::fs::remove_tree;
+use serde::Serialize;
+
+use super::layout::{Layout, RunLayout};
+use super::read::load_run_record;
+use super::store::{file_error, write_json};
+use crate::causes::with_causes;
+use crate::engine::{Engine, EngineError};
+use crate::model::id::RunId;
+use crate::model::job::JobSpec;
+use crate::model::staged::StagedLinuxSnapshotProfile;
+use crate::snapshot::metadata::publish_tree;
+use crate::snapshot::{ContentHash, Manifest, Pin, Profile, Snapshot, SourceSpec, Store, StoreDirs};
+use crate::snapshot::{MARKER, SnapshotMetadata};
+
+/// A snapshot that a run stands on.
+#[derive(Debug)]
+pub(crate) struct RunSnapshot {
+    pub(crate) hash: String,
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) git_head: Option<String>,
+    pub(crate) git_dirty: Option<bool>,
+    pub(crate) warnings: Vec<String>,
+    _pin: PinOf,
+}
+
+/// Keeps a snapshot from being collected until the run's own link does.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held, never read")]
+enum PinOf {
+    Taken(Snapshot),
+    Found(Pin),
+}
+
+/// Where a snapshot comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SourceOf<'a> {
+    /// The source tree, as these jobs need it.
+    Tree(&'a [JobSpec]),
+    /// The store, by its content hash.
+    Recorded(&'a str),
+}
+
+/// The snapshots of one state root.
+#[derive(Debug)]
+pub(crate) struct Snapshots<'a> {
+    engine: &'a Engine,
+    layout: &'a Layout,
+    store: Arc<Store>,
+}
+
+impl<'a> Snapshots<'a> {
+    pub(crate) fn open(engine: &'a Engine, layout: &'a Layout) -> Result<Self, EngineError> {
+        let dirs = StoreDirs {
+            store: layout.store(),
+            snapshots: layout.snapshots(),
+            stat_cache: layout.stat_cache(),
+        };
+        let store = Store::open(dirs, Arc::clone(&engine.clock))?;
+        Ok(Self { engine, layout, store: Arc::new(store) })
+    }
+
+    pub(crate) fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
+    pub(crate) fn get(&self, of: SourceOf<'_>, cancel: &CancelToken) -> Result<RunSnapshot, String> {
+        match of {
+            SourceOf::Tree(jobs) => self.take(jobs, cancel),
+            SourceOf::Recorded(hash) => self.find(hash, cancel),
+        }
+    }
+
+    fn take(&self, jobs: &[JobSpec], cancel: &CancelToken) -> Result<RunSnapshot, String> {
+        let source = SourceSpec {
+            root: self.engine.config.source_root.clone(),
+            state_root: Some(self.layout.root().to_path_buf()),
+            profile: profile_of(jobs),
+            facts: true,
+            env: self.engine.config.caller_environment.clone(),
+        };
+        let snapshot = self.store.take(&source, cancel).map_err(|error| with_causes(&error))?;
+        Ok(RunSnapshot {
+            hash: snapshot.hash.to_string(),
+            manifest: Arc::clone(&snapshot.manifest),
+            git_head: snapshot.facts.as_ref().and_then(|facts| facts.head.clone()),
+            git_dirty: snapshot.facts.as_ref().and_then(|facts| facts.dirty),
+            warnings: snapshot.warnings.iter().map(ToString::to_string).collect(),
+            _pin: PinOf::Taken(snapshot),
+        })
+    }
+
+    fn find(&self, hash: &str, cancel: &CancelToken) -> Result<RunSnapshot, String> {
+        let parsed: ContentHash = hash.parse().map_err(|error| with_causes(&error))?;
+        let pin = self.store.pin(&parsed, cancel).map_err(|error| with_causes(&error))?;
+        let manifest = self
+            .store
+            .load(&parsed)
+            .map_err(|error| with_causes(&error))?
+            .ok_or_else(|| format!("snapshot {hash} is not in the state root any more"))?;
+        Ok(RunSnapshot {
+            hash: hash.to_owned(),
+            manifest: Arc::new(manifest),
+            git_head: None,
+            git_dirty: None,
+            warnings: Vec::new(),
+            _pin: PinOf::Found(pin),
+        })
+    }
+
+    /// Ties a snapshot to a run: `manifest` keeps it from being collected, and `snapshot` is a
+    /// directory with the marker, in whose place the whole tree comes when somebody asks for it.
+    pub(crate) fn link(&self, run: &RunLayout, snapshot: &RunSnapshot) -> Result<(), EngineError> {
+        let link = run.manifest();
+        let target = PathBuf::from("../../snapshots").join(&snapshot.hash).join("manifest");
+        symlink(target, &link).map_err(file_error("make", &link))?;
+        let dir = run.snapshot();
+        fs::create_dir(&dir).map_err(file_error("make", &dir))?;
+        let marker = Marker { metadata: self.metadata(run, snapshot), tree: Some("on_demand".to_owned()) };
+        write_json(&dir.join(MARKER), &marker, false)
+    }
+
+    fn metadata(&self, run: &RunLayout, snapshot: &RunSnapshot) -> SnapshotMetadata {
+        SnapshotMetadata {
+            source_root: self.engine.config.source_root.to_string_lossy().into_owned(),
+            snapshot_dir: run.snapshot().to_string_lossy().into_owned(),
+            git_head: snapshot.git_head.clone(),
+            git_dirty: snapshot.git_dirty,
+            created_at: self.engine.clock.now(),
+            content_hash: snapshot.hash.parse().ok(),
+            git_branch: None,
+        }
+    }
+}
+
+/// The marker in the place of a tree that is not written out.
+#[derive(Debug, Serialize)]
+struct Marker {
+    #[serde(flatten)]
+    metadata: SnapshotMetadata,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tree: Option<String>,
+}
+
+/// The snapshot that a run keeps from being collected.
+pub(crate) fn kept_by(run: &RunLayout) -> Option<ContentHash> {
+    let target = fs::read_link(run.manifest()).ok()?;
+    target.parent()?.file_name()?.to_str()?.parse().ok()
+}
+
+/// The source tree of a run, written out when it is not there. Runs of one snapshot share it.
+pub(crate) fn tree_of(engine: &Engine, run_id: &RunId) -> Result<PathBuf, EngineError> {
+    let layout = Layout::new(&engine.config.state_root);
+    let record = load_run_record(layout.root(), run_id)?;
+    let run = layout.run(run_id);
+    let dir = run.snapshot();
+    let refuse = |why: &str| EngineError::NotRepeatable { run_id: run_id.to_string(), why: why.to_owned() };
+    let Some(hash) = kept_by(&run) else {
+        // A run of an earlier system has the tree itself, or none.
+        return if dir.join(MARKER).exists() { Ok(dir) } else { Err(refuse("it has no snapshot")) };
+    };
+    let cancel = CancelToken::new().map_err(file_error("make", Path::new("eventfd")))?;
+    let snapshots = Snapshots::open(engine, &layout)?;
+    let _pin = snapshots.store.pin(&hash, &cancel)?;
+    let manifest = snapshots.store.load(&hash)?.ok_or_else(|| refuse("its snapshot is gone"))?;
+    let metadata = |snapshot_dir: &Path| SnapshotMetadata {
+        source_root: record.source_root.clone(),
+        snapshot_dir: snapshot_dir.to_string_lossy().into_owned(),
+        git_head: record.git_head.clone(),
+        git_dirty: record.git_dirty,
+        created_at: record.created_at,
+        content_hash: Some(hash),
+        git_branch: None,
+    };
+    publish_tree(&snapshots.store, &manifest, metadata, &cancel)?;
+    if !dir.is_symlink() {
+        let target = PathBuf::from("../../snapshots").join(hash.to_string()).join("snapshot");
+        remove_tree(&dir).map_err(file_error("remove", &dir))?;
+        match symlink(target, &dir) {
+            // Somebody else asked at the same time.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => other.map_err(file_error("make", &dir))?,
+        }
+    }
+    Ok(dir)
+}
+
+/// A run of staged jobs needs less of the tree.
+fn profile_of(jobs: &[JobSpec]) -> Profile {
+    let mut staged =
+        jobs.iter().filter_map(|job| job.staged.as_ref()).map(|staged| staged.profile).peekable();
+    if staged.peek().is_none() || jobs.iter().any(|job| job.staged.is_none()) {
+        return Profile::full();
+    }
+    if staged.any(|profile| profile == StagedLinuxSnapshotProfile::Followup) {
+        Profile::followup()
+    } else {
+        Profile::rust()
+    }
+}

@@ -1,0 +1,453 @@
+//! A manifest: the sorted list of everything in a snapshot, and its one byte format.
+//!
+//! # Format `jericho-manifest-v1`
+//!
+//! The line `jericho-manifest-v1\n`, then per entry, sorted by the bytes of the path:
+//!
+//! ```text
+//! <kind> <sha256> <size> <path>\0
+//! ```
+//!
+//! * kind: `f` file, `x` file that its owner may execute, `l` symbolic link;
+//! * sha256: 64 lower case digits; of the content, or of the link's target text;
+//! * size: of the same bytes, decimal;
+//! * path: relative to the root, `/` between components, any bytes but NUL, no empty, `.` or `..`
+//!   component; no entry lies inside another.
+//!
+//! Directories are implied; empty ones do not exist. Submodules and nested repositories are
+//! plain directories. The **content hash** of a snapshot is the SHA-256 of the whole file, so
+//! `sha256sum manifest` prints the name of its directory. It changes exactly when a name, a
+//! kind, an executable bit or a content changes.
+
+use std::cmp::Ordering;
+
+use sha2::{Digest, Sha256};
+
+use super::hash::ContentHash;
+
+const HEADER: &[u8] = b"jericho-manifest-v1\n";
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EntryKind {
+    /// A file that its owner may not execute; laid out with mode 0644.
+    File,
+    /// A file that its owner may execute; laid out with mode 0755.
+    Executable,
+    /// A symbolic link; its content is the target text.
+    Symlink,
+}
+
+impl EntryKind {
+    fn letter(self) -> u8 {
+        match self {
+            Self::File => b'f',
+            Self::Executable => b'x',
+            Self::Symlink => b'l',
+        }
+    }
+
+    fn from_letter(letter: &[u8]) -> Option<Self> {
+        match letter {
+            b"f" => Some(Self::File),
+            b"x" => Some(Self::Executable),
+            b"l" => Some(Self::Symlink),
+            _ => None,
+        }
+    }
+}
+
+/// One file or link of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Relative to the root of the tree.
+    pub path: &'a [u8],
+    /// What it is.
+    pub kind: EntryKind,
+    /// Of the content or the link's target.
+    pub hash: ContentHash,
+    /// Of the same bytes.
+    pub size: u64,
+}
+
+impl Entry<'_> {
+    /// Whether both would be laid out the same.
+    pub(crate) fn same_content(&self, other: &Entry<'_>) -> bool {
+        self.kind == other.kind && self.hash == other.hash
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+    pub(crate) kind: EntryKind,
+    pub(crate) hash: ContentHash,
+    pub(crate) size: u64,
+}
+
+/// Why bytes are not a manifest, or rows cannot become one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// The first line is another one.
+    #[error("not a jericho-manifest-v1")]
+    Version,
+    /// An entry that cannot be read, by its position from 0.
+    #[error("entry {0} cannot be read")]
+    Entry(usize),
+    /// A path that could leave the tree or cannot exist.
+    #[error("bad path {0:?}")]
+    Path(String),
+    /// Entries out of order or twice.
+    #[error("{0:?} is out of order")]
+    Order(String),
+    /// A file or link that has another entry inside.
+    #[error("{0:?} is a file and a directory")]
+    Conflict(String),
+    /// The names exceed 4 GiB.
+    #[error("too many names")]
+    TooLarge,
+}
+
+/// The sorted content of one snapshot. Immutable; see the [module](self) for its format.
+#[derive(Debug)]
+pub struct Manifest {
+    names: Vec<u8>,
+    rows: Vec<Row>,
+    hash: ContentHash,
+    encoded_len: u64,
+    total_size: u64,
+}
+
+impl Manifest {
+    /// A manifest of these entries, in any order.
+    ///
+    /// # Errors
+    /// [`ManifestError`] when a path is bad or twice there.
+    pub fn from_entries<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Result<Self, ManifestError> {
+        let mut names = Vec::new();
+        let mut rows = Vec::new();
+        for entry in entries {
+            let start = u32::try_from(names.len()).map_err(|_| ManifestError::TooLarge)?;
+            let len = u32::try_from(entry.path.len()).map_err(|_| ManifestError::TooLarge)?;
+            names.extend_from_slice(entry.path);
+            rows.push(Row { start, len, kind: entry.kind, hash: entry.hash, size: entry.size });
+        }
+        rows.sort_by(|a, b| name_of(&names, a).cmp(name_of(&names, b)));
+        Self::from_sorted(names, rows)
+    }
+
+    /// Takes rows sorted by the names they point to.
+    pub(crate) fn from_sorted(names: Vec<u8>, rows: Vec<Row>) -> Result<Self, ManifestError> {
+        check(&names, &rows)?;
+        let mut manifest = Self { names, rows, hash: ContentHash([0; 32]), encoded_len: 0, total_size: 0 };
+        let mut hasher = Sha256::new();
+        let mut encoded_len = 0u64;
+        manifest.encode_with(|chunk| {
+            hasher.update(chunk);
+            encoded_len += chunk.len() as u64;
+        });
+        manifest.hash = ContentHash(hasher.finalize().into());
+        manifest.encoded_len = encoded_len;
+        manifest.total_size = manifest.rows.iter().fold(0u64, |sum, row| sum.saturating_add(row.size));
+        Ok(manifest)
+    }
+
+    /// The content hash.
+    #[must_use]
+    pub fn hash(&self) -> ContentHash {
+        self.hash
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Bytes of all contents, every file counted.
+    #[must_use]
+    pub fn total_size(&self) -> u64 {
+        self.total_size
+    }
+
+    /// Bytes of the encoded form.
+    #[must_use]
+    pub fn encoded_len(&self) -> u64 {
+        self.encoded_len
+    }
+
+    /// All entries, sorted by the bytes of their paths.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
+        self.rows.iter().map(|row| self.entry_of(row))
+    }
+
+    /// The entry at a position of [`Manifest::iter`].
+    #[must_use]
+    pub fn at(&self, position: usize) -> Option<Entry<'_>> {
+        self.rows.get(position).map(|row| self.entry_of(row))
+    }
+
+    /// The entry with this path.
+    #[must_use]
+    pub fn get(&self, path: &[u8]) -> Option<Entry<'_>> {
+        let found = self.rows.binary_search_by(|row| name_of(&self.names, row).cmp(path)).ok()?;
+        self.at(found)
+    }
+
+    fn entry_of(&self, row: &Row) -> Entry<'_> {
+        Entry { path: name_of(&self.names, row), kind: row.kind, hash: row.hash, size: row.size }
+    }
+
+    /// The bytes of the format.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(usize::try_from(self.encoded_len).unwrap_or(0));
+        self.encode_with(|chunk| bytes.extend_from_slice(chunk));
+        bytes
+    }
+
+    /// The bytes of the format, in pieces of about 64 KiB.
+    pub(crate) fn encode_with(&self, mut take: impl FnMut(&[u8])) {
+        const PIECE: usize = 64 * 1024;
+        let mut buffer = Vec::with_capacity(PIECE + 8192);
+        buffer.extend_from_slice(HEADER);
+        for row in &self.rows {
+            buffer.push(row.kind.letter());
+            buffer.push(b' ');
+            row.hash.push_hex(&mut buffer);
+            buffer.push(b' ');
+            push_decimal(&mut buffer, row.size);
+            buffer.push(b' ');
+            buffer.extend_from_slice(name_of(&self.names, row));
+            buffer.push(0);
+            if buffer.len() >= PIECE {
+                take(&buffer);
+                buffer.clear();
+            }
+        }
+        take(&buffer);
+    }
+
+    /// Reads the bytes of the format, checking every rule of it.
+    ///
+    /// # Errors
+    /// [`ManifestError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let body = bytes.strip_prefix(HEADER).ok_or(ManifestError::Version)?;
+        let mut names = Vec::with_capacity(body.len() / 2);
+        let mut rows = Vec::with_capacity(body.len() / 100);
+        let body = match body {
+            [] => body,
+            [entries @ .., 0] => entries,
+            _ => return Err(ManifestError::Entry(usize::MAX)),
+        };
+        if !body.is_empty() {
+            for (position, record) in body.split(|&byte| byte == 0).enumerate() {
+                let row = decode_row(record, &mut names)?.ok_or(ManifestError::Entry(position))?;
+                rows.push(row);
+            }
+        }
+        names.shrink_to_fit();
+        let manifest = Self::from_sorted(names, rows)?;
+        // One snapshot has one form: `007` is not a size.
+        if manifest.hash != ContentHash::of(bytes) {
+            return Err(ManifestError::Entry(0));
+        }
+        Ok(manifest)
+    }
+
+    /// What differs, sorted by path.
+    #[must_use]
+    pub fn diff<'a>(old: &'a Self, new: &'a Self) -> Vec<Change<'a>> {
+        let mut changes = Vec::new();
+        let (mut olds, mut news) = (old.iter().peekable(), new.iter().peekable());
+        loop {
+            let order = match (olds.peek(), news.peek()) {
+                (None, None) => return changes,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) => old.path.cmp(new.path),
+            };
+            let change = match order {
+                Ordering::Less => Change { old: olds.next(), new: None },
+                Ordering::Greater => Change { old: None, new: news.next() },
+                Ordering::Equal => Change { old: olds.next(), new: news.next() },
+            };
+            match (&change.old, &change.new) {
+                (Some(old), Some(new)) if old.same_content(new) => {}
+                _ => changes.push(change),
+            }
+        }
+    }
+}
+
+/// One difference of two manifests: at least one side is there, and both have the same path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// Before.
+    pub old: Option<Entry<'a>>,
+    /// After.
+    pub new: Option<Entry<'a>>,
+}
+
+impl<'a> Change<'a> {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &'a [u8] {
+        self.new.or(self.old).map_or(b"", |entry| entry.path)
+    }
+}
+
+fn name_of<'a>(names: &'a [u8], row: &Row) -> &'a [u8] {
+    // Rows are only made with the name they point to; an empty name fails every check.
+    names.get(row.start as usize..row.start as usize + row.len as usize).unwrap_or_default()
+}
+
+fn decode_row(record: &[u8], names: &mut Vec<u8>) -> Result<Option<Row>, ManifestError> {
+    let mut fields = record.splitn(4, |&byte| byte == b' ');
+    let (Some(kind), Some(hash), Some(size), Some(path)) =
+        (fields.next(), fields.next(), fields.next(), fields.next())
+    else {
+        return Ok(None);
+    };
+    let size = std::str::from_utf8(size).ok().and_then(|text| text.parse().ok());
+    let (Some(kind), Some(hash), Some(size)) =
+        (EntryKind::from_letter(kind), ContentHash::from_hex(hash), size)
+    else {
+        return Ok(None);
+    };
+    let start = u32::try_from(names.len()).map_err(|_| ManifestError::TooLarge)?;
+    let len = u32::try_from(path.len()).map_err(|_| ManifestError::TooLarge)?;
+    names.extend_from_slice(path);
+    Ok(Some(Row { start, len, kind, hash, size }))
+}
+
+fn check(names: &[u8], rows: &[Row]) -> Result<(), ManifestError> {
+    let mut previous: &[u8] = b"";
+    for row in rows {
+        let path = name_of(names, row);
+        if !is_plain(path) {
+            return Err(ManifestError::Path(super::error::shown(path)));
+        }
+        if path <= previous {
+            return Err(ManifestError::Order(super::error::shown(path)));
+        }
+        // A file above this path sorts before it, though not always directly; only components
+        // that the previous path does not share can be new files.
+        let shared = path.iter().zip(previous).take_while(|(a, b)| a == b).count();
+        for (end, _) in path.iter().enumerate().skip(shared).filter(|&(_, &byte)| byte == b'/') {
+            if rows.binary_search_by(|row| name_of(names, row).cmp(&path[..end])).is_ok() {
+                return Err(ManifestError::Conflict(super::error::shown(&path[..end])));
+            }
+        }
+        previous = path;
+    }
+    Ok(())
+}
+
+/// Whether every component is a plain name, so that the path stays inside the tree.
+fn is_plain(path: &[u8]) -> bool {
+    !path.contains(&0)
+        && path.split(|&byte| byte == b'/').all(|component| !matches!(component, b"" | b"." | b".."))
+}
+
+fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, kind: EntryKind, content: &str) -> (String, EntryKind, String) {
+        (path.to_owned(), kind, content.to_owned())
+    }
+
+    fn manifest(entries: &[(String, EntryKind, String)]) -> Result<Manifest, ManifestError> {
+        Manifest::from_entries(entries.iter().map(|(path, kind, content)| Entry {
+            path: path.as_bytes(),
+            kind: *kind,
+            hash: ContentHash::of(content.as_bytes()),
+            size: content.len() as u64,
+        }))
+    }
+
+    #[test]
+    fn the_format_is_frozen() {
+        let manifest = manifest(&[
+            entry("l", EntryKind::Symlink, "a.txt"),
+            entry("a.txt", EntryKind::File, "1\n"),
+            entry("d/run", EntryKind::Executable, "2\n"),
+        ])
+        .unwrap();
+        let text = String::from_utf8(manifest.encode()).unwrap().replace('\0', "\n");
+        insta::assert_snapshot!(text, @r"
+        jericho-manifest-v1
+        f 4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865 2 a.txt
+        x 53c234e5e8472b6ac51c1ae1cab3fe06fad053beb8ebfd8977b010655bfdd3c3 2 d/run
+        l 71e9d8f51fcb7f3acca29d9d77a8b73dd22b2d1c26ab2ec6ef7b7f0ac90b05be 5 l
+        ");
+        insta::assert_snapshot!(manifest.hash(), @"");
+        assert_eq!(Manifest::decode(&manifest.encode()).unwrap().hash(), manifest.hash());
+        assert_eq!(manifest.encoded_len(), manifest.encode().len() as u64);
+    }
+
+    #[test]
+    fn a_path_that_could_leave_the_tree_is_refused() {
+        for path in ["", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/.."] {
+            let made = manifest(&[entry(path, EntryKind::File, "")]);
+            assert!(matches!(made, Err(ManifestError::Path(_))), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_also_a_directory_is_refused() {
+        for between in ["a-b", "a.b", "z"] {
+            let made = manifest(&[
+                entry("a", EntryKind::File, ""),
+                entry(between, EntryKind::File, ""),
+                entry("a/b/c", EntryKind::File, ""),
+            ]);
+            assert_eq!(made.unwrap_err(), ManifestError::Conflict("a".into()));
+        }
+        assert!(manifest(&[entry("a/b", EntryKind::File, ""), entry("a/b", EntryKind::File, "")]).is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_not_the_one_form_are_refused() {
+        let good =
+            manifest(&[entry("a", EntryKind::File, "x"), entry("b", EntryKind::File, "x")]).unwrap().encode();
+        assert!(Manifest::decode(&good).is_ok());
+        assert!(Manifest::decode(&good[..good.len() - 1]).is_err());
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x80;
+            // A changed letter of a name is another manifest; nothing may panic.
+            if let Ok(other) = Manifest::decode(&bad) {
+                assert_ne!(other.hash(), ContentHash::of(&good));
+            }
+        }
+        let text = String::from_utf8(good).unwrap();
+        assert!(Manifest::decode(text.replace(" 1 a", " 01 a").as_bytes()).is_err());
+        assert!(Manifest::decode(text.replace("v1", "v2").as_bytes()).is_err());
+    }
+}

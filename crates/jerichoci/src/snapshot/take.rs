@@ -1,0 +1,539 @@
+//! Taking a snapshot: one listing and one round of lstat side by side, then only what changed
+//! is read.
+//!
+//! ```text
+//! git ls-files ────────────────┐
+//! stat cache ─▶ lstat, n threads ─▶ join ─▶ read what is new ─▶ manifest ─▶ publish
+//! ```
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ignore::gitignore::Gitignore;
+use jericho_host::{CancelToken, Environment};
+use rustix::fs::FileType;
+
+use super::at;
+use super::error::{SnapshotError, shown};
+use super::git::{self, Git, GitFacts, Listing, Place};
+use super::hash::ContentHash;
+use super::index::{StatCache, StatCacheWriter, Verdict};
+use super::ingest::{Found, Ingest, cores};
+use super::manifest::{EntryKind, Manifest, ManifestError, Row};
+use super::objects::Objects;
+use super::profile::Profile;
+use super::stat::{self, StatKey};
+use super::store::{self, Pin, Store};
+use super::walk;
+
+/// What to take a snapshot of.
+#[derive(Debug, Clone)]
+pub struct SourceSpec {
+    /// The directory; a git work tree, a part of one, or neither.
+    pub root: PathBuf,
+    /// Left out where it lies inside `root`, whether it exists yet or not.
+    pub state_root: Option<PathBuf>,
+    /// What else is left out.
+    pub profile: Profile,
+    /// Whether to also ask git for head, branch and dirtiness.
+    pub facts: bool,
+    /// What git sees of the environment: `PATH`, `HOME`, …; variables that could point it at
+    /// another repository are dropped.
+    pub env: Environment,
+}
+
+/// A snapshot that was taken. While this value or a clone of it lives, no collection removes
+/// the snapshot.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Content hash: names it in the store.
+    pub hash: ContentHash,
+    /// All its entries.
+    pub manifest: Arc<Manifest>,
+    /// The source root, absolute, without links.
+    pub source_root: PathBuf,
+    /// When it was begun.
+    pub taken_at: DateTime<Utc>,
+    /// What git said; absent when not asked for, or outside a repository.
+    pub facts: Option<GitFacts>,
+    /// What the user should know, sorted by file.
+    pub warnings: Vec<SnapshotWarning>,
+    /// What it cost.
+    pub stats: SnapshotStats,
+    _pin: Arc<Pin>,
+}
+
+/// Something of a source tree that is not in its snapshot, or that was decided without git.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotWarning {
+    /// A file that cannot be copied.
+    #[error("{file} is left out: it is a {kind}")]
+    LeftOut {
+        /// Relative to the source root, escaped.
+        file: String,
+        /// `FIFO`, `socket`, `character device`, `block device`.
+        kind: &'static str,
+    },
+    /// There is a repository but no git program: ignored files were found by `.gitignore` alone.
+    #[error("there is no git program; what to leave out is taken from .gitignore files alone")]
+    NoGit,
+    /// Nothing is left of the tree.
+    #[error("the snapshot is empty: git ignores everything here, or there are no files")]
+    Empty,
+}
+
+/// What a snapshot cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SnapshotStats {
+    /// Entries.
+    pub files: u64,
+    /// Bytes of all contents.
+    pub bytes: u64,
+    /// Files and links that were read.
+    pub hashed_files: u64,
+    /// Bytes that were read.
+    pub hashed_bytes: u64,
+    /// Whether the store did not have this snapshot before.
+    pub is_new: bool,
+    /// Until listing and lstat were done, side by side.
+    pub listing: Duration,
+    /// Reading what changed.
+    pub reading: Duration,
+    /// Sorting, hashing the manifest, publishing.
+    pub publishing: Duration,
+}
+
+/// Where the state of an entry comes from.
+#[derive(Debug, Clone, Copy)]
+enum Origin {
+    /// Position in the stat cache.
+    Cached(u32),
+    /// Position among the keys just read.
+    Fresh(u32),
+}
+
+/// Entries found so far; names of rows point into `names`.
+#[derive(Default)]
+struct Collected {
+    names: Vec<u8>,
+    rows: Vec<(Row, Origin)>,
+    keys: Vec<StatKey>,
+    warnings: Vec<SnapshotWarning>,
+    unsynced: Vec<File>,
+    read_files: u64,
+    read_bytes: u64,
+}
+
+struct Source<'a> {
+    store: &'a Store,
+    spec: &'a SourceSpec,
+    cancel: &'a CancelToken,
+    git: Git,
+    root: PathBuf,
+    /// Relative to the root.
+    state_root: Option<Vec<u8>>,
+    rules: Option<Gitignore>,
+    cache_file: PathBuf,
+}
+
+impl Store {
+    /// Takes a snapshot. The tree is not changed in any way (times of last access aside).
+    ///
+    /// # Errors
+    /// [`SnapshotError`]: a root or file that cannot be read, a file that keeps changing, git
+    /// refusing or failing in a repository, a store that cannot be written. Nothing is
+    /// published then.
+    pub fn take(&self, spec: &SourceSpec, cancel: &CancelToken) -> Result<Snapshot, SnapshotError> {
+        let bad_root = |source| SnapshotError::BadRoot { path: spec.root.clone(), source };
+        let root = std::fs::canonicalize(&spec.root).map_err(bad_root)?;
+        let state_root = match &spec.state_root {
+            Some(state_root) => inside(&root, state_root)?,
+            None => None,
+        };
+        use std::os::unix::ffi::OsStrExt;
+        let cache_name = ContentHash::of(root.as_os_str().as_bytes()).to_string();
+        let source = Source {
+            store: self,
+            spec,
+            cancel,
+            git: Git::new(&spec.env),
+            rules: walk::own_rules(&root)?,
+            cache_file: self.dirs().stat_cache.join(cache_name),
+            root,
+            state_root,
+        };
+        let lock = self.lock_shared(cancel)?;
+        let snapshot = match source.take(None)? {
+            Some(snapshot) => snapshot,
+            // The store lost contents that the stat cache speaks of.
+            None => source.take(Some(self.objects()?))?.ok_or(SnapshotError::Panicked)?,
+        };
+        drop(lock);
+        if snapshot.stats.is_new {
+            // Many small segments only cost time to open.
+            drop(self.tidy(cancel));
+        }
+        Ok(snapshot)
+    }
+}
+
+impl Source<'_> {
+    /// `trusted`: unchanged files are read again unless this has them. `None`: the store lacks
+    /// contents of unchanged files.
+    fn take(&self, trusted: Option<Arc<Objects>>) -> Result<Option<Snapshot>, SnapshotError> {
+        let clock = self.store.clock();
+        let (began, taken_at, seen) = (clock.monotonic(), clock.now(), stat::wall_ns(clock));
+        let bad_root = |error: rustix::io::Errno| SnapshotError::BadRoot {
+            path: self.root.clone(),
+            source: error.into(),
+        };
+        let root = at::open_root(&self.root).map_err(bad_root)?;
+        let mut collected = Collected::default();
+        let (listed, (cache, mut verdicts)) = std::thread::scope(|scope| {
+            let listed = scope.spawn(|| self.list());
+            let cache = StatCache::load(&self.cache_file);
+            let verdicts = cache.verify(root.as_fd(), cores());
+            (listed.join().unwrap_or(Err(SnapshotError::Panicked)), (cache, verdicts))
+        });
+        let (listing, facts, warning) = listed?;
+        collected.warnings.extend(warning);
+        if let Some(objects) = &trusted {
+            for (position, verdict) in verdicts.iter_mut().enumerate() {
+                if !objects.contains(&cache.hash(position)) {
+                    *verdict = Verdict::Stale;
+                }
+            }
+        }
+        let listing_done = clock.monotonic();
+        self.collect(listing, root.as_fd(), &cache, &verdicts, &mut collected)?;
+        let reading_done = clock.monotonic();
+
+        let Collected { names, mut rows, keys, mut warnings, unsynced, read_files, read_bytes } = collected;
+        sort_rows(&names, &mut rows);
+        let origins: Vec<Origin> = rows.iter().map(|row| row.1).collect();
+        let rows: Vec<Row> = rows.into_iter().map(|row| row.0).collect();
+        let manifest = Manifest::from_sorted(names, rows).map_err(manifest_error)?;
+        let is_new = !self.store.is_published(&manifest);
+        if trusted.is_none() && (is_new || self.store.has_damage()) {
+            let objects = self.store.objects()?;
+            if manifest.iter().any(|entry| !objects.contains(&entry.hash)) {
+                self.store.sync_later(unsynced);
+                return Ok(None);
+            }
+        }
+        if is_new {
+            self.store.publish(&manifest)?;
+        }
+        self.store.sync_later(unsynced);
+        let pin = self.store.pin_locked(&manifest.hash())?;
+        let manifest = Arc::new(manifest);
+        if manifest.is_empty() {
+            warnings.push(SnapshotWarning::Empty);
+        }
+        warnings.sort();
+        let stats = SnapshotStats {
+            files: manifest.len() as u64,
+            bytes: manifest.total_size(),
+            hashed_files: read_files,
+            hashed_bytes: read_bytes,
+            is_new,
+            listing: listing_done.saturating_sub(began),
+            reading: reading_done.saturating_sub(listing_done),
+            publishing: clock.monotonic().saturating_sub(reading_done),
+        };
+        self.remember(seen, cache, verdicts, &manifest, origins, keys);
+        Ok(Some(Snapshot {
+            hash: manifest.hash(),
+            manifest,
+            source_root: self.root.clone(),
+            taken_at,
+            facts,
+            warnings,
+            stats,
+            _pin: Arc::new(pin),
+        }))
+    }
+
+    /// The view of the tree, and what git says of it when asked.
+    fn list(&self) -> Result<(Listing, Option<GitFacts>, Option<SnapshotWarning>), SnapshotError> {
+        let place = git::place_of(&self.root);
+        let facts = self.spec.facts;
+        let listed = match place {
+            Place::Outside => return Ok((walk::list(&self.root)?, None, None)),
+            Place::Top if facts => {
+                let left_out = self.state_root.as_deref();
+                let listed = self.git.list_with_facts(&self.root, left_out, self.cancel)?;
+                listed.map(|(listing, facts)| (listing, Some(facts)))
+            }
+            Place::Top | Place::Below => {
+                let listing = self.git.list(&self.root, b"", self.cancel)?;
+                match listing {
+                    // Below the top, git tells names relative to the top: only the facts are taken.
+                    Some(listing) if facts => {
+                        let status = self.git.status(&self.root, None, self.cancel)?;
+                        Some((listing, status.map(|(_, facts)| facts)))
+                    }
+                    other => other.map(|listing| (listing, None)),
+                }
+            }
+        };
+        match listed {
+            Some((listing, facts)) => Ok((listing, facts, None)),
+            None => Ok((walk::list(&self.root)?, None, Some(SnapshotWarning::NoGit))),
+        }
+    }
+
+    fn is_left_out(&self, name: &[u8]) -> bool {
+        self.spec.profile.excludes(name)
+            || self.state_root.as_deref().is_some_and(|state_root| git::is_inside(name, state_root))
+            || self.rules.as_ref().is_some_and(|rules| walk::is_left_out(rules, name))
+    }
+
+    /// Joins a listing with the cache, reads the rest, and goes on with nested repositories.
+    fn collect(
+        &self,
+        listing: Listing,
+        root: std::os::fd::BorrowedFd<'_>,
+        cache: &StatCache,
+        verdicts: &[Verdict],
+        collected: &mut Collected,
+    ) -> Result<(), SnapshotError> {
+        let mut pending = listing;
+        loop {
+            let mut nested = Vec::new();
+            let wanted = self.join(&pending, cache, verdicts, collected, &mut nested)?;
+            collected.read_files += wanted.len() as u64;
+            if !wanted.is_empty() {
+                let objects = self.store.objects()?;
+                let ingest = Ingest {
+                    store: self.store,
+                    root,
+                    objects: &objects,
+                    cancel: self.cancel,
+                    fresh: Mutex::default(),
+                };
+                let ingested = ingest.run(wanted.len(), |position| pending.name(wanted[position]))?;
+                collected.read_bytes += ingested.bytes;
+                collected.unsynced.extend(ingested.unsynced);
+                for (position, found) in ingested.found {
+                    let span = wanted[position];
+                    collected.add(&pending, span, found, &mut nested);
+                }
+            }
+            collected.keep_names(&mut pending)?;
+            let nested: Vec<_> =
+                nested.into_iter().filter(|name| git::has_repository(&at::join(&self.root, name))).collect();
+            if nested.is_empty() {
+                return Ok(());
+            }
+            pending = self.list_nested(&nested)?;
+        }
+    }
+
+    fn list_nested(&self, nested: &[Vec<u8>]) -> Result<Listing, SnapshotError> {
+        let mut all = Listing::default();
+        for name in nested {
+            let mut prefix = name.clone();
+            prefix.push(b'/');
+            let Some(listing) = self.git.list(&at::join(&self.root, name), &prefix, self.cancel)? else {
+                continue;
+            };
+            for &span in &listing.spans {
+                all.push(b"", listing.name(span))?;
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    /// Takes over what the cache knows; returns what must be read.
+    fn join(
+        &self,
+        listing: &Listing,
+        cache: &StatCache,
+        verdicts: &[Verdict],
+        collected: &mut Collected,
+        nested: &mut Vec<Vec<u8>>,
+    ) -> Result<Vec<(u32, u32)>, SnapshotError> {
+        let base = u32::try_from(collected.names.len()).map_err(|_| SnapshotError::TooLarge)?;
+        let mut wanted = Vec::new();
+        let mut at = 0;
+        collected.rows.reserve(listing.spans.len());
+        for &span in &listing.spans {
+            let name = listing.name(span);
+            if let Some(directory) = name.strip_suffix(b"/") {
+                if !self.is_left_out(directory) {
+                    nested.push(directory.to_vec());
+                }
+                continue;
+            }
+            if self.is_left_out(name) {
+                continue;
+            }
+            while at < cache.len() && cache.name(at) < name {
+                at += 1;
+            }
+            if at == cache.len() || verdicts[at] != Verdict::Same || cache.name(at) != name {
+                wanted.push(span);
+                continue;
+            }
+            let key = cache.key(at);
+            let kind = match FileType::from_raw_mode(key.raw_mode()) {
+                FileType::Symlink => EntryKind::Symlink,
+                _ if key.is_executable() => EntryKind::Executable,
+                _ => EntryKind::File,
+            };
+            let start = base.checked_add(span.0).ok_or(SnapshotError::TooLarge)?;
+            let row = Row { start, len: span.1, kind, hash: cache.hash(at), size: key.size };
+            let origin = u32::try_from(at).map_err(|_| SnapshotError::TooLarge)?;
+            collected.rows.push((row, Origin::Cached(origin)));
+        }
+        Ok(wanted)
+    }
+
+    /// Writes the stat cache anew when it would say anything else, off the critical path.
+    fn remember(
+        &self,
+        seen: i64,
+        cache: StatCache,
+        verdicts: Vec<Verdict>,
+        manifest: &Arc<Manifest>,
+        origins: Vec<Origin>,
+        keys: Vec<StatKey>,
+    ) {
+        let news = keys.iter().any(|key| key.is_settled(seen)) || verdicts.contains(&Verdict::Stale);
+        if !news {
+            return;
+        }
+        let manifest = Arc::clone(manifest);
+        let (file, root, id) = (self.cache_file.clone(), self.root.clone(), self.store.fresh_id());
+        self.store.in_background(move || {
+            let bytes = encode_cache(&root, seen, &cache, &verdicts, &manifest, &origins, &keys);
+            drop((cache, verdicts, origins, keys));
+            // Lost, it costs hashing.
+            drop(store::replace(&file, &bytes, &id));
+        });
+    }
+}
+
+impl Collected {
+    fn add(&mut self, listing: &Listing, span: (u32, u32), found: Found, nested: &mut Vec<Vec<u8>>) {
+        match found {
+            Found::Content { kind, hash, size, key } => {
+                let origin = Origin::Fresh(u32::try_from(self.keys.len()).unwrap_or(u32::MAX));
+                self.keys.push(key);
+                // Checked when the cached entries of the same listing were joined.
+                let start = (self.names.len() as u32).wrapping_add(span.0);
+                self.rows.push((Row { start, len: span.1, kind, hash, size }, origin));
+            }
+            Found::Directory => nested.push(listing.name(span).to_vec()),
+            Found::Special(kind) => {
+                let file = shown(listing.name(span));
+                self.warnings.push(SnapshotWarning::LeftOut { file, kind });
+            }
+            Found::Gone => {}
+        }
+    }
+
+    /// Rows of this listing already point behind what was here.
+    fn keep_names(&mut self, listing: &mut Listing) -> Result<(), SnapshotError> {
+        let total = self.names.len() + listing.names.len();
+        u32::try_from(total).map_err(|_| SnapshotError::TooLarge)?;
+        if self.names.is_empty() {
+            self.names = std::mem::take(&mut listing.names);
+        } else {
+            self.names.append(&mut listing.names);
+        }
+        Ok(())
+    }
+}
+
+fn sort_rows(names: &[u8], rows: &mut Vec<(Row, Origin)>) {
+    let name = |row: &(Row, Origin)| &names[row.0.start as usize..row.0.start as usize + row.0.len as usize];
+    if !rows.is_sorted_by(|a, b| name(a) < name(b)) {
+        rows.sort_by(|a, b| name(a).cmp(name(b)));
+        rows.dedup_by(|a, b| name(a) == name(b));
+    }
+}
+
+/// Names come from git and the file system; what is wrong with them is a tree in motion.
+fn manifest_error(error: ManifestError) -> SnapshotError {
+    match error {
+        ManifestError::TooLarge => SnapshotError::TooLarge,
+        ManifestError::Conflict(file) => SnapshotError::Unsteady { file, tries: 1 },
+        other => SnapshotError::Unreadable {
+            file: match &other {
+                ManifestError::Path(file) | ManifestError::Order(file) => file.clone(),
+                _ => String::new(),
+            },
+            source: std::io::Error::new(std::io::ErrorKind::InvalidData, other.to_string()),
+        },
+    }
+}
+
+fn encode_cache(
+    root: &Path,
+    seen: i64,
+    cache: &StatCache,
+    verdicts: &[Verdict],
+    manifest: &Manifest,
+    origins: &[Origin],
+    keys: &[StatKey],
+) -> Vec<u8> {
+    let mut writer = StatCacheWriter::new(root, manifest.len());
+    // What another profile takes is kept, as long as it is still there.
+    let mut others = (0..cache.len()).filter(|&at| verdicts[at] == Verdict::Same).peekable();
+    let keep_before = |writer: &mut StatCacheWriter, at: usize| {
+        writer.push(cache.name(at), &cache.hash(at), &cache.key(at));
+    };
+    for (entry, origin) in manifest.iter().zip(origins) {
+        while let Some(at) = others.next_if(|&at| cache.name(at) < entry.path) {
+            keep_before(&mut writer, at);
+        }
+        others.next_if(|&at| cache.name(at) == entry.path);
+        let key = match *origin {
+            Origin::Cached(at) => Some(cache.key(at as usize)),
+            Origin::Fresh(at) => keys.get(at as usize).copied().filter(|key| key.is_settled(seen)),
+        };
+        if let Some(key) = key {
+            writer.push(entry.path, &entry.hash, &key);
+        }
+    }
+    for at in others {
+        keep_before(&mut writer, at);
+    }
+    writer.finish()
+}
+
+/// Where the state root lies inside the source root, relative to it.
+fn inside(root: &Path, state_root: &Path) -> Result<Option<Vec<u8>>, SnapshotError> {
+    use std::os::unix::ffi::OsStrExt;
+    // What does not exist yet cannot be resolved, but what it will lie in can.
+    let mut existing = state_root;
+    let mut missing = Vec::new();
+    let mut resolved = loop {
+        match std::fs::canonicalize(existing) {
+            Ok(resolved) => break resolved,
+            Err(error) => match (existing.parent(), existing.file_name()) {
+                (Some(parent), Some(name)) if error.kind() == std::io::ErrorKind::NotFound => {
+                    missing.push(name);
+                    existing = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                }
+                _ => return Err(SnapshotError::io("resolve", state_root)(error)),
+            },
+        }
+    };
+    resolved.extend(missing.iter().rev());
+    match resolved.strip_prefix(root) {
+        Ok(relative) if relative.as_os_str().is_empty() => {
+            Err(SnapshotError::StateRootIsSource { path: root.to_path_buf() })
+        }
+        Ok(relative) => Ok(Some(relative.as_os_str().as_bytes().to_vec())),
+        Err(_) => Ok(None),
+    }
+}

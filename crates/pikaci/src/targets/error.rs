@@ -1,0 +1,118 @@
+//! Why a target cannot be had, and what to do about it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::FILE_NAME;
+
+/// Why a catalog cannot be loaded, or a target is not in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// No target has this name.
+    #[error("no target is called {}", quoted(.name))]
+    UnknownTarget {
+        /// What was asked for.
+        name: String,
+        /// The target that was probably meant.
+        nearest: Option<String>,
+        /// All targets, sorted.
+        known: Vec<String>,
+    },
+    /// No name was given, and no target is the default.
+    #[error("no target was named, and none is the default")]
+    NoDefault {
+        /// All targets, sorted.
+        known: Vec<String>,
+    },
+    /// The file is there and cannot be read.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The name of the file is taken by something that is not a file, or by a huge one.
+    #[error("{} is {what}", path.display())]
+    NotAFile {
+        /// What was found in its place.
+        path: PathBuf,
+        /// For example `a directory, not a file`.
+        what: String,
+    },
+    /// The file was read and says something wrong. Each problem is one line.
+    #[error("{}", lines(.problems))]
+    Toml {
+        /// In the order of the file; never empty.
+        problems: Vec<Problem>,
+    },
+}
+
+impl TargetError {
+    /// What to do next, when there is something to say that the message does not.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownTarget { nearest: Some(nearest), .. } => {
+                Some(format!("did you mean `pikaci run {nearest}`?"))
+            }
+            Self::UnknownTarget { known, .. } => Some(format!("the targets are: {}", known.join(", "))),
+            Self::NoDefault { known } => {
+                Some(format!("name one of: {}; or set `default = true` in {FILE_NAME}", known.join(", ")))
+            }
+            Self::File { .. } => Some(format!("make {FILE_NAME} readable, or remove it")),
+            Self::NotAFile { .. } => {
+                Some(format!("{FILE_NAME} declares the targets of a source tree; move the other thing away"))
+            }
+            Self::Toml { .. } => None,
+        }
+    }
+}
+
+/// One thing that is wrong in a file of targets. Displayed as `file:line:column: message; help`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, relative to the source root.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// What is wrong, with the offending word.
+    pub message: String,
+    /// What to write in its place.
+    pub help: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, column, message, help } = self;
+        write!(f, "{file}:{line}:{column}: {message}")?;
+        match help {
+            Some(help) => write!(f, "; {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A word of the input between backquotes, fit for one line of a terminal: control characters are
+/// escaped and a long word is cut.
+pub(super) fn quoted(word: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut out = String::from("`");
+    for (index, c) in word.chars().enumerate() {
+        if index == LONGEST {
+            out.push('…');
+            break;
+        }
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out.push('`');
+    out
+}

@@ -1,0 +1,96 @@
+//! What jobs need of each other: jobs of the same target, in an order that exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::error::quoted;
+use super::super::nearest;
+use super::job::Job;
+use super::reader::{Reader, list};
+
+/// Reports needs that no job meets, and the first circle.
+pub(super) fn check(reader: &mut Reader<'_>, jobs: &[Job]) {
+    let index: BTreeMap<&str, usize> =
+        jobs.iter().enumerate().map(|(index, job)| (job.spec.id.as_str(), index)).collect();
+    // For each job: the job it needs, and where it says so.
+    let mut edges: Vec<Vec<(usize, usize)>> = Vec::with_capacity(jobs.len());
+    for (from, job) in jobs.iter().enumerate() {
+        let mut seen = BTreeSet::new();
+        let mut known = Vec::new();
+        for (need, &at) in job.spec.needs.iter().zip(&job.need_places) {
+            match index.get(need.as_str()) {
+                None => unknown(reader, jobs, from, need, at),
+                Some(&to) if to == from => {
+                    reader.problem(at, format!("job {} needs itself", quoted(need)), "leave it out");
+                }
+                Some(_) if !seen.insert(need) => {
+                    let message = format!("job {} needs {} twice", quoted(&job.spec.id), quoted(need));
+                    reader.problem(at, message, "leave one out");
+                }
+                Some(&to) => known.push((to, at)),
+            }
+        }
+        edges.push(known);
+    }
+    if let Some(circle) = circle(&edges) {
+        let names: Vec<&str> = circle.iter().map(|&(job, _)| jobs[job].spec.id.as_str()).collect();
+        let way = names.iter().chain(names.first()).copied().collect::<Vec<_>>().join(" -> ");
+        let at = circle.first().map_or(0, |&(_, at)| at);
+        reader.problem(
+            at,
+            format!("jobs need each other in a circle: {way}"),
+            "leave one of these needs out",
+        );
+    }
+}
+
+fn unknown(reader: &mut Reader<'_>, jobs: &[Job], from: usize, need: &str, at: usize) {
+    let others: Vec<&str> = jobs
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != from)
+        .map(|(_, job)| job.spec.id.as_str())
+        .collect();
+    let help = match nearest(need, others.iter().copied()) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None if others.is_empty() => "it has no other job".to_owned(),
+        None => format!("the other jobs are {}", list(&others)),
+    };
+    let job = quoted(&jobs[from].spec.id);
+    reader.problem(at, format!("job {job} needs {}, which is not a job of this target", quoted(need)), help);
+}
+
+/// The first circle: each job of it, with the place where it says that it needs the next.
+fn circle(edges: &[Vec<(usize, usize)>]) -> Option<Vec<(usize, usize)>> {
+    // Take away jobs whose needs are all met until none is left to take. What remains waits for
+    // a circle or is in one.
+    let mut waits: Vec<usize> = edges.iter().map(Vec::len).collect();
+    let mut needed_by: Vec<Vec<usize>> = vec![Vec::new(); edges.len()];
+    for (from, needs) in edges.iter().enumerate() {
+        needs.iter().for_each(|&(to, _)| needed_by[to].push(from));
+    }
+    let mut ready: Vec<usize> = (0..edges.len()).filter(|&job| waits[job] == 0).collect();
+    while let Some(done) = ready.pop() {
+        for &job in &needed_by[done] {
+            waits[job] -= 1;
+            if waits[job] == 0 {
+                ready.push(job);
+            }
+        }
+    }
+    // From a job that remains, each step to a need that remains stays among them, and comes back.
+    let mut job = (0..edges.len()).find(|&job| waits[job] > 0)?;
+    let mut way: Vec<(usize, usize)> = Vec::new();
+    let mut visited = vec![false; edges.len()];
+    while !visited[job] {
+        visited[job] = true;
+        let &(next, at) = edges[job].iter().find(|(next, _)| waits[*next] > 0)?;
+        way.push((job, at));
+        job = next;
+    }
+    let start = way.iter().position(|&(other, _)| other == job)?;
+    let mut circle = way.split_off(start);
+    // It reads best from the job that comes first in the file.
+    let first = circle.iter().enumerate().min_by_key(|(_, (job, _))| *job)?.0;
+    circle.rotate_left(first);
+    Some(circle)
+}

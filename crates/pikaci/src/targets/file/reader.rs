@@ -1,0 +1,205 @@
+//! Reads values out of a document and collects what is wrong, each with its place.
+
+use std::ops::Range;
+
+use jerichoci::model::id::check_name;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::super::error::quoted;
+use super::super::{Problem, nearest};
+
+/// A key and where it stands, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key<'d> {
+    pub(super) name: &'d str,
+    pub(super) at: usize,
+}
+
+/// A value and where it stands, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Value<'d, 'i> {
+    pub(super) value: &'d DeValue<'i>,
+    pub(super) at: usize,
+}
+
+/// The entries of a table in the order of the file. The map itself sorts them by name.
+pub(super) fn in_order<'d, 'i>(table: &'d DeTable<'i>) -> Vec<(Key<'d>, Value<'d, 'i>)> {
+    let mut entries: Vec<_> = table
+        .iter()
+        .map(|(key, value)| {
+            let key = Key { name: key.get_ref().as_ref(), at: key.span().start };
+            (key, Value { value: value.get_ref(), at: value.span().start })
+        })
+        .collect();
+    entries.sort_by_key(|(key, _)| key.at);
+    entries
+}
+
+/// The items of an array.
+pub(super) fn items<'d, 'i>(array: &'d DeArray<'i>) -> impl Iterator<Item = Value<'d, 'i>> {
+    array.iter().map(|item| Value { value: item.get_ref(), at: item.span().start })
+}
+
+/// Collects problems while a document is read.
+#[derive(Debug)]
+pub(super) struct Reader<'t> {
+    file: &'t str,
+    text: &'t str,
+    found: Vec<(Range<usize>, String, Option<String>)>,
+}
+
+impl<'t> Reader<'t> {
+    pub(super) fn new(file: &'t str, text: &'t str) -> Self {
+        Self { file, text, found: Vec::new() }
+    }
+
+    /// Reports a problem with what to do about it; an empty `help` is none.
+    pub(super) fn problem(&mut self, at: usize, message: impl Into<String>, help: impl Into<String>) {
+        let help = Some(help.into()).filter(|help| !help.is_empty());
+        self.found.push((at..at, message.into(), help));
+    }
+
+    /// Reports what keeps the text from being TOML.
+    pub(super) fn syntax(&mut self, error: &toml::de::Error) {
+        let at = error.span().map_or(0, |span| span.start);
+        let message = error.message().trim().replace('\n', ", ");
+        self.problem(at, message, "");
+    }
+
+    /// All problems in the order of the file.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        self.found.sort_by_key(|(at, ..)| at.start);
+        self.found
+            .into_iter()
+            .map(|(at, message, help)| {
+                let (line, column) = place(self.text, at.start);
+                Problem { file: self.file.to_owned(), line, column, message, help }
+            })
+            .collect()
+    }
+
+    pub(super) fn unknown_key(&mut self, key: Key<'_>, place: &str, known: &[&str]) {
+        let help = match nearest(key.name, known.iter().copied()) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("the keys are {}", list(known)),
+        };
+        self.problem(key.at, format!("unknown key {} {place}", quoted(key.name)), help);
+    }
+
+    /// Checks a name that is declared, for example of a `job`.
+    pub(super) fn name(&mut self, key: Key<'_>, noun: &str) -> bool {
+        let ok = check_name(key.name).is_ok();
+        if !ok {
+            self.problem(
+                key.at,
+                format!("{} cannot be the name of a {noun}", quoted(key.name)),
+                "a name starts with a letter or digit and has only letters, digits, `.`, `_`, `-`, at most 200",
+            );
+        }
+        ok
+    }
+
+    pub(super) fn string<'d>(&mut self, value: Value<'d, '_>) -> Option<&'d str> {
+        match value.value {
+            DeValue::String(text) => Some(text.as_ref()),
+            _ => self.wrong_type(value, "a string"),
+        }
+    }
+
+    /// A string for one line of a terminal.
+    pub(super) fn line<'d>(&mut self, value: Value<'d, '_>) -> Option<&'d str> {
+        let text = self.string(value)?;
+        if text.chars().any(char::is_control) {
+            self.problem(value.at, format!("{} is not one line of text", quoted(text)), "");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A string that can be handed to a process.
+    pub(super) fn argument<'d>(&mut self, value: Value<'d, '_>) -> Option<&'d str> {
+        let text = self.string(value)?;
+        if text.contains('\0') {
+            self.problem(value.at, "a NUL cannot be passed to a command", "");
+            return None;
+        }
+        Some(text)
+    }
+
+    pub(super) fn boolean(&mut self, value: Value<'_, '_>) -> Option<bool> {
+        match value.value {
+            DeValue::Boolean(boolean) => Some(*boolean),
+            _ => self.wrong_type(value, "`true` or `false`"),
+        }
+    }
+
+    pub(super) fn integer(&mut self, value: Value<'_, '_>) -> Option<i64> {
+        let DeValue::Integer(integer) = value.value else {
+            return self.wrong_type(value, "an integer");
+        };
+        let parsed = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        if parsed.is_none() {
+            self.problem(value.at, format!("{integer} is too large"), "");
+        }
+        parsed
+    }
+
+    pub(super) fn table<'d, 'i>(&mut self, value: Value<'d, 'i>) -> Option<&'d DeTable<'i>> {
+        match value.value {
+            DeValue::Table(table) => Some(table),
+            _ => self.wrong_type(value, "a table"),
+        }
+    }
+
+    /// The strings of an array, each with its place. What is not a string is reported and left out.
+    pub(super) fn strings<'d, 'i>(&mut self, value: Value<'d, 'i>) -> Vec<(&'d str, Value<'d, 'i>)> {
+        match value.value {
+            DeValue::Array(array) => {
+                items(array).filter_map(|item| Some((self.argument(item)?, item))).collect()
+            }
+            _ => self.wrong_type(value, "an array of strings").unwrap_or_default(),
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn word<T: Copy>(&mut self, value: Value<'_, '_>, words: &[(&str, T)]) -> Option<T> {
+        let text = self.string(value)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let help = match nearest(text, names.iter().copied()) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => format!("write one of {}", list(&names)),
+            };
+            self.problem(value.at, format!("{} is not known here", quoted(text)), help);
+        }
+        found
+    }
+
+    pub(super) fn wrong_type<T>(&mut self, value: Value<'_, '_>, expected: &str) -> Option<T> {
+        let found = match value.value {
+            DeValue::String(text) => format!("the string {}", quoted(text)),
+            DeValue::Integer(integer) => format!("the integer {integer}"),
+            DeValue::Float(float) => format!("the number {float}"),
+            DeValue::Boolean(boolean) => format!("`{boolean}`"),
+            DeValue::Datetime(datetime) => format!("the date {datetime}"),
+            DeValue::Array(_) => "an array".to_owned(),
+            DeValue::Table(_) => "a table".to_owned(),
+        };
+        self.problem(value.at, format!("expected {expected}, found {found}"), "");
+        None
+    }
+}
+
+/// Words between backquotes, comma separated.
+pub(super) fn list(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Line and column of a byte, both from 1, the column in characters.
+pub(super) fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (line, before[start..].chars().count() + 1)
+}

@@ -1,0 +1,31 @@
+{
+  description = "Jericho CI: runs the checks of a source tree the same way everywhere";
+
+  # rustc must be as new as rust-version in Cargo.toml, hence the rolling branch.
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
+
+  outputs =
+    { self, nixpkgs }:
+    let
+      inherit (nixpkgs) lib;
+      systems = [
+        "x86_64-linux"
+        "aarch64-linux"
+        "aarch64-darwin"
+      ];
+      forEachSystem = f: lib.genAttrs systems (system: f nixpkgs.legacyPackages.${system});
+      pikaciFor = pkgs: pkgs.callPackage ./nix/package.nix { };
+    in
+    {
+      packages = forEachSystem (pkgs: rec {
+        pikaci = pikaciFor pkgs;
+        default = pikaci;
+      });
+
+      devShells = forEachSystem (pkgs: {
+        default = pkgs.callPackage ./nix/dev-shell.nix { };
+      });
+
+      checks = forEachSystem (pkgs: import ./nix/checks.nix { inherit pkgs; pikaci = pikaciFor pkgs; });
+    };
+}

@@ -1,0 +1,38 @@
+# The shell of `nix develop`: what scripts/test and daily work need.
+{
+  cargo,
+  cargo-deny,
+  cargo-nextest,
+  clippy,
+  git,
+  just,
+  lib,
+  mkShell,
+  procps,
+  python3,
+  rust-analyzer,
+  rustc,
+  rustfmt,
+  shellcheck,
+  stdenv,
+  util-linux,
+}:
+mkShell {
+  packages = [
+    cargo
+    cargo-deny
+    cargo-nextest
+    clippy
+    git
+    just
+    python3
+    rust-analyzer
+    rustc
+    rustfmt
+    shellcheck
+  ]
+  ++ lib.optionals stdenv.hostPlatform.isLinux [
+    procps
+    util-linux
+  ];
+}
