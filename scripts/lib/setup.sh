@@ -108,5 +108,7 @@ install_nextest() {
     exit 3
   fi
   echo "Will build cargo-nextest $NEXTEST_VERSION and install it to the bin directory of cargo; this takes minutes."
-  cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" || exit 3
+  # Without the feature that updates itself: half the build is its TLS.
+  cargo install cargo-nextest --locked --version "$NEXTEST_VERSION" \
+    --no-default-features --features default-no-update || exit 3
 }

@@ -85,8 +85,8 @@ impl Host for LocalHost {
         *self.namespaces.get_or_init(|| probe::namespaces(self))
     }
 
-    fn supports_overlay(&self, _dir: &Path) -> bool {
-        false
+    fn supports_overlay(&self, dir: &Path) -> bool {
+        Self::supports_overlay(self, dir)
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, HostError> {

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`children`] | programs that misbehave, to be supervised |
 //! | [`need`] | what a test needs of the machine, and who is told when it is not there |
-//! | [`repo`] | random source trees in real repositories |
+//! | [`program`] | where built programs and files of a crate are at run time |
 
 pub mod children;
 pub mod need;
-pub mod repo;
+pub mod program;

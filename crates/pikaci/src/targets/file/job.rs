@@ -111,6 +111,7 @@ pub(super) fn read(
     spec.runtime = match runtime {
         JobRuntimeKind::HostProcess => JobRuntimeConfig::HostProcess(HostProcessRuntimeConfig {
             nix_shell: nix_shell.and_then(|(_, shell)| shell),
+            without_nix_shell: false,
         }),
         JobRuntimeKind::Incus => JobRuntimeConfig::Incus(IncusRuntimeConfig::default()),
         JobRuntimeKind::Tart => JobRuntimeConfig::Tart(TartRuntimeConfig::default()),

@@ -3,7 +3,7 @@
 //! Its jobs need `sh` and the tools of POSIX, work on any tree, also an empty one, and are over
 //! in seconds. Each one fails when a promise that is made to every job is broken.
 
-use jerichoci::model::job::{GuestCommand, JobSpec};
+use jerichoci::model::job::{GuestCommand, HostProcessRuntimeConfig, JobRuntimeConfig, JobSpec};
 
 use super::{Filters, Origin, TargetSpec, Trigger};
 
@@ -36,6 +36,11 @@ fn job(id: &str, description: &str, script: &str, needs: &[&str]) -> JobSpec {
     let mut spec = JobSpec::host_process(id, GuestCommand::Argv { argv });
     description.clone_into(&mut spec.description);
     spec.timeout_secs = TIMEOUT_SECS;
+    // Also on a machine whose other jobs all run in a dev shell: this one needs nothing but a shell.
+    spec.runtime = JobRuntimeConfig::HostProcess(HostProcessRuntimeConfig {
+        without_nix_shell: true,
+        ..HostProcessRuntimeConfig::default()
+    });
     spec.needs = needs.iter().copied().map(str::to_owned).collect();
     spec
 }
