@@ -7,6 +7,7 @@ use std::path::Path;
 use jericho_host::HostError;
 use jerichoci::EngineError;
 use jerichoci::model::id::RunId;
+use jerichoci::snapshot::SnapshotError;
 
 use crate::exit::{Ending, ErrorKind};
 use crate::render::printable;
@@ -34,11 +35,6 @@ impl CliError {
     /// The machine, or a record, is not as it must be.
     pub(crate) fn infrastructure(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Infrastructure, message)
-    }
-
-    /// Something that was named is not there.
-    pub(crate) fn not_found(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::NotFound, message)
     }
 
     /// Standard output took no more. A reader that has gone is no error worth a word.
@@ -123,12 +119,25 @@ impl From<EngineError> for CliError {
                 ErrorKind::NotFound,
                 Some(format!("`pikaci logs {run_id} --metadata-json` shows which logs there are")),
             ),
+            EngineError::NoJobs { run_id } | EngineError::NoPreparedOutputs { run_id } => {
+                (ErrorKind::NotFound, Some(format!("`pikaci status {run_id}` shows what it has")))
+            }
             EngineError::Corrupt { path, .. } => (ErrorKind::Infrastructure, Some(damaged(path))),
             EngineError::Busy(_) => {
                 (ErrorKind::Infrastructure, Some("repeat the command when that has ended".to_owned()))
             }
             EngineError::File { source, path, .. } => (ErrorKind::Infrastructure, file_hint(path, source)),
-            EngineError::Host(HostError::Cancelled(_)) => (ErrorKind::Cancelled, None),
+            EngineError::Host(HostError::Cancelled(_))
+            | EngineError::Snapshot(SnapshotError::Cancelled(_)) => (ErrorKind::Cancelled, None),
+            EngineError::Snapshot(SnapshotError::StateRootIsSource { .. }) => (
+                ErrorKind::Usage,
+                Some("name a directory below it, or elsewhere, with --state-root DIR".to_owned()),
+            ),
+            EngineError::Snapshot(SnapshotError::BadIgnoreFile { .. }) => (ErrorKind::Usage, None),
+            EngineError::Snapshot(SnapshotError::Git { .. }) => (
+                ErrorKind::Infrastructure,
+                Some("`git status` says what is wrong with the work tree".to_owned()),
+            ),
             EngineError::Host(error) => (
                 ErrorKind::Infrastructure,
                 error.is_no_space().then(|| "`pikaci gc` removes old runs".to_owned()),

@@ -24,11 +24,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, config: &Config) -> Result<Ending, CliError> {
     let engine = Engine::new(config.store_only()?);
-    let report = engine.gc(&GcPolicy {
-        keep_runs: args.keep_runs,
-        dry_run: args.dry_run,
-        ..GcPolicy::default()
-    })?;
+    let report =
+        engine.gc(&GcPolicy { keep_runs: args.keep_runs, dry_run: args.dry_run, ..GcPolicy::default() })?;
     for problem in &report.problems {
         note(format_args!("warning: {problem}"));
     }

@@ -27,10 +27,8 @@ pub(super) fn run(args: Args, config: &Config) -> Result<Ending, CliError> {
     let flags =
         RunFlags { jobs: args.running.jobs, inherit_env: args.running.inherit_env, ..RunFlags::default() };
     let engine_config = config.engine(&flags)?;
-    let state_root = engine_config.state_root.clone();
     let engine = Engine::new(engine_config);
     let cancel = cancel_token()?;
-    args.running.run(state_root, config.command_line(), &cancel, |reporter, cancel| {
-        engine.rerun(&run_id, reporter, cancel)
-    })
+    args.running
+        .run(config.command_line(), &cancel, |reporter, cancel| engine.rerun(&run_id, reporter, cancel))
 }

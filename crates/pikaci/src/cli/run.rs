@@ -61,7 +61,6 @@ pub(super) fn run(args: Args, config: &Config) -> Result<Ending, CliError> {
 
     engine_config.group_widths.clone_from(catalog.group_widths());
     let cancel = cancel_token()?;
-    let state_root = engine_config.state_root.clone();
     let engine = Engine::new(engine_config);
     let choice = choose(&engine, &target.filters, &base, flags.base.is_some(), &cancel)?;
     let mut request = RunRequest {
@@ -80,9 +79,8 @@ pub(super) fn run(args: Args, config: &Config) -> Result<Ending, CliError> {
         Decision::Run(message) => request.metadata.message = message,
         Decision::Skip(message) => request = request.skip(message),
     }
-    args.running.run(state_root, config.command_line(), &cancel, |reporter, cancel| {
-        engine.run(&request, reporter, cancel)
-    })
+    args.running
+        .run(config.command_line(), &cancel, |reporter, cancel| engine.run(&request, reporter, cancel))
 }
 
 struct Choice {

@@ -3,16 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use clap::ValueEnum;
 use jericho_host::CancelToken;
+use jerichoci::EngineError;
 use jerichoci::model::event::JournalEntry;
 use jerichoci::model::job::JobRuntimeKind;
 use jerichoci::model::record::{JobRecord, RunRecord};
 use jerichoci::run::report::Reporter;
-use jerichoci::run::logs::LogFile;
-use jerichoci::{EngineError, open_log};
 
 use crate::config::CommandLine;
 use crate::error::CliError;
@@ -87,15 +85,10 @@ impl RunningArgs {
         Ok(())
     }
 
-    fn view(&self, state_root: PathBuf, commands: CommandLine) -> Box<dyn View> {
+    fn view(&self, commands: CommandLine) -> Box<dyn View> {
         let (out, err): (Sink, Sink) = (Box::new(io::stdout()), Box::new(io::stderr()));
         match self.output {
-            Output::Human => Box::new(Human::new(
-                out,
-                err,
-                commands,
-                Box::new(move |run, job| failing_log(&state_root, run, job)),
-            )),
+            Output::Human => Box::new(Human::new(out, err, commands, Box::new(failing_log))),
             Output::Json => Box::new(Json::new(out, err)),
             Output::Jsonl => Box::new(Jsonl::new(out, err, self.events == Events::All)),
         }
@@ -104,12 +97,11 @@ impl RunningArgs {
     /// Runs what `engine` does, shown as asked for and cancelled by signals, to its exit code.
     pub(super) fn run(
         &self,
-        state_root: PathBuf,
         commands: CommandLine,
         cancel: &CancelToken,
         engine: impl FnOnce(&mut dyn Reporter, &CancelToken) -> Result<RunRecord, EngineError>,
     ) -> Result<Ending, CliError> {
-        let mut watched = Watched { view: self.view(state_root, commands), failed: None };
+        let mut watched = Watched { view: self.view(commands), failed: None };
         let record = engine(&mut watched, cancel)?;
         let told = watched.failed.is_none();
         let last = watched.view.finish(&record, told);
@@ -124,13 +116,13 @@ pub(super) fn cancel_token() -> Result<CancelToken, CliError> {
     signals::cancel_token()
 }
 
-/// The log of a job in which its failure is most likely told.
-fn failing_log(state_root: &std::path::Path, run: &str, job: &JobRecord) -> Option<File> {
-    let run = run.parse().ok()?;
-    let open = |kind| open_log(state_root, &run, Some(&job.id), kind).ok();
-    if job.runtime == Some(JobRuntimeKind::HostProcess) {
-        return open(LogFile::Host);
-    }
+/// The log of a job in which its failure is most likely told. By its path: a record that the
+/// engine has just told need not be on disk in full when the next event comes.
+fn failing_log(job: &JobRecord) -> Option<File> {
     let written = |file: &File| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
-    open(LogFile::Guest).filter(written).or_else(|| open(LogFile::Host))
+    let open = |path: &str| File::open(path).ok().filter(written);
+    if job.runtime == Some(JobRuntimeKind::HostProcess) {
+        return open(&job.host_log_path);
+    }
+    open(&job.guest_log_path).or_else(|| open(&job.host_log_path))
 }

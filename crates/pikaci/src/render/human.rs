@@ -15,7 +15,7 @@ use crate::config::CommandLine;
 use crate::output::note_to;
 
 /// Opens the log of a job in which its failure is most likely told.
-pub(crate) type OpenLog = Box<dyn Fn(&str, &JobRecord) -> Option<File> + Send>;
+pub(crate) type OpenLog = Box<dyn Fn(&JobRecord) -> Option<File> + Send>;
 
 /// Tells a person what happens.
 pub(crate) struct Human {
@@ -54,9 +54,9 @@ impl Human {
         self.shown.insert(job.id.clone());
         let after = match (job.verdict, job.duration_ms) {
             (Verdict::Skipped, _) | (_, None) => String::new(),
-            (_, Some(ms)) => format!(" after {}", words::duration(ms)),
+            (_, Some(ms)) => format!(" in {}", words::duration(ms)),
         };
-        let message = job.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+        let message = beyond(job.verdict.word(), job.message.as_deref());
         self.say(format_args!("{}: {}{after}{message}", job.id, job.verdict.word()));
         if job.leaky() {
             self.say(format_args!("{}: left behind, and ended: {}", job.id, job.leaked.join(", ")));
@@ -68,7 +68,7 @@ impl Human {
     }
 
     fn show_log(&mut self, run_id: &str, job: &JobRecord) {
-        let Some(mut log) = (self.open_log)(run_id, job) else { return };
+        let Some(mut log) = (self.open_log)(job) else { return };
         let Ok(lines) = tail::last_lines(&mut log) else { return };
         if lines.is_empty() {
             return;
@@ -79,6 +79,11 @@ impl Human {
         let command = self.commands.of(&["logs", run_id, "--job", &job.id]);
         self.say(format_args!("  all of it: {command}"));
     }
+}
+
+/// What a message says that the word before it does not.
+fn beyond(word: &str, message: Option<&str>) -> String {
+    message.filter(|message| *message != word).map(|message| format!(": {message}")).unwrap_or_default()
 }
 
 impl Reporter for Human {
@@ -124,7 +129,7 @@ impl View for Human {
         let warned = std::mem::take(&mut self.warned);
         say_warnings(&mut self.err, record, &|warning| warned.contains(warning));
         let took = record.duration_ms.map(|ms| format!(" in {}", words::duration(ms))).unwrap_or_default();
-        let message = record.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+        let message = beyond(record.verdict.word(), record.message.as_deref());
         let tally =
             if record.jobs.is_empty() { String::new() } else { format!(" ({})", words::tally(&record.jobs)) };
         self.say(format_args!("{}: {}{took}{tally}{message}", record.run_id, record.verdict.word()));
@@ -173,7 +178,7 @@ mod tests {
     }
 
     fn log(text: &'static str) -> OpenLog {
-        Box::new(move |_, _| {
+        Box::new(move |_| {
             let mut file = tempfile::tempfile().ok()?;
             file.write_all(text.as_bytes()).ok()?;
             file.rewind().ok()?;
