@@ -38,14 +38,16 @@ struct Cli {
     command: Command,
 }
 
+const GLOBAL: &str = "Global options";
+
 #[derive(Debug, clap::Args)]
 struct Global {
     /// Work as if started in this directory
-    #[arg(short = 'C', value_name = "DIR", global = true)]
+    #[arg(short = 'C', value_name = "DIR", global = true, help_heading = GLOBAL)]
     directory: Option<PathBuf>,
 
     /// Directory of all records and caches [default: .jerichoci at the top of the source tree]
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, help_heading = GLOBAL)]
     state_root: Option<PathBuf>,
 }
 

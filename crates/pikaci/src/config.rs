@@ -8,7 +8,7 @@ mod source_root;
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
 use jericho_host::Environment;
@@ -156,15 +156,7 @@ impl Config {
         CommandLine::new(&self.flags)
     }
 
-    /// A path from the command line, seen from where it was typed.
-    pub(crate) fn path(&self, path: &Path) -> PathBuf {
-        self.directory.join(path)
-    }
-
     /// Top of the source tree.
-    ///
-    /// # Errors
-    /// Infrastructure, when git cannot be run for another reason than not being there.
     pub(crate) fn source_root(&self) -> &SourceRoot {
         self.source_root.get_or_init(|| SourceRoot::find(&self.directory, &self.surroundings.environment))
     }
@@ -181,7 +173,7 @@ impl Config {
         }
         let variable = self.surroundings.variable(STATE_ROOT).map(PathBuf::from);
         let mut root = layered(flag, variable, || self.source_root().path.join(".jerichoci"));
-        root.value = self.directory.join(root.value);
+        root.value = without_steps_up(self.directory.join(root.value));
         let what = match root.origin {
             Origin::Environment => STATE_ROOT,
             Origin::Flag | Origin::Default => "--state-root",
@@ -198,12 +190,9 @@ impl Config {
                         .because(&error)
                         .hint(format!("name a directory, or a place for one, with {what}")));
                 }
-                let mut told =
-                    CliError::infrastructure(format!("cannot look at state root {path}")).because(&error);
-                if let Some(hint) = file_hint(&root.value, &error) {
-                    told = told.hint(hint);
-                }
-                Err(told)
+                Err(CliError::infrastructure(format!("cannot look at state root {path}"))
+                    .because(&error)
+                    .hint(file_hint(&root.value, &error)))
             }
         }
     }
@@ -291,17 +280,28 @@ impl Config {
     }
 }
 
+/// Records keep paths for long: `..` goes where it can. Symbolic links stay as they were named.
+fn without_steps_up(path: PathBuf) -> PathBuf {
+    if !path.components().any(|part| part == Component::ParentDir) {
+        return path;
+    }
+    match (path.parent().map(std::fs::canonicalize), path.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        _ => path,
+    }
+}
+
 fn check_directory(directory: &Path) -> Result<(), CliError> {
     let shown = directory.display();
     match std::fs::read_dir(directory) {
         Ok(_) => Ok(()),
         Err(error) => {
-            let message = match error.kind() {
-                std::io::ErrorKind::NotFound => format!("directory {shown} is not there"),
-                std::io::ErrorKind::NotADirectory => format!("{shown} is not a directory"),
-                _ => format!("cannot read directory {shown}"),
+            let told = match error.kind() {
+                std::io::ErrorKind::NotFound => CliError::usage(format!("directory {shown} is not there")),
+                std::io::ErrorKind::NotADirectory => CliError::usage(format!("{shown} is not a directory")),
+                _ => CliError::usage(format!("cannot read directory {shown}")).because(&error),
             };
-            Err(CliError::usage(message).because(&error).hint("-C names the directory to work in"))
+            Err(told.hint("-C names the directory to work in"))
         }
     }
 }

@@ -89,7 +89,7 @@ impl CliError {
 /// Keeps the line breaks of a message, such as the marked line of a file, and nothing else
 /// that steers a terminal.
 fn paragraph(text: &str) -> String {
-    text.trim_end().split('\n').map(|line| printable::text(line)).collect::<Vec<_>>().join("\n")
+    text.trim_end().split('\n').map(printable::text).collect::<Vec<_>>().join("\n")
 }
 
 /// Reads a run id from the command line.
@@ -126,7 +126,9 @@ impl From<EngineError> for CliError {
             EngineError::Busy(_) => {
                 (ErrorKind::Infrastructure, Some("repeat the command when that has ended".to_owned()))
             }
-            EngineError::File { source, path, .. } => (ErrorKind::Infrastructure, file_hint(path, source)),
+            EngineError::File { source, path, .. } => {
+                (ErrorKind::Infrastructure, Some(file_hint(path, source)))
+            }
             EngineError::Host(HostError::Cancelled(_))
             | EngineError::Snapshot(SnapshotError::Cancelled(_)) => (ErrorKind::Cancelled, None),
             EngineError::Snapshot(SnapshotError::StateRootIsSource { .. }) => (
@@ -157,17 +159,17 @@ fn damaged(path: &Path) -> String {
     format!("other runs are not affected; move {} away if nobody can mend it", path.display())
 }
 
-/// What helps against an error of the file system at `path`, when something does.
-pub(crate) fn file_hint(path: &Path, error: &io::Error) -> Option<String> {
+/// What helps against an error of the file system at `path`.
+pub(crate) fn file_hint(path: &Path, error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Some(format!(
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => format!(
             "give yourself access to {}, or name another state root with --state-root DIR",
             path.display()
-        )),
+        ),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Some("`pikaci gc --keep-runs 3` removes old runs".to_owned())
+            "`pikaci gc --keep-runs 3` removes old runs".to_owned()
         }
-        _ => None,
+        _ => "--state-root DIR names another place for records".to_owned(),
     }
 }
 
@@ -178,7 +180,10 @@ impl From<TargetError> for CliError {
             TargetError::File { .. } => ErrorKind::Infrastructure,
             _ => ErrorKind::Usage,
         };
-        let hint = error.hint();
+        let hint = error.hint().or_else(|| {
+            matches!(error, TargetError::Toml { .. })
+                .then(|| "nothing was run; correct the file and try again".to_owned())
+        });
         let mut told = Self::new(kind, error.to_string());
         if let Some(source) = error.source() {
             told = told.because(source);

@@ -233,9 +233,9 @@ mod tests {
         ");
         insta::assert_snapshot!(err.text(), @r"
         20260401T120000Z-0a1b2c3d: check
-        fmt: passed after 1.2 s
+        fmt: passed in 1.2 s
         warning: told
-        test: failed after 1.2 s: exit code 1
+        test: failed in 1.2 s: exit code 1
           | one
           | \x1b[31mtwo
           all of it: pikaci logs 20260401T120000Z-0a1b2c3d --job test

@@ -169,7 +169,13 @@ mod tests {
             ]
         }))
         .expect("a record");
-        insta::assert_snapshot!(prepared_outputs(sample::RUN, &record), @"");
+        insta::assert_snapshot!(prepared_outputs(sample::RUN, &record), @r"
+        run_id=20260401T120000Z-0a1b2c3d
+        schema_version=1
+        outputs=2
+        n1	a	path:/s#a	host_local_symlink_mounts_v1	/nix/store/x-a	k	1
+        n2	b	path:/s#b	fulfill_request_cli_v1	/nix/store/x-b	-	0
+        ");
     }
 
     #[test]

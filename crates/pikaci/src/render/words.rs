@@ -25,7 +25,7 @@ pub(crate) fn bytes(n: u64) -> String {
         return format!("{n} bytes");
     }
     let exponent = (n.ilog2() / 10).min(4);
-    let tenths = u128::from(n) * 10 >> (10 * exponent);
+    let tenths = (u128::from(n) * 10) >> (10 * exponent);
     format!("{}.{} {}", tenths / 10, tenths % 10, units[exponent as usize - 1])
 }
 
