@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -121,22 +120,6 @@ pub trait OutputSink: Send {
     /// # Errors
     /// Ends the command: [`HostError::Sink`].
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
-
-    /// A file that the kernel may move output into at its current position, and how many bytes
-    /// at most, instead of [`OutputSink::write`]. Asked before every move. Not a file opened for
-    /// appending: the kernel refuses those.
-    fn splice_target(&mut self) -> Option<(BorrowedFd<'_>, u64)> {
-        None
-    }
-
-    /// The kernel has moved this many bytes into the file of [`OutputSink::splice_target`].
-    ///
-    /// # Errors
-    /// As [`OutputSink::write`].
-    fn spliced(&mut self, bytes: u64) -> io::Result<()> {
-        let _ = bytes;
-        Ok(())
-    }
 }
 
 impl OutputSink for Vec<u8> {

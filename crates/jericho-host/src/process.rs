@@ -1,9 +1,8 @@
 //! The process table of this machine, as `/proc` shows it.
 
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -46,9 +45,9 @@ impl Stat {
         let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
         let mut fields = rest.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
-        let parent = fields.next()?.parse().ok()?;
-        let group = fields.next()?.parse().ok()?;
-        let session = fields.next()?.parse().ok()?;
+        // A process that is just vanishing has −1 for its group and session.
+        let mut id = || Some(u32::try_from(fields.next()?.parse::<i64>().ok()?).unwrap_or(0));
+        let (parent, group, session) = (id()?, id()?, id()?);
         let flags = fields.nth(2)?.parse().ok()?;
         let start = fields.nth(12)?.parse().ok()?;
         Some(Self { pid, name, state, parent, group, session, flags, start })
@@ -76,8 +75,12 @@ impl Table {
     }
 
     fn read(&mut self, pid: u32, file: &str) -> io::Result<&[u8]> {
+        self.read_file(&format!("{pid}/{file}"))
+    }
+
+    fn read_file(&mut self, name: &str) -> io::Result<&[u8]> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.dir, format!("{pid}/{file}"), flags, Mode::empty())?;
+        let file = rustix::fs::openat(&self.dir, name, flags, Mode::empty())?;
         self.buffer.clear();
         loop {
             if self.buffer.len() == self.buffer.capacity() {
@@ -96,18 +99,43 @@ impl Table {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/<pid>/stat has an unknown form"))
     }
 
-    /// All process ids that this process may see, at least `from`, in no order.
-    pub(crate) fn pids(&self, from: u32) -> io::Result<Vec<u32>> {
+    /// All process ids that this process may see, in no order.
+    pub(crate) fn pids(&self) -> io::Result<Vec<u32>> {
         let mut pids = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.dir)? {
             let name = entry?;
-            if let Ok(Ok(pid)) = name.file_name().to_str().map(str::parse)
-                && pid >= from
-            {
+            if let Ok(Ok(pid)) = name.file_name().to_str().map(str::parse) {
                 pids.push(pid);
             }
         }
         Ok(pids)
+    }
+
+    /// All process ids that may have been given out since `first` was, `age` ago. Spares most of
+    /// the cost of a walk after a short command: a look at each process is what is expensive.
+    pub(crate) fn pids_since(&mut self, first: u32, age: Duration) -> io::Result<Vec<u32>> {
+        let mut pids = self.pids()?;
+        if let Some(last) = self.last_pid()
+            && last >= first
+            && age < self.shortest_round()
+        {
+            pids.retain(|pid| (first..=last).contains(pid));
+        }
+        Ok(pids)
+    }
+
+    /// The process id that was given out last.
+    fn last_pid(&mut self) -> Option<u32> {
+        let line = std::str::from_utf8(self.read_file("loadavg").ok()?).ok()?;
+        line.split_ascii_whitespace().last()?.parse().ok()
+    }
+
+    /// Ids are given out in turn. The kernel needs longer than this to give out all of them:
+    /// no machine forks 250 000 times a second.
+    fn shortest_round(&mut self) -> Duration {
+        let max = self.read_file("sys/kernel/pid_max").ok();
+        let max = max.and_then(|line| std::str::from_utf8(line).ok()?.trim_end().parse().ok());
+        Duration::from_micros(4).saturating_mul(max.unwrap_or(0))
     }
 
     /// Whether the environment with which the process was started has a variable `name` whose
@@ -161,7 +189,7 @@ impl Table {
     /// The process namespace of a process, as the kernel names it (`pid:[4026531836]`).
     pub(crate) fn pid_namespace(&self, pid: u32) -> Option<Vec<u8>> {
         let link = rustix::fs::readlinkat(&self.dir, format!("{pid}/ns/pid"), Vec::new()).ok()?;
-        Some(OsStr::from_bytes(link.as_bytes()).as_bytes().to_vec())
+        Some(link.into_bytes())
     }
 }
 
@@ -208,6 +236,14 @@ mod tests {
         let stat = Stat::parse(42, line).unwrap();
         assert_eq!((stat.name.as_str(), stat.state), ("a) R 1 1 1", b'S'));
         assert_eq!((stat.parent, stat.group, stat.session, stat.start), (7, 8, 9, 777));
+    }
+
+    #[test]
+    fn a_process_that_is_just_vanishing_is_dead_and_no_error() {
+        let line = b"42 (sh) X 0 -1 -1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 777 1 2 3\n";
+        let stat = Stat::parse(42, line).unwrap();
+        assert!(stat.is_dead());
+        assert_eq!((stat.group, stat.session, stat.start), (0, 0, 777));
     }
 
     #[test]

@@ -9,3 +9,4 @@
 pub mod children;
 pub mod need;
 pub mod program;
+pub mod repo;

@@ -125,7 +125,7 @@ fn the_document_has_the_documented_head() {
 
 #[test]
 fn a_host_job_keeps_its_raw_command_and_a_guest_job_gets_the_compiled_one() {
-    let mut tart = shell("vm", &["host"]);
+    let mut tart = shell("vm", &["host", "host"]);
     tart.command = GuestCommand::ShellCommandAsRoot { command: "id -u".into() };
     tart.runtime = JobRuntimeConfig::Tart(TartRuntimeConfig::default());
     let mut argv = shell("argv", &[]);

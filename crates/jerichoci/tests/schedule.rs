@@ -131,6 +131,12 @@ fn cancelling_stops_what_has_not_started_and_keeps_an_earlier_reason() {
     schedule.finished(NodeIndex(0), Outcome::Failed);
     assert!(schedule.is_done());
     assert_eq!(why(&schedule), [(1, NotStarted::Cancelled)]);
+
+    let mut schedule = Schedule::new(&jobs(&[(&[], &[]), (&[], &[])]), &limits(1));
+    assert_eq!(indices(&schedule.ready()), [0]);
+    schedule.finished(NodeIndex(0), Outcome::Failed);
+    schedule.cancel();
+    assert_eq!(why(&schedule), [(1, NotStarted::FailFast(NodeIndex(0)))]);
 }
 
 #[test]

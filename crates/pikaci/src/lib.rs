@@ -1,23 +1,26 @@
-//! The Pika front end of Jericho CI: targets, configuration, command line, words for people.
+//! The Pika front end of Jericho CI: targets, filters, configuration, command line.
 //!
 //! | module | subject |
 //! |---|---|
-//! | [`targets`] | what a user names: jobs and path filters |
-//! | `cli` | one file a command: its arguments and what it does |
-//! | `config` | the one place that reads environment and working directory |
-//! | `render` | words for people, and the machine-readable outputs of a run |
-//! | `signals` | SIGINT, SIGTERM, SIGHUP become a cancel token |
-//! | `error`, `exit` | what is said, and which code is returned, when something ends |
-//!
-//! What runs jobs and keeps records is the crate `jerichoci`; nothing here knows how.
+//! | [`targets`] | what a user names |
+//! | [`selection`] | whether a change concerns a target, and why |
+//! | `config` | settings with their origin; the one reader of the environment |
+//! | `cli` | one file a command |
+//! | `render` | words for humans, documents for programs |
+//! | `exit`, `error` | how a command ends, and what it says then |
 
 mod cli;
 mod config;
 mod error;
 mod exit;
-mod output;
 mod render;
+pub mod selection;
 mod signals;
+mod source;
 pub mod targets;
 
-pub use cli::main;
+/// The whole command, from arguments to exit code.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    cli::main().into()
+}

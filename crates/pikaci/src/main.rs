@@ -1,7 +1,5 @@
 //! `pikaci`, the command.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     pikaci::main()
 }

@@ -48,13 +48,15 @@ impl Leftovers {
     /// Adds those of `found` that still run. `held` says whether one holds the output.
     pub(super) fn add(&mut self, table: &mut Table, found: Vec<(Stat, bool)>) {
         for (stat, held_output) in found {
+            let command = table.command_line(&stat);
             let known =
                 |l: &&mut Leftover| l.process.stat.pid == stat.pid && l.process.stat.start == stat.start;
             if let Some(known) = self.alive.iter_mut().find(known) {
                 known.held_output |= held_output;
+                // It may have been between fork and exec before.
+                known.command = command;
                 continue;
             }
-            let command = table.command_line(&stat);
             if let Some(process) = Held::of(table, stat) {
                 self.alive.push(Leftover { process, command, held_output, termed: false });
             }
@@ -150,7 +152,7 @@ fn tagged(table: &mut Table, name: &str, prefix: &str) -> io::Result<Vec<Stat>> 
     let own = std::process::id();
     let mut all = Vec::new();
     let mut roots = HashSet::new();
-    for pid in table.pids(1)? {
+    for pid in table.pids()? {
         if pid == own {
             continue;
         }

@@ -187,7 +187,7 @@ impl Tree for Namespace {
         let init = self.init.as_raw_nonzero().get().unsigned_abs();
         let Some(namespace) = table.pid_namespace(init) else { return Ok(()) };
         let mut found = Vec::new();
-        for pid in table.pids(1).map_err(table_error)? {
+        for pid in table.pids().map_err(table_error)? {
             if pid == init || table.pid_namespace(pid).as_ref() != Some(&namespace) {
                 continue;
             }

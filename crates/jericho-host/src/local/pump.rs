@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, SpliceFlags};
+use rustix::pipe::PipeFlags;
 
 use crate::host::{HostError, OutputSink};
 
@@ -30,12 +30,11 @@ pub(super) struct Pump<'a> {
     buffer: Vec<u8>,
     bytes: u64,
     failure: Option<io::Error>,
-    splices: bool,
 }
 
 impl<'a> Pump<'a> {
     pub(super) fn new(pipe: OwnedFd, sink: &'a mut dyn OutputSink) -> Self {
-        Self { pipe: Some(pipe), sink, buffer: Vec::new(), bytes: 0, failure: None, splices: true }
+        Self { pipe: Some(pipe), sink, buffer: Vec::new(), bytes: 0, failure: None }
     }
 
     /// To be polled for reading, while somebody may still write.
@@ -78,37 +77,6 @@ impl<'a> Pump<'a> {
     /// the sink has failed, output is read and dropped, so that the command can end in order.
     pub(super) fn turn(&mut self) -> Result<bool, HostError> {
         let Some(pipe) = &self.pipe else { return Ok(false) };
-        if self.splices
-            && self.failure.is_none()
-            && let Some((file, most)) = self.sink.splice_target()
-            && most > 0
-        {
-            let most = usize::try_from(most).unwrap_or(usize::MAX).min(PIPE_SIZE);
-            match rustix::pipe::splice(
-                pipe,
-                None,
-                file,
-                None,
-                most,
-                SpliceFlags::MOVE | SpliceFlags::NONBLOCK,
-            ) {
-                Ok(0) => {
-                    self.pipe = None;
-                    return Ok(false);
-                }
-                Ok(moved) => {
-                    let moved = moved as u64;
-                    self.bytes += moved;
-                    if let Err(error) = self.sink.spliced(moved) {
-                        self.failure = Some(error);
-                    }
-                    return Ok(true);
-                }
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
-                // Not that kind of file, or an error that write(2) will tell again.
-                Err(_) => self.splices = false,
-            }
-        }
         if self.buffer.capacity() == 0 {
             self.buffer.reserve_exact(CHUNK);
         }

@@ -3,16 +3,18 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use super::leftovers::{Leftovers, table_error};
+use super::leftovers::{KILL_PATIENCE, Leftovers, table_error};
 use super::prepare::Prepared;
 use super::supervise::Tree;
 use crate::host::{Exit, HostError, Leaked};
 use crate::process::{Stat, Table, is_gone};
 use crate::sys::spawn::Leads;
+use crate::wait::{is_ready, now, wait};
 
 /// A descriptor that becomes readable when our child has ended.
 pub(super) fn pidfd(child: Pid) -> Result<OwnedFd, HostError> {
@@ -42,6 +44,8 @@ pub(super) struct Session {
     main: Pid,
     main_fd: OwnedFd,
     main_start: Option<u64>,
+    /// Monotonic, before the start.
+    started: Duration,
     exit: Option<Exit>,
     tag: (String, String),
     left: Leftovers,
@@ -54,13 +58,23 @@ impl Session {
         tag: &(String, String),
         output: &OwnedFd,
     ) -> Result<Self, HostError> {
+        let started = now();
         let main = prepared.spawn(Leads::Session, output.as_fd(), output.as_fd())?;
         let main_fd = pidfd(main).inspect_err(|_| {
             let _ = rustix::process::kill_process_group(main, Signal::KILL);
             let _ = wait_for(main, WaitIdOptions::EXITED);
         })?;
         let left = Leftovers::default();
-        Ok(Self { main, main_fd, main_start: None, exit: None, tag: tag.clone(), left, reaped: false })
+        Ok(Self {
+            main,
+            main_fd,
+            main_start: None,
+            started,
+            exit: None,
+            tag: tag.clone(),
+            left,
+            reaped: false,
+        })
     }
 
     fn main_pid(&self) -> u32 {
@@ -84,7 +98,7 @@ impl Session {
         let mut roots = HashSet::from([main]);
         let mut holders = HashSet::new();
         roots.extend(self.left.alive.iter().map(|l| l.process.stat.pid));
-        for pid in table.pids(1)? {
+        for pid in table.pids_since(main, now().saturating_sub(self.started))? {
             if pid == main || pid == own {
                 continue;
             }
@@ -134,7 +148,7 @@ impl Tree for Session {
     }
 
     fn update(&mut self) -> Result<(), HostError> {
-        if self.exit.is_none() && crate::wait::is_ready(self.main_fd.as_fd()) {
+        if self.exit.is_none() && is_ready(self.main_fd.as_fd()) {
             self.exit = Some(wait_for(self.main, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?);
         }
         self.left.refresh();
@@ -190,9 +204,27 @@ impl Tree for Session {
 impl Drop for Session {
     /// For errors and panics on the way: nothing may stay behind then either.
     fn drop(&mut self) {
-        if !self.reaped {
-            let _ = self.look(None);
+        if self.reaped {
+            return;
+        }
+        let give_up = now().saturating_add(KILL_PATIENCE);
+        loop {
+            let looked = self.look(None).is_ok();
+            if now() >= give_up || (self.seems_gone() || !looked && self.exit.is_some()) {
+                break;
+            }
             self.kill();
+            while !self.seems_gone() && now() < give_up {
+                let mut fds = Vec::new();
+                self.watch(&mut fds);
+                let waited = wait(&mut fds, Some(give_up));
+                drop(fds);
+                if waited.is_err() || self.update().is_err() {
+                    break;
+                }
+            }
+        }
+        if self.exit.is_some() {
             let _ = self.finish();
         }
     }

@@ -1,5 +1,5 @@
 //! What the tests of this crate share.
-#![expect(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::fs;
 use std::io;
@@ -30,6 +30,7 @@ pub(crate) fn supervision(tag: &str, isolation: &Isolation) -> Supervision {
     Supervision { isolation: isolation.clone(), ..Supervision::new(TAG, tag) }
 }
 
+#[expect(clippy::print_stderr, reason = "a test that did not run says so")]
 /// Whether a test that needs namespaces may go on; says so when not.
 pub(crate) fn namespaces(host: &LocalHost) -> bool {
     let works = host.supports_namespaces();

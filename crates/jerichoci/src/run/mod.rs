@@ -9,6 +9,7 @@ pub mod journal;
 pub mod layout;
 pub mod list;
 pub mod logs;
+pub mod outputs;
 pub mod owner;
 pub mod plan;
 pub mod read;

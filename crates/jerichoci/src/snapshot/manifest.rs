@@ -404,9 +404,9 @@ mod tests {
         jericho-manifest-v1
         f 4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865 2 a.txt
         x 53c234e5e8472b6ac51c1ae1cab3fe06fad053beb8ebfd8977b010655bfdd3c3 2 d/run
-        l 71e9d8f51fcb7f3acca29d9d77a8b73dd22b2d1c26ab2ec6ef7b7f0ac90b05be 5 l
+        l 18b7cb099a9ea3f50ba899b5ba81e0d377a5f3b16f8f6eeb8b3e58cd4692b993 5 l
         ");
-        insta::assert_snapshot!(manifest.hash(), @"");
+        insta::assert_snapshot!(manifest.hash(), @"1cae00d66c575103129b27737f42940c1ead70cee7557b31bcf993f9fb895c39");
         assert_eq!(Manifest::decode(&manifest.encode()).unwrap().hash(), manifest.hash());
         assert_eq!(manifest.encoded_len(), manifest.encode().len() as u64);
     }

@@ -1,43 +1,38 @@
-//! `pikaci cancel`: ends a run that another process works on.
+//! `pikaci cancel`.
 
+use std::io::Write as _;
 use std::time::Duration;
 
-use jerichoci::{CancelAnswer, Engine};
+use jerichoci::CancelAnswer;
 
-use crate::config::Config;
-use crate::error::{CliError, parse_run_id};
-use crate::exit::Ending;
-use crate::output::print;
+use super::session::Session;
+use crate::error::CliError;
+use crate::exit::Exit;
 
-/// End a run that goes on in another process
-///
-/// Prints `<run> ended`, `<run> not_running`, or `<run> requested` when it has not ended in the
-/// given time: then the exit code is 3, unless that time is 0.
+/// How long a run may take to end its jobs and to write its record.
+const WAIT: Duration = Duration::from_secs(15);
+
+/// Ends a run that goes on, from another terminal
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// The run; `pikaci list` shows them
-    #[arg(value_name = "RUN")]
+pub(crate) struct Args {
+    /// The run
     run_id: String,
-
-    /// How long to wait for its end
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    wait: u64,
 }
 
-pub(super) fn run(args: &Args, config: &Config) -> Result<Ending, CliError> {
-    let run_id = parse_run_id(&args.run_id)?;
-    let engine = Engine::new(config.store_only()?);
-    let answer = engine.cancel_run(&run_id, Duration::from_secs(args.wait))?;
-    let word = match answer {
-        CancelAnswer::Ended => "ended",
-        CancelAnswer::Requested => "requested",
-        CancelAnswer::NotRunning => "not_running",
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
+    let run_id = session.run_id(&args.run_id)?;
+    let engine = session.engine()?;
+    let answer = engine.cancel_run(&run_id, WAIT).map_err(|error| session.engine_error(error))?;
+    let words = match answer {
+        CancelAnswer::Ended => "cancelled",
+        CancelAnswer::NotRunning => "had ended before",
+        CancelAnswer::Requested => {
+            let message = format!("run {run_id} was told to end, and goes on after {} s", WAIT.as_secs());
+            return Err(
+                CliError::new(Exit::Infrastructure, message).hint(session.typed(["status", run_id.as_str()]))
+            );
+        }
     };
-    print(format!("{run_id} {word}\n"))?;
-    if answer == CancelAnswer::Requested && args.wait > 0 {
-        let again = config.command_line().of(&["cancel", run_id.as_str()]);
-        return Err(CliError::infrastructure(format!("run {run_id} has not ended within {} s", args.wait))
-            .hint(format!("`{again}` waits again")));
-    }
-    Ok(Ending::Done)
+    writeln!(std::io::stdout(), "{run_id} {words}").map_err(CliError::output)?;
+    Ok(Exit::Success)
 }

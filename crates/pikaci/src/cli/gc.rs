@@ -1,45 +1,45 @@
-//! `pikaci gc`: removes old runs and what only they needed.
+//! `pikaci gc`.
 
-use jerichoci::{Engine, GcPolicy};
+use std::io::Write as _;
 
-use crate::config::Config;
+use jerichoci::GcPolicy;
+
+use super::session::Session;
 use crate::error::CliError;
-use crate::exit::Ending;
-use crate::output::{note, print};
-use crate::render::words;
+use crate::exit::Exit;
+use crate::render::report::{note, warn};
+use crate::render::text::bytes;
 
-/// Remove old runs, and what only they needed
+/// Removes old runs, and what only they needed
 ///
-/// Prints `removed_runs=<count>` and a run id a line. A run that goes on is never touched.
+/// A run that goes on is never touched.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// Runs that stay, the newest
+pub(crate) struct Args {
+    /// Keep this many of the newest runs
     #[arg(long, value_name = "N", default_value_t = 10)]
     keep_runs: usize,
-
-    /// Remove nothing: print what would be, as `would_remove_runs=<count>`
+    /// Say what would go, and remove nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-pub(super) fn run(args: &Args, config: &Config) -> Result<Ending, CliError> {
-    let engine = Engine::new(config.store_only()?);
-    let report =
-        engine.gc(&GcPolicy { keep_runs: args.keep_runs, dry_run: args.dry_run, ..GcPolicy::default() })?;
-    for problem in &report.problems {
-        note(format_args!("warning: {problem}"));
-    }
-    for run in &report.kept_live {
-        note(format_args!("{run} goes on, and stays"));
-    }
-    let (name, freed) =
-        if args.dry_run { ("would_remove_runs", "would free") } else { ("removed_runs", "freed") };
-    note(format_args!("{freed} {}", words::bytes(report.freed_bytes)));
-    let mut text = format!("{name}={}\n", report.removed_runs.len());
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
+    let engine = session.engine()?;
+    let policy = GcPolicy { keep_runs: args.keep_runs, dry_run: args.dry_run, ..GcPolicy::default() };
+    let report = engine.gc(&policy).map_err(|error| session.engine_error(error))?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    writeln!(out, "removed_runs={}", report.removed_runs.len()).map_err(CliError::output)?;
     for run in &report.removed_runs {
-        text.push_str(run);
-        text.push('\n');
+        writeln!(out, "{run}").map_err(CliError::output)?;
     }
-    print(text)?;
-    Ok(Ending::Done)
+    out.flush().map_err(CliError::output)?;
+    for run in &report.kept_live {
+        note(&format!("{run} goes on and was kept"));
+    }
+    let verb = if args.dry_run { "would free" } else { "freed" };
+    note(&format!("{verb} {}", bytes(report.freed_bytes)));
+    for problem in &report.problems {
+        warn(problem);
+    }
+    Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Infrastructure })
 }

@@ -1,23 +1,34 @@
-//! `pikaci list`: the runs of a state root.
+//! `pikaci list`.
 
-use crate::config::Config;
+use std::io::Write as _;
+
+use jerichoci::list_runs;
+
+use super::session::Session;
 use crate::error::CliError;
-use crate::exit::Ending;
-use crate::output::{note, print};
-use crate::render::status::list_line;
+use crate::exit::Exit;
+use crate::render::report::warn;
+use crate::render::text::printable;
 
-/// List the runs, newest first
+/// Lists runs, newest first: run id, status, target, start
 ///
-/// A line a run, tab separated: run id, status, target (else its first job, else `-`), start.
-/// A run whose record is damaged is a warning on standard error.
+/// Columns are separated by tabs. A run without a target shows its first job, or `-`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(crate) struct Args {}
 
-pub(super) fn run(_args: &Args, config: &Config) -> Result<Ending, CliError> {
-    let list = jerichoci::list_runs(&config.state_root()?.value)?;
-    for (run, problem) in &list.problems {
-        note(format_args!("warning: {run}: {problem}"));
+pub(crate) fn run(session: &Session, _args: &Args) -> Result<Exit, CliError> {
+    let state_root = session.state_root()?;
+    let list = list_runs(&state_root).map_err(|error| session.engine_error(error))?;
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for run in &list.runs {
+        let what = run.target_id.as_deref().or(run.first_job_id.as_deref()).unwrap_or("-");
+        let (status, created) = (run.verdict.status().as_str(), run.created_at.to_rfc3339());
+        writeln!(out, "{}\t{status}\t{}\t{created}", run.run_id, printable(what.as_bytes()))
+            .map_err(CliError::output)?;
     }
-    print(list.runs.iter().map(list_line).collect::<String>())?;
-    Ok(Ending::Done)
+    out.flush().map_err(CliError::output)?;
+    for (name, problem) in &list.problems {
+        warn(&format!("{name}: {problem}"));
+    }
+    Ok(Exit::Success)
 }

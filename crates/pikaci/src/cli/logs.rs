@@ -1,105 +1,88 @@
-//! `pikaci logs`: what a job wrote, byte for byte.
+//! `pikaci logs`.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
 use clap::ValueEnum;
-use jerichoci::EngineError;
 use jerichoci::run::logs::LogFile;
+use jerichoci::{EngineError, load_logs_metadata, open_log};
 
-use crate::config::Config;
-use crate::error::{CliError, parse_run_id};
-use crate::exit::Ending;
-use crate::output::print_json;
+use super::session::Session;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::render::document;
 
-/// Which log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// Prints the logs of a job, byte for byte
+///
+/// Each log stands under a heading: `== host ==` for what the engine and the command wrote on the
+/// host, `== guest ==` for what was written inside a guest. A host process has no guest log.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The run
+    run_id: String,
+    /// The job [default: the first one; all of them with --metadata-json]
+    #[arg(long, value_name = "ID")]
+    job: Option<String>,
+    /// Which log
+    #[arg(long, value_enum, default_value_t = Kind::Both)]
+    kind: Kind,
+    /// Where the logs are and how long, in place of the logs
+    #[arg(long)]
+    metadata_json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
-    /// What the engine and a host process wrote
     Host,
-    /// What was written inside a guest
     Guest,
     /// Those that are there
     Both,
 }
 
-/// Show the logs of a job
-///
-/// Each log follows its heading, `== host ==` or `== guest ==`, byte for byte.
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// The run; `pikaci list` shows them
-    #[arg(value_name = "RUN")]
-    run_id: String,
-
-    /// The job [default: the first of the run; with --metadata-json all]
-    #[arg(long, value_name = "JOB")]
-    job: Option<String>,
-
-    /// Which log
-    #[arg(long, value_enum, value_name = "KIND", default_value = "both")]
-    kind: Kind,
-
-    /// Leave the headings out
-    #[arg(long, conflicts_with = "metadata_json")]
-    raw: bool,
-
-    /// Where the logs are and how long, as JSON, in place of the logs; --kind makes no difference
-    #[arg(long)]
-    metadata_json: bool,
-}
-
-pub(super) fn run(args: &Args, config: &Config) -> Result<Ending, CliError> {
-    let run_id = parse_run_id(&args.run_id)?;
-    let state_root = config.state_root()?.value;
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
+    let run_id = session.run_id(&args.run_id)?;
+    let state_root = session.state_root()?;
+    let job = args.job.as_deref();
     if args.metadata_json {
-        print_json(&jerichoci::load_logs_metadata(&state_root, &run_id, args.job.as_deref())?)?;
-        return Ok(Ending::Done);
+        let metadata =
+            load_logs_metadata(&state_root, &run_id, job).map_err(|error| session.engine_error(error))?;
+        document::print(&metadata)?;
+        return Ok(Exit::Success);
     }
-    let open = |log| jerichoci::open_log(&state_root, &run_id, args.job.as_deref(), log);
+    let open = |log| open_log(&state_root, &run_id, job, log);
     let logs = match args.kind {
-        Kind::Host => vec![("host", open(LogFile::Host)?)],
-        Kind::Guest => vec![("guest", open(LogFile::Guest)?)],
-        Kind::Both => match (there(open(LogFile::Host))?, there(open(LogFile::Guest))?) {
-            (None, None) => vec![("host", open(LogFile::Host)?)],
-            (host, guest) => [("host", host), ("guest", guest)]
-                .into_iter()
-                .filter_map(|(name, log)| Some((name, log?)))
-                .collect(),
-        },
-    };
-    copy(logs, args.raw).map_err(|error| CliError::output(&error))?;
-    Ok(Ending::Done)
-}
-
-/// A log that is not there is no error where both are asked for.
-fn there(log: Result<File, EngineError>) -> Result<Option<File>, EngineError> {
-    match log {
-        Ok(log) => Ok(Some(log)),
-        Err(EngineError::LogNotFound { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// The kernel moves the bytes; memory stays flat however long a log is.
-fn copy(logs: Vec<(&'static str, File)>, raw: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let mut open_line = false;
-    for (name, mut log) in logs {
-        if !raw {
-            // A heading starts a line, also behind a log that ends without one.
-            let lead = if open_line { "\n" } else { "" };
-            writeln!(out, "{lead}== {name} ==")?;
+        Kind::Host => vec![("host", open(LogFile::Host))],
+        Kind::Guest => vec![("guest", open(LogFile::Guest))],
+        Kind::Both => {
+            let both = vec![("host", open(LogFile::Host)), ("guest", open(LogFile::Guest))];
+            let missing =
+                |log: &Result<File, EngineError>| matches!(log, Err(EngineError::LogNotFound { .. }));
+            match both.iter().all(|(_, log)| missing(log)) {
+                true => both,
+                false => both.into_iter().filter(|(_, log)| !missing(log)).collect(),
+            }
         }
-        let copied = io::copy(&mut log, &mut out)?;
-        open_line = copied > 0 && !ends_line(&mut log)?;
+    };
+    let mut at_line_start = true;
+    for (name, log) in logs {
+        let mut log = log.map_err(|error| session.engine_error(error))?;
+        let mut out = io::stdout().lock();
+        let heading = if at_line_start { "" } else { "\n" };
+        writeln!(out, "{heading}== {name} ==").map_err(CliError::output)?;
+        io::copy(&mut log, &mut out).map_err(CliError::output)?;
+        out.flush().map_err(CliError::output)?;
+        at_line_start = ends_with_newline(&mut log);
     }
-    out.flush()
+    Ok(Exit::Success)
 }
 
-fn ends_line(log: &mut File) -> io::Result<bool> {
-    log.seek(SeekFrom::Current(-1))?;
-    let mut last = [0];
-    log.read_exact(&mut last)?;
-    Ok(last == *b"\n")
+/// Whether what was copied so far ends a line. A log that cannot be read again does not matter
+/// that much.
+fn ends_with_newline(log: &mut File) -> bool {
+    let mut last = [b'\n'];
+    let Ok(end) = log.stream_position() else { return true };
+    if end > 0 && log.seek(SeekFrom::Start(end - 1)).is_ok() {
+        let _ = log.read(&mut last);
+    }
+    last == [b'\n']
 }

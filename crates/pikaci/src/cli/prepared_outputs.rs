@@ -1,31 +1,60 @@
-//! `pikaci prepared-outputs`: the prepared outputs of a run.
+//! `pikaci prepared-outputs`.
 
-use crate::config::Config;
-use crate::error::{CliError, parse_run_id};
-use crate::exit::Ending;
-use crate::output::{print, print_json};
-use crate::render;
+use std::io::Write as _;
 
-/// Show the prepared outputs of a run
+use jerichoci::load_prepared_outputs_record;
+use jerichoci::model::outputs::PreparedOutputsRecord;
+
+use super::session::Session;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::render::document;
+
+/// Shows the prepared outputs of a run
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// The run; `pikaci list` shows them
-    #[arg(value_name = "RUN")]
+pub(crate) struct Args {
+    /// The run
     run_id: String,
-
-    /// The record as JSON
+    /// The whole record
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(args: &Args, config: &Config) -> Result<Ending, CliError> {
-    let run_id = parse_run_id(&args.run_id)?;
-    let state_root = config.state_root()?.value;
-    let record = jerichoci::load_prepared_outputs_record(&state_root, &run_id)?;
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
+    let run_id = session.run_id(&args.run_id)?;
+    let state_root = session.state_root()?;
+    let record =
+        load_prepared_outputs_record(&state_root, &run_id).map_err(|error| session.engine_error(error))?;
     if args.json {
-        print_json(&record)?;
+        document::print(&record)?;
     } else {
-        print(render::status::prepared_outputs(run_id.as_str(), &record))?;
+        std::io::stdout().write_all(text(run_id.as_str(), &record).as_bytes()).map_err(CliError::output)?;
     }
-    Ok(Ending::Done)
+    Ok(Exit::Success)
+}
+
+fn text(run_id: &str, record: &PreparedOutputsRecord) -> String {
+    let mut text = format!(
+        "run_id={run_id}\nschema_version={}\noutputs={}\n",
+        record.schema_version,
+        record.outputs.len()
+    );
+    for output in &record.outputs {
+        let (kind, entrypoints) = match &output.payload {
+            Some(payload) => (payload.kind.as_str(), payload.entrypoints.len()),
+            None => ("-", 0),
+        };
+        let columns = [
+            &output.node_id,
+            &output.output_name,
+            &output.installable,
+            &document::word(&output.consumer),
+            &output.realized_path,
+            kind,
+            &entrypoints.to_string(),
+        ];
+        text.push_str(&columns.join("\t"));
+        text.push('\n');
+    }
+    text
 }

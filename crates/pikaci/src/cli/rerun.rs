@@ -1,34 +1,38 @@
-//! `pikaci rerun`: the recorded jobs of a run against its recorded snapshot.
+//! `pikaci rerun`.
 
 use jerichoci::Engine;
 
-use super::running::{RunningArgs, cancel_token};
-use crate::config::{Config, RunFlags};
-use crate::error::{CliError, parse_run_id};
-use crate::exit::Ending;
+use super::run::{Interrupt, carry_out};
+use super::session::Session;
+use crate::config::RunFlags;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::render::report::OutputFlags;
+use crate::targets::Catalog;
 
-/// Repeat a run: its recorded jobs against its recorded snapshot, byte for byte
-///
-/// What has changed in the tree or in jericho.toml since makes no difference. A run that was
-/// skipped is recorded as skipped again.
+/// Repeats a run: the same bytes of source, the same job definitions
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// The run to repeat; `pikaci list` shows them
-    #[arg(value_name = "RUN")]
+pub(crate) struct Args {
+    /// The run to repeat
     run_id: String,
-
     #[command(flatten)]
-    running: RunningArgs,
+    output: OutputFlags,
+    #[command(flatten)]
+    flags: RunFlags,
 }
 
-pub(super) fn run(args: Args, config: &Config) -> Result<Ending, CliError> {
-    let run_id = parse_run_id(&args.run_id)?;
-    args.running.check()?;
-    let flags =
-        RunFlags { jobs: args.running.jobs, inherit_env: args.running.inherit_env, ..RunFlags::default() };
-    let engine_config = config.engine(&flags)?;
-    let engine = Engine::new(engine_config);
-    let cancel = cancel_token()?;
-    args.running
-        .run(config.command_line(), &cancel, |reporter, cancel| engine.rerun(&run_id, reporter, cancel))
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
+    let format = args.output.format()?;
+    let run_id = session.run_id(&args.run_id)?;
+    let source = session.source()?;
+    let settings = session.settings(&args.flags, &source)?;
+    let mut config = settings.engine_config(session.surroundings());
+    // Widths of groups are not part of a run. Today's are as good as any; without them each
+    // group has one place, which is always safe.
+    if let Ok(catalog) = Catalog::load(&source.root) {
+        config.group_widths.clone_from(catalog.group_widths());
+    }
+    let engine = Engine::new(config);
+    let interrupt = Interrupt::listen()?;
+    carry_out(session, format, &interrupt, |reporter, cancel| engine.rerun(&run_id, reporter, cancel))
 }

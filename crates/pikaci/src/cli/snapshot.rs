@@ -1,29 +1,26 @@
-//! `pikaci snapshot`: the source tree that a run saw, as files.
+//! `pikaci snapshot`.
 
-use std::os::unix::ffi::OsStrExt;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 
-use jerichoci::Engine;
+use super::session::Session;
+use crate::error::CliError;
+use crate::exit::Exit;
 
-use crate::config::Config;
-use crate::error::{CliError, parse_run_id};
-use crate::exit::Ending;
-use crate::output::print;
-
-/// Write out the source tree that a run saw, and print where it is
+/// Writes out the source tree that a run saw, and prints where it is
 ///
-/// The tree stays as long as the run is kept. Do not change it.
+/// The tree is shared with other runs of the same source: read it, do not change it.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// The run; `pikaci list` shows them
-    #[arg(value_name = "RUN")]
+pub(crate) struct Args {
+    /// The run
     run_id: String,
 }
 
-pub(super) fn run(args: &Args, config: &Config) -> Result<Ending, CliError> {
-    let run_id = parse_run_id(&args.run_id)?;
-    let path = Engine::new(config.store_only()?).snapshot_tree(&run_id)?;
-    let mut line = path.as_os_str().as_bytes().to_vec();
-    line.push(b'\n');
-    print(line)?;
-    Ok(Ending::Done)
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
+    let run_id = session.run_id(&args.run_id)?;
+    let engine = session.engine()?;
+    let tree = engine.snapshot_tree(&run_id).map_err(|error| session.engine_error(error))?;
+    let line = [tree.as_os_str().as_bytes(), b"\n"].concat();
+    std::io::stdout().write_all(&line).map_err(CliError::output)?;
+    Ok(Exit::Success)
 }

@@ -1,30 +1,29 @@
-//! `pikaci status`: what is known about a run.
+//! `pikaci status`.
 
-use crate::config::Config;
-use crate::error::{CliError, parse_run_id};
-use crate::exit::Ending;
-use crate::output::{print, print_json};
-use crate::render;
+use jerichoci::load_run_record;
 
-/// Show what is known about a run
+use super::session::Session;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::render::{document, status};
+
+/// Shows what is recorded about a run
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// The run; `pikaci list` shows them
-    #[arg(value_name = "RUN")]
+pub(crate) struct Args {
+    /// The run
     run_id: String,
-
-    /// The record of the run as JSON
+    /// The whole run record
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(args: &Args, config: &Config) -> Result<Ending, CliError> {
-    let run_id = parse_run_id(&args.run_id)?;
-    let record = jerichoci::load_run_record(&config.state_root()?.value, &run_id)?;
-    if args.json {
-        print_json(&record)?;
-    } else {
-        print(render::status::status(&record))?;
+pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
+    let run_id = session.run_id(&args.run_id)?;
+    let state_root = session.state_root()?;
+    let record = load_run_record(&state_root, &run_id).map_err(|error| session.engine_error(error))?;
+    match args.json {
+        true => document::print(&record)?,
+        false => status::print(&record)?,
     }
-    Ok(Ending::Done)
+    Ok(Exit::Success)
 }

@@ -1,44 +1,31 @@
-//! `--output jsonl`: the events of the run, one a line, as they happen.
+//! `--output jsonl`: events, one a line, as they happen.
 
-use std::io;
+use std::io::{self, Write};
 
+use jerichoci::Reporter;
 use jerichoci::model::event::JournalEntry;
-use jerichoci::model::record::RunRecord;
-use jerichoci::run::report::Reporter;
 
-use super::json::say_message;
-use super::{Sink, View, say_warnings};
-
-/// Writes each event when it happens, and flushes it.
-pub(crate) struct Jsonl {
-    out: Sink,
-    err: Sink,
+/// Prints the four kinds of events that every reader knows, or all.
+pub(super) struct Jsonl<W> {
+    out: W,
     all: bool,
 }
 
-impl Jsonl {
-    /// `all` adds the kinds that strict readers do not know.
-    pub(crate) fn new(out: Sink, err: Sink, all: bool) -> Self {
-        Self { out, err, all }
+impl<W: Write + Send> Jsonl<W> {
+    pub(super) const fn new(out: W, all: bool) -> Self {
+        Self { out, all }
     }
 }
 
-impl Reporter for Jsonl {
+impl<W: Write + Send> Reporter for Jsonl<W> {
     fn report(&mut self, entry: &JournalEntry) -> io::Result<()> {
         if !self.all && !entry.event.is_classic() {
             return Ok(());
         }
+        // One write a line: a reader never waits in the middle of one.
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
         self.out.write_all(&line)?;
         self.out.flush()
-    }
-}
-
-impl View for Jsonl {
-    fn finish(&mut self, record: &RunRecord, _told: bool) -> io::Result<()> {
-        say_warnings(&mut self.err, record, &|_| false);
-        say_message(&mut self.err, record);
-        Ok(())
     }
 }

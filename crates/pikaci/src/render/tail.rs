@@ -1,71 +1,75 @@
-//! The last lines of a log, bounded, ready for a terminal.
+//! The end of a log, for the eye: the last lines, bounded, nothing that steers a terminal.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 
-use super::printable;
+use super::text::printable;
 
-/// Most lines that are shown.
+/// At most this many lines.
 const LINES: usize = 20;
-/// Most bytes that are read.
+/// From at most this many bytes.
 const BYTES: u64 = 4096;
 
-/// The last lines of `log`: at most 20, from at most its last 4 KiB. A first line that was cut
-/// starts with `…`. Reads only the end, however long the log is.
-///
-/// # Errors
-/// Those of reading.
-pub(crate) fn last_lines(log: &mut (impl Read + Seek)) -> io::Result<Vec<String>> {
-    let end = log.seek(SeekFrom::End(0))?;
-    let start = end.saturating_sub(BYTES);
-    log.seek(SeekFrom::Start(start))?;
+/// The last lines of a log; none when it is empty.
+pub(super) fn last_lines(log: &Path) -> io::Result<Vec<String>> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    let start = length.saturating_sub(BYTES);
+    file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
-    log.take(BYTES).read_to_end(&mut bytes)?;
-    let bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    file.take(BYTES).read_to_end(&mut bytes)?;
+    Ok(lines(&bytes, start > 0))
+}
+
+fn lines(bytes: &[u8], cut: bool) -> Vec<String> {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     if bytes.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    let all: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
-    let first = all.len().saturating_sub(LINES);
-    Ok(all[first..]
-        .iter()
-        .enumerate()
-        .map(|(index, line)| {
-            let cut = start > 0 && first + index == 0;
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            format!("{}{}", if cut { "…" } else { "" }, printable::bytes(line))
-        })
-        .collect())
+    let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    // The first is a part of a line, unless it is all there is.
+    if cut && lines.len() > 1 {
+        lines.remove(0);
+    }
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    last.iter().map(|line| printable(&plain(line))).collect()
+}
+
+/// What a terminal would show of a line: the last of what was written over each other, without
+/// colours.
+fn plain(line: &[u8]) -> Vec<u8> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or(line);
+    let mut plain = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((&byte, after)) = rest.split_first() {
+        let Some(sequence) = rest.strip_prefix(b"\x1b[") else {
+            plain.push(byte);
+            rest = after;
+            continue;
+        };
+        let end = sequence.iter().position(|byte| (0x40..=0x7e).contains(byte));
+        rest = end.map_or(&[], |end| &sequence[end + 1..]);
+    }
+    plain
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Cursor;
-
-    fn of(text: impl AsRef<[u8]>) -> Vec<String> {
-        last_lines(&mut Cursor::new(text.as_ref())).expect("reading memory")
-    }
 
     #[test]
-    fn at_most_twenty_lines_are_shown() {
-        let text: String = (1..=30).map(|n| format!("line {n}\n")).collect();
-        let shown = of(&text);
-        assert_eq!((shown.len(), shown[0].as_str(), shown[19].as_str()), (20, "line 11", "line 30"));
-    }
-
-    #[test]
-    fn at_most_four_kibibytes_are_shown() {
-        let shown = of("x".repeat(1 << 20));
-        assert_eq!(shown.len(), 1);
-        assert_eq!(shown[0].chars().count(), 4097);
-        assert!(shown[0].starts_with('…'));
-    }
-
-    #[test]
-    fn odd_ends_and_bytes_are_shown_as_they_are() {
-        assert_eq!(of(""), Vec::<String>::new());
-        assert_eq!(of("one\r\ntwo"), ["one", "two"]);
-        assert_eq!(of("one\n\n"), ["one", ""]);
-        assert_eq!(of(b"\x1b[31m\xff\n"), ["\\x1b[31m\\xff"]);
+    fn the_tail_is_short_and_harmless() {
+        let many: String = (0..100).map(|line| format!("line {line}\n")).collect();
+        let tail = lines(many.as_bytes(), true);
+        assert_eq!(tail.len(), LINES);
+        assert_eq!(tail.first().map(String::as_str), Some("line 80"));
+        assert_eq!(lines(b"", false), Vec::<String>::new());
+        assert_eq!(lines(b"no newline", true), ["no newline"]);
+        assert_eq!(lines(b"half\nwhole\n", true), ["whole"]);
+        assert_eq!(lines(b"\x1b[1;31mred\x1b[0m\r\n", false), ["red"]);
+        assert_eq!(lines(b" 10%\r 20%\r100%\n", false), ["100%"]);
+        assert_eq!(lines(b"\xff\x07\x1b]0;title", false), ["\\xff\\u{7}\\u{1b}]0;title"]);
     }
 }

@@ -43,10 +43,12 @@ pub enum TargetError {
         what: String,
     },
     /// The file was read and says something wrong. Each problem is one line.
-    #[error("{}", lines(.problems))]
+    #[error("{}", lines(.problems, *.more))]
     Toml {
         /// In the order of the file; never empty.
         problems: Vec<Problem>,
+        /// How many more there are.
+        more: usize,
     },
 }
 
@@ -97,22 +99,29 @@ impl fmt::Display for Problem {
     }
 }
 
-fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+fn lines(problems: &[Problem], more: usize) -> String {
+    let mut lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    if more > 0 {
+        lines.push(format!("and {more} more problems"));
+    }
+    lines.join("\n")
 }
 
 /// A word of the input between backquotes, fit for one line of a terminal: control characters are
 /// escaped and a long word is cut.
 pub(super) fn quoted(word: &str) -> String {
     const LONGEST: usize = 80;
-    let mut out = String::from("`");
-    for (index, c) in word.chars().enumerate() {
-        if index == LONGEST {
-            out.push('…');
-            break;
-        }
+    match word.char_indices().nth(LONGEST) {
+        None => format!("`{}`", printable(word)),
+        Some((end, _)) => format!("`{}…`", printable(&word[..end])),
+    }
+}
+
+/// A text with its control characters escaped.
+pub(super) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
     }
-    out.push('`');
     out
 }

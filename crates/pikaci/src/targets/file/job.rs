@@ -9,7 +9,6 @@ use jerichoci::model::job::{
 use toml::de::DeValue;
 
 use super::super::error::quoted;
-use super::super::nearest;
 use super::duration;
 use super::reader::{Key, Reader, Value, in_order};
 use super::target::Context;
@@ -70,6 +69,7 @@ pub(super) fn read(
     let mut spec = JobSpec::host_process(key.name, GuestCommand::Argv { argv: Vec::new() });
     let mut need_places = Vec::new();
     let mut has_command = false;
+    let mut understood = true;
     let mut runtime = JobRuntimeKind::HostProcess;
     let mut nix_shell = None;
     for (key, value) in in_order(reader.table(value)?) {
@@ -96,10 +96,14 @@ pub(super) fn read(
             "group" => spec.groups.extend(group(reader, context, value)),
             "runtime" => runtime = runtime_kind(reader, value).unwrap_or(runtime),
             "nix_shell" => nix_shell = Some((key, shell(reader, value))),
-            _ => wrong_key(reader, key, &spec.id),
+            _ => {
+                understood &= UNSUPPORTED.contains(&key.name);
+                wrong_key(reader, key, &spec.id);
+            }
         }
     }
-    if !has_command {
+    // Where a key is not understood, it may be the command.
+    if !has_command && understood {
         reader.problem(key.at, format!("job {} has no `command`", quoted(&spec.id)), "");
     }
     if let Some((key, _)) = &nix_shell
@@ -111,7 +115,7 @@ pub(super) fn read(
     spec.runtime = match runtime {
         JobRuntimeKind::HostProcess => JobRuntimeConfig::HostProcess(HostProcessRuntimeConfig {
             nix_shell: nix_shell.and_then(|(_, shell)| shell),
-            without_nix_shell: false,
+            ..HostProcessRuntimeConfig::default()
         }),
         JobRuntimeKind::Incus => JobRuntimeConfig::Incus(IncusRuntimeConfig::default()),
         JobRuntimeKind::Tart => JobRuntimeConfig::Tart(TartRuntimeConfig::default()),
@@ -153,7 +157,7 @@ fn command(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Option<GuestCommand
                 None if matches!(value.value, DeValue::Array(array) if array.is_empty()) => {
                     reader.problem(value.at, "the command is empty", "");
                 }
-                Some((program, value)) if program.is_empty() => {
+                Some(("", value)) => {
                     reader.problem(value.at, "the program of the command is empty", "");
                 }
                 _ => {}
@@ -197,10 +201,9 @@ fn group(reader: &mut Reader<'_>, context: &mut Context<'_>, value: Value<'_, '_
         return None;
     }
     if let Some(groups) = context.groups.as_ref().filter(|groups| !groups.contains_key(name)) {
-        let help = match nearest(name, groups.keys().map(String::as_str)) {
-            Some(nearest) => format!("did you mean `{nearest}`?"),
-            None => format!("add `{name} = 1` there"),
-        };
+        let help = reader
+            .suggestion(name, groups.keys().map(String::as_str))
+            .unwrap_or_else(|| format!("add `{name} = 1` there"));
         reader.problem(value.at, format!("group `{name}` is not in [groups]"), help);
     }
     context.used_groups.push(name.to_owned());

@@ -19,6 +19,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::error::quoted;
 use super::{FILE_NAME, Origin, TargetError, TargetSpec};
 use reader::{Reader, Value};
 
@@ -42,15 +43,15 @@ pub(super) fn load(source_root: &Path, built_in: &[&str]) -> Result<Declared, Ta
 
 /// Understands the bytes of a file.
 fn parse(bytes: &[u8], origin: &Origin, built_in: &[&str]) -> Result<Declared, TargetError> {
-    let text = open::decode(bytes).map_err(|problem| TargetError::Toml { problems: vec![problem] })?;
+    let text =
+        open::decode(bytes).map_err(|problem| TargetError::Toml { problems: vec![problem], more: 0 })?;
     let mut reader = Reader::new(FILE_NAME, text);
     let mut declared = Declared::default();
     match DeTable::parse(text) {
         Ok(root) => document(&mut reader, &mut declared, root.get_ref(), origin, built_in),
         Err(error) => reader.syntax(&error),
     }
-    let problems = reader.finish();
-    if problems.is_empty() { Ok(declared) } else { Err(TargetError::Toml { problems }) }
+    reader.finish().map(|()| declared)
 }
 
 fn document(
@@ -99,7 +100,7 @@ fn widths(reader: &mut Reader<'_>, value: Value<'_, '_>) -> BTreeMap<String, usi
         let width = reader.integer(value).and_then(|width| match usize::try_from(width) {
             Ok(width) if width > 0 => Some(width),
             _ => {
-                let message = format!("group `{}` has {width} places", key.name);
+                let message = format!("group {} has {width} places", quoted(key.name));
                 reader.problem(value.at, message, "a group has 1 or more");
                 None
             }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::error::quoted;
-use super::super::nearest;
 use super::job::Job;
 use super::reader::{Reader, list};
 
@@ -32,8 +31,8 @@ pub(super) fn check(reader: &mut Reader<'_>, jobs: &[Job]) {
         edges.push(known);
     }
     if let Some(circle) = circle(&edges) {
-        let names: Vec<&str> = circle.iter().map(|&(job, _)| jobs[job].spec.id.as_str()).collect();
-        let way = names.iter().chain(names.first()).copied().collect::<Vec<_>>().join(" -> ");
+        let names: Vec<String> = circle.iter().map(|&(job, _)| quoted(&jobs[job].spec.id)).collect();
+        let way = names.iter().chain(names.first()).cloned().collect::<Vec<_>>().join(" -> ");
         let at = circle.first().map_or(0, |&(_, at)| at);
         reader.problem(
             at,
@@ -50,8 +49,8 @@ fn unknown(reader: &mut Reader<'_>, jobs: &[Job], from: usize, need: &str, at: u
         .filter(|(other, _)| *other != from)
         .map(|(_, job)| job.spec.id.as_str())
         .collect();
-    let help = match nearest(need, others.iter().copied()) {
-        Some(nearest) => format!("did you mean `{nearest}`?"),
+    let help = match reader.suggestion(need, others.iter().copied()) {
+        Some(question) => question,
         None if others.is_empty() => "it has no other job".to_owned(),
         None => format!("the other jobs are {}", list(&others)),
     };

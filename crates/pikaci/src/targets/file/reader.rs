@@ -1,12 +1,10 @@
 //! Reads values out of a document and collects what is wrong, each with its place.
 
-use std::ops::Range;
-
 use jerichoci::model::id::check_name;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::super::error::quoted;
-use super::super::{Problem, nearest};
+use super::super::error::{printable, quoted};
+use super::super::{Problem, TargetError, nearest};
 
 /// A key and where it stands, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +17,8 @@ pub(super) struct Key<'d> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Value<'d, 'i> {
     pub(super) value: &'d DeValue<'i>,
+    /// Its key; of an item, that of the array.
+    pub(super) key: &'d str,
     pub(super) at: usize,
 }
 
@@ -28,16 +28,16 @@ pub(super) fn in_order<'d, 'i>(table: &'d DeTable<'i>) -> Vec<(Key<'d>, Value<'d
         .iter()
         .map(|(key, value)| {
             let key = Key { name: key.get_ref().as_ref(), at: key.span().start };
-            (key, Value { value: value.get_ref(), at: value.span().start })
+            (key, Value { value: value.get_ref(), key: key.name, at: value.span().start })
         })
         .collect();
     entries.sort_by_key(|(key, _)| key.at);
     entries
 }
 
-/// The items of an array.
-pub(super) fn items<'d, 'i>(array: &'d DeArray<'i>) -> impl Iterator<Item = Value<'d, 'i>> {
-    array.iter().map(|item| Value { value: item.get_ref(), at: item.span().start })
+/// The items of an array that is the value of `key`.
+fn items<'d, 'i>(array: &'d DeArray<'i>, key: &'d str) -> impl Iterator<Item = Value<'d, 'i>> {
+    array.iter().map(move |item| Value { value: item.get_ref(), key, at: item.span().start })
 }
 
 /// Collects problems while a document is read.
@@ -45,44 +45,67 @@ pub(super) fn items<'d, 'i>(array: &'d DeArray<'i>) -> impl Iterator<Item = Valu
 pub(super) struct Reader<'t> {
     file: &'t str,
     text: &'t str,
-    found: Vec<(Range<usize>, String, Option<String>)>,
+    /// Place in bytes, message, help.
+    found: Vec<(usize, String, Option<String>)>,
+    /// Problems that were not kept.
+    more: usize,
 }
+
+/// Problems that are kept, at most. A person mends a few at a time, and a file made to have many
+/// must not cost much.
+const MOST_PROBLEMS: usize = 50;
 
 impl<'t> Reader<'t> {
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
-        Self { file, text, found: Vec::new() }
+        Self { file, text, found: Vec::new(), more: 0 }
     }
 
     /// Reports a problem with what to do about it; an empty `help` is none.
     pub(super) fn problem(&mut self, at: usize, message: impl Into<String>, help: impl Into<String>) {
+        if self.found.len() == MOST_PROBLEMS {
+            self.more += 1;
+            return;
+        }
         let help = Some(help.into()).filter(|help| !help.is_empty());
-        self.found.push((at..at, message.into(), help));
+        self.found.push((at, message.into(), help));
+    }
+
+    /// A question for the candidate that `word` was probably meant to be.
+    pub(super) fn suggestion<'c>(
+        &self,
+        word: &str,
+        candidates: impl IntoIterator<Item = &'c str>,
+    ) -> Option<String> {
+        if self.found.len() == MOST_PROBLEMS {
+            return None;
+        }
+        nearest(word, candidates).map(|nearest| format!("did you mean {}?", quoted(nearest)))
     }
 
     /// Reports what keeps the text from being TOML.
     pub(super) fn syntax(&mut self, error: &toml::de::Error) {
         let at = error.span().map_or(0, |span| span.start);
         let message = error.message().trim().replace('\n', ", ");
-        self.problem(at, message, "");
+        self.problem(at, printable(&message), "");
     }
 
-    /// All problems in the order of the file.
-    pub(super) fn finish(mut self) -> Vec<Problem> {
-        self.found.sort_by_key(|(at, ..)| at.start);
-        self.found
-            .into_iter()
-            .map(|(at, message, help)| {
-                let (line, column) = place(self.text, at.start);
-                Problem { file: self.file.to_owned(), line, column, message, help }
-            })
-            .collect()
+    /// What was found, in the order of the file.
+    pub(super) fn finish(mut self) -> Result<(), TargetError> {
+        if self.found.is_empty() {
+            return Ok(());
+        }
+        self.found.sort_by_key(|(at, ..)| *at);
+        let problems = self.found.into_iter().map(|(at, message, help)| {
+            let (line, column) = place(self.text, at);
+            Problem { file: self.file.to_owned(), line, column, message, help }
+        });
+        Err(TargetError::Toml { problems: problems.collect(), more: self.more })
     }
 
     pub(super) fn unknown_key(&mut self, key: Key<'_>, place: &str, known: &[&str]) {
-        let help = match nearest(key.name, known.iter().copied()) {
-            Some(nearest) => format!("did you mean `{nearest}`?"),
-            None => format!("the keys are {}", list(known)),
-        };
+        let help = self
+            .suggestion(key.name, known.iter().copied())
+            .unwrap_or_else(|| format!("the keys are {}", list(known)));
         self.problem(key.at, format!("unknown key {} {place}", quoted(key.name)), help);
     }
 
@@ -155,7 +178,7 @@ impl<'t> Reader<'t> {
     pub(super) fn strings<'d, 'i>(&mut self, value: Value<'d, 'i>) -> Vec<(&'d str, Value<'d, 'i>)> {
         match value.value {
             DeValue::Array(array) => {
-                items(array).filter_map(|item| Some((self.argument(item)?, item))).collect()
+                items(array, value.key).filter_map(|item| Some((self.argument(item)?, item))).collect()
             }
             _ => self.wrong_type(value, "an array of strings").unwrap_or_default(),
         }
@@ -167,11 +190,10 @@ impl<'t> Reader<'t> {
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
         if found.is_none() {
             let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let help = match nearest(text, names.iter().copied()) {
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => format!("write one of {}", list(&names)),
-            };
-            self.problem(value.at, format!("{} is not known here", quoted(text)), help);
+            let help = self
+                .suggestion(text, names.iter().copied())
+                .unwrap_or_else(|| format!("write one of {}", list(&names)));
+            self.problem(value.at, format!("{} cannot be {}", quoted(value.key), quoted(text)), help);
         }
         found
     }
@@ -186,14 +208,20 @@ impl<'t> Reader<'t> {
             DeValue::Array(_) => "an array".to_owned(),
             DeValue::Table(_) => "a table".to_owned(),
         };
-        self.problem(value.at, format!("expected {expected}, found {found}"), "");
+        let message = format!("{}: expected {expected}, found {found}", quoted(value.key));
+        self.problem(value.at, message, "");
         None
     }
 }
 
-/// Words between backquotes, comma separated.
+/// Words between backquotes, comma separated, as many as a person reads.
 pub(super) fn list(words: &[&str]) -> String {
-    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+    const MOST: usize = 20;
+    let mut out = words.iter().take(MOST).map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
+    if words.len() > MOST {
+        out.push_str(&format!(" and {} more", words.len() - MOST));
+    }
+    out
 }
 
 /// Line and column of a byte, both from 1, the column in characters.

@@ -31,7 +31,7 @@ pub(super) fn read(
 ) -> Option<TargetSpec> {
     reader.name(key, "target");
     if context.built_in.contains(&key.name) {
-        reader.problem(key.at, format!("target `{}` is built in", key.name), "choose another name");
+        reader.problem(key.at, format!("target {} is built in", quoted(key.name)), "choose another name");
     }
     let mut spec = TargetSpec {
         id: key.name.to_owned(),
@@ -44,6 +44,7 @@ pub(super) fn read(
     };
     let mut jobs = Vec::new();
     let mut has_jobs = false;
+    let mut understood = true;
     for (key, value) in in_order(reader.table(value)?) {
         match key.name {
             "description" => spec.description = reader.line(value).map(str::to_owned),
@@ -57,12 +58,16 @@ pub(super) fn read(
                     jobs.extend(job::read(reader, context, key, value));
                 }
             }
-            _ => reader.unknown_key(key, &format!("in target {}", quoted(&spec.id)), KEYS),
+            _ => {
+                understood = false;
+                reader.unknown_key(key, &format!("in target {}", quoted(&spec.id)), KEYS);
+            }
         }
     }
-    if !has_jobs {
+    // Where a key is not understood, it may be the jobs.
+    if !has_jobs && understood {
         let message = format!("target {} has no jobs", quoted(&spec.id));
-        reader.problem(key.at, message, format!("add [targets.{}.jobs.NAME] with a `command`", spec.id));
+        reader.problem(key.at, message, "add a table [targets.NAME.jobs.JOB] with a `command`");
     }
     needs::check(reader, &jobs);
     spec.jobs = jobs.into_iter().map(|job| job.spec).collect();

@@ -20,8 +20,8 @@ mod pattern;
 use globset::{GlobSet, GlobSetBuilder};
 
 use cover::Wide;
-use pattern::Pattern;
 pub use pattern::PatternError;
+use pattern::{MOST_GLOBS, Pattern};
 
 /// An ordered list of patterns, ready to match.
 #[derive(Debug, Clone, Default)]
@@ -44,9 +44,17 @@ impl Filters {
         let texts: Vec<String> = patterns.into_iter().map(Into::into).collect();
         let mut parsed = Vec::with_capacity(texts.len());
         let mut errors = Vec::new();
+        let mut globs = 0;
         for (index, text) in texts.iter().enumerate() {
             match Pattern::parse(text) {
-                Ok(pattern) => parsed.push(pattern),
+                Ok(pattern) => {
+                    globs += pattern.flats.len();
+                    if globs > MOST_GLOBS {
+                        errors.push((index, PatternError::LongList));
+                        break;
+                    }
+                    parsed.push(pattern);
+                }
                 Err(error) => errors.push((index, error)),
             }
         }

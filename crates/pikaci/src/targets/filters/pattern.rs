@@ -6,6 +6,8 @@ use super::super::error::quoted;
 
 /// Ways to resolve the braces of one pattern, at most.
 const MOST_ALTERNATIVES: usize = 256;
+/// Patterns of one list without braces, at most.
+pub(super) const MOST_GLOBS: usize = 4096;
 /// No path is longer than this on Linux.
 const LONGEST: usize = 4096;
 /// Braces in braces, at most.
@@ -63,6 +65,9 @@ pub enum PatternError {
     /// Braces that multiply.
     #[error("its braces stand for more than {MOST_ALTERNATIVES} patterns")]
     TooMany,
+    /// Too many patterns in one list, after their braces are resolved.
+    #[error("with those before it, it makes more than {MOST_GLOBS} patterns")]
+    LongList,
     /// `\` at the end.
     #[error("it ends with `\\`, which quotes the character after it")]
     DanglingEscape,
@@ -87,11 +92,14 @@ impl PatternError {
         let write = |better: String| Some(format!("write {}", quoted(&better)));
         let (bang, body) = text.strip_prefix('!').map_or(("", text), |body| ("!", body));
         match self {
-            Self::Absolute if !body.trim_start_matches('/').is_empty() => {
-                write(format!("{bang}{}", body.trim_start_matches('/')))
+            Self::Absolute if body.starts_with('/') => match body.trim_start_matches('/') {
+                "" => write(format!("{bang}**")),
+                rest => write(format!("{bang}{rest}")),
+            },
+            Self::TrailingSlash if body == "**/" => write(format!("{bang}**")),
+            Self::TrailingSlash if body.ends_with('/') => {
+                write(format!("{bang}{}/**", body.trim_end_matches('/')))
             }
-            Self::Absolute => write(format!("{bang}**")),
-            Self::TrailingSlash => write(format!("{bang}{}/**", body.trim_end_matches('/'))),
             Self::Dots(".") if body.starts_with("./") && body.len() > 2 => {
                 write(format!("{bang}{}", &body[2..]))
             }
@@ -151,7 +159,11 @@ impl Pattern {
             return Err(PatternError::Nul);
         }
         let parts = parts(body)?;
-        let flats = alternatives(&mut parts.into_iter(), 0)?;
+        let mut flats = alternatives(&mut parts.into_iter())?;
+        // `{a,*}*` has two stars side by side, which is not what `**` says.
+        for flat in &mut flats {
+            flat.dedup_by(|next, part| [next, part].iter().all(|part| **part == Part::Stars(1)));
+        }
         flats.iter().try_for_each(|flat| check_components(flat))?;
         Ok(Self { excludes, flats })
     }
@@ -240,13 +252,13 @@ fn class(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Part, P
 }
 
 /// Resolves braces up to the end of the parts, or of the brace that is open.
-fn alternatives(parts: &mut std::vec::IntoIter<Part>, depth: usize) -> Result<Vec<Flat>, PatternError> {
+fn alternatives(parts: &mut std::vec::IntoIter<Part>) -> Result<Vec<Flat>, PatternError> {
     let mut finished: Vec<Flat> = Vec::new();
     let mut current: Vec<Flat> = vec![Flat::new()];
     while let Some(part) = parts.next() {
         match part {
             Part::Open => {
-                let inner = alternatives(parts, depth + 1)?;
+                let inner = alternatives(parts)?;
                 if current.len() * inner.len() > MOST_ALTERNATIVES {
                     return Err(PatternError::TooMany);
                 }

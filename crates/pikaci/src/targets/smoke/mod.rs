@@ -36,11 +36,8 @@ fn job(id: &str, description: &str, script: &str, needs: &[&str]) -> JobSpec {
     let mut spec = JobSpec::host_process(id, GuestCommand::Argv { argv });
     description.clone_into(&mut spec.description);
     spec.timeout_secs = TIMEOUT_SECS;
-    // Also on a machine whose other jobs all run in a dev shell: this one needs nothing but a shell.
-    spec.runtime = JobRuntimeConfig::HostProcess(HostProcessRuntimeConfig {
-        without_nix_shell: true,
-        ..HostProcessRuntimeConfig::default()
-    });
+    let runtime = HostProcessRuntimeConfig { without_nix_shell: true, ..HostProcessRuntimeConfig::default() };
+    spec.runtime = JobRuntimeConfig::HostProcess(runtime);
     spec.needs = needs.iter().copied().map(str::to_owned).collect();
     spec
 }

@@ -1,0 +1,81 @@
+//! Prepared outputs: who makes them visible, how, and the documents that ask for it.
+//!
+//! A prepared output is a store path. To expose it is to put a symbolic link to it where a job
+//! looks; to fulfil a request is to make all exposures the request names. Every path in a
+//! document of somebody else is checked component by component before anything is touched.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use crate::model::version;
+
+pub mod expose;
+pub mod fulfill;
+pub mod mode;
+pub mod payload;
+
+pub use fulfill::{
+    fulfill_prepared_output_request, fulfill_prepared_output_request_result,
+    load_prepared_output_fulfillment_launch_request,
+};
+pub use mode::{Mode, RemoteDefaults, staged_linux_remote_defaults};
+
+/// Where store paths lie, unless a caller says otherwise.
+pub const STORE_DIR: &str = "/nix/store";
+
+/// Why a prepared output was not handed over.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutputsError {
+    /// A document cannot be read or written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// A verb.
+        action: &'static str,
+        /// The document.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A document makes no sense.
+    #[error("{}: {problem}", path.display())]
+    Document {
+        /// The document.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A value in a document, or two that should agree.
+    #[error("{0}")]
+    Invalid(String),
+    /// An exposure could not be made.
+    #[error("cannot make {} a link to the prepared output", path.display())]
+    Expose {
+        /// The exposure.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Reads one of the documents that hand a prepared output over, all of which have version 1.
+fn load<T: DeserializeOwned>(path: &Path) -> Result<T, OutputsError> {
+    let bytes = std::fs::read(path).map_err(|source| OutputsError::File {
+        action: "read",
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let problem = |problem: String| OutputsError::Document { path: path.to_path_buf(), problem };
+    let value: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|error| problem(error.to_string()))?;
+    let known = version::PREPARED_OUTPUT_HANDOFF;
+    match value.get("schema_version").and_then(serde_json::Value::as_u64) {
+        Some(found) if found == u64::from(known) => {}
+        Some(found) => return Err(problem(format!("schema_version is {found}; this program knows {known}"))),
+        None => return Err(problem("schema_version is missing".to_owned())),
+    }
+    serde_json::from_value(value).map_err(|error| problem(error.to_string()))
+}

@@ -1,0 +1,290 @@
+//! Prepared outputs: links where they belong, nowhere else, and results that do not lie.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use jerichoci::model::outputs::{
+    FulfillmentStatus, PayloadManifestRecord, PreparedOutputRequestRecord, PreparedOutputResultRecord,
+};
+use jerichoci::model::record::RunRecord;
+use jerichoci::run::outputs::expose::expose;
+use jerichoci::run::outputs::fulfill::{check_result, load_ssh_transport_request};
+use jerichoci::run::outputs::mode::{Invocation, Mode, Transport};
+use jerichoci::run::outputs::payload::{MANIFEST, check_manifest, load_manifest};
+use jerichoci::run::outputs::{
+    fulfill_prepared_output_request, fulfill_prepared_output_request_result,
+    load_prepared_output_fulfillment_launch_request, staged_linux_remote_defaults,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+struct Rig {
+    dir: TempDir,
+    run: PathBuf,
+    store: PathBuf,
+    output: PathBuf,
+}
+
+fn rig() -> Rig {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let (run, store) = (root.join("runs/r"), root.join("store"));
+    let output = store.join("aaaa-x");
+    fs::create_dir_all(run.join("prepared-output-requests")).unwrap();
+    fs::create_dir_all(&output).unwrap();
+    Rig { dir, run, store, output }
+}
+
+impl Rig {
+    fn request(&self, exposures: &[PathBuf]) -> Value {
+        let exposures: Vec<Value> = exposures
+            .iter()
+            .map(|path| json!({ "kind": "host_symlink_mount", "path": path, "access": "read_only" }))
+            .collect();
+        json!({ "schema_version": 1, "node_id": "n", "installable": "path:/s#x", "output_name": "x",
+            "protocol": "nix_store_path_v1", "residency": "local_authoritative",
+            "realized_path": self.output, "requested_exposures": exposures })
+    }
+
+    fn write(&self, request: &Value) -> PathBuf {
+        let path = self.run.join("prepared-output-requests/n.json");
+        fs::write(&path, request.to_string()).unwrap();
+        path
+    }
+
+    fn fulfill(&self, request: &Value) -> PreparedOutputResultRecord {
+        fulfill_prepared_output_request_result(&self.write(request), None, &self.store).unwrap()
+    }
+}
+
+#[test]
+fn a_request_is_fulfilled_by_links_and_again_with_the_same_result() {
+    let rig = rig();
+    let mount = rig.run.join("jobs/j/staged-linux-rust/workspace-deps");
+    let request = rig.write(&rig.request(std::slice::from_ref(&mount)));
+    let result_path = rig.run.join("prepared-output-results/n.json");
+    for _ in 0..2 {
+        let result =
+            fulfill_prepared_output_request_result(&request, Some(&result_path), &rig.store).unwrap();
+        assert_eq!(result.status, FulfillmentStatus::Succeeded, "{:?}", result.error);
+        assert_eq!(result.fulfilled_exposures_count, 1);
+        assert_eq!(fs::read_link(&mount).unwrap(), rig.output);
+        let written: PreparedOutputResultRecord =
+            serde_json::from_slice(&fs::read(&result_path).unwrap()).unwrap();
+        assert_eq!(written, result);
+        let document: PreparedOutputRequestRecord =
+            serde_json::from_slice(&fs::read(&request).unwrap()).unwrap();
+        check_result(&result, &request, &document, true, false).unwrap();
+    }
+    let left: Vec<_> = fs::read_dir(mount.parent().unwrap()).unwrap().collect();
+    assert_eq!(left.len(), 1, "no temporary names");
+}
+
+#[test]
+fn a_link_replaces_whatever_was_there() {
+    let rig = rig();
+    let mount = rig.run.join("jobs/j/m");
+    fs::create_dir_all(rig.run.join("jobs/j")).unwrap();
+    let outside = rig.dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("precious"), "").unwrap();
+    let put: [&dyn Fn(); 5] = [
+        &|| symlink("/nowhere", &mount).unwrap(),
+        &|| symlink(&outside, &mount).unwrap(),
+        &|| fs::write(&mount, "file").unwrap(),
+        &|| fs::create_dir(&mount).unwrap(),
+        &|| fs::create_dir_all(mount.join("a/b")).unwrap(),
+    ];
+    for put in put {
+        put();
+        expose(Some(&rig.run), &mount, &rig.output).unwrap();
+        assert_eq!(fs::read_link(&mount).unwrap(), rig.output);
+        fs::remove_file(&mount).unwrap();
+        assert_eq!(fs::read_dir(rig.run.join("jobs/j")).unwrap().count(), 0);
+    }
+    assert!(outside.join("precious").exists(), "links are replaced, not followed");
+}
+
+#[test]
+fn outside_of_a_run_directory_no_tree_is_removed() {
+    let rig = rig();
+    let mount = rig.dir.path().canonicalize().unwrap().join("elsewhere/m");
+    expose(None, &mount, &rig.output).unwrap();
+    assert_eq!(fs::read_link(&mount).unwrap(), rig.output);
+    fs::remove_file(&mount).unwrap();
+    fs::create_dir(&mount).unwrap();
+    expose(None, &mount, &rig.output).unwrap();
+    fs::remove_file(&mount).unwrap();
+    fs::create_dir_all(mount.join("full")).unwrap();
+    expose(None, &mount, &rig.output).unwrap_err();
+    assert!(mount.join("full").is_dir());
+}
+
+#[test]
+fn an_exposure_never_leaves_its_run_directory() {
+    let rig = rig();
+    let outside = rig.dir.path().canonicalize().unwrap().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::create_dir(rig.run.join("jobs")).unwrap();
+    symlink(&outside, rig.run.join("jobs/link")).unwrap();
+    for path in [
+        outside.join("m"),
+        rig.run.join("jobs/../../../outside/m"),
+        rig.run.join("jobs/link/m"),
+        rig.run.clone(),
+        PathBuf::from("relative/m"),
+    ] {
+        let result = rig.fulfill(&rig.request(std::slice::from_ref(&path)));
+        assert_eq!(result.status, FulfillmentStatus::Failed, "{}", path.display());
+        assert_eq!(result.fulfilled_exposures_count, 0);
+        assert!(result.error.is_some());
+    }
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_no_store_path_is_not_exposed() {
+    let rig = rig();
+    let mount = rig.run.join("m");
+    let outside = rig.dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    for bad in [
+        outside.clone(),
+        rig.store.clone(),
+        rig.store.join("../outside"),
+        rig.store.join("missing"),
+        rig.store.with_file_name("store2/x"),
+        PathBuf::from("aaaa-x"),
+    ] {
+        let mut request = rig.request(std::slice::from_ref(&mount));
+        request["realized_path"] = json!(bad);
+        let result = rig.fulfill(&request);
+        assert_eq!(result.status, FulfillmentStatus::Failed, "{}", bad.display());
+    }
+    for (key, value) in
+        [("schema_version", json!(2)), ("protocol", json!("other")), ("schema_version", json!(null))]
+    {
+        let mut request = rig.request(std::slice::from_ref(&mount));
+        request[key] = value;
+        let result = rig.fulfill(&request);
+        assert_eq!((result.status, result.node_id), (FulfillmentStatus::Failed, None));
+    }
+    assert!(fs::symlink_metadata(&mount).is_err());
+    // Without a word about the store it is the real one.
+    fulfill_prepared_output_request(&rig.write(&rig.request(&[mount]))).unwrap_err();
+}
+
+#[test]
+fn a_result_that_differs_in_anything_is_refused() {
+    let rig = rig();
+    let mount = rig.run.join("m");
+    let request_path = rig.write(&rig.request(std::slice::from_ref(&mount)));
+    let request: PreparedOutputRequestRecord =
+        serde_json::from_slice(&fs::read(&request_path).unwrap()).unwrap();
+    let good = rig.fulfill(&rig.request(&[mount]));
+    check_result(&good, &request_path, &request, true, false).unwrap();
+    let refused = |change: &dyn Fn(&mut PreparedOutputResultRecord)| {
+        let mut result = good.clone();
+        change(&mut result);
+        check_result(&result, &request_path, &request, true, false).unwrap_err().to_string()
+    };
+    assert!(refused(&|r| r.status = FulfillmentStatus::Failed).contains("the helper failed"));
+    assert!(refused(&|r| r.schema_version = 2).contains("schema_version"));
+    assert!(refused(&|r| r.request_path = "/x".into()).contains("another request"));
+    assert!(refused(&|r| r.fulfilled_exposures_count = 2).contains("counts 2"));
+    assert!(refused(&|r| r.fulfilled_exposures[0].path = "/x".into()).contains("other exposures"));
+    assert!(refused(&|r| r.node_id = None).contains("node_id"));
+    assert!(refused(&|r| r.output_name = Some("y".into())).contains("output_name"));
+    assert!(refused(&|r| r.realized_path = Some("/y".into())).contains("realized_path"));
+    check_result(&good, &request_path, &request, false, false).unwrap_err();
+    let mut empty = good.clone();
+    empty.fulfilled_exposures.clear();
+    empty.fulfilled_exposures_count = 0;
+    check_result(&empty, &request_path, &request, true, true).unwrap();
+    check_result(&empty, &request_path, &request, true, false).unwrap_err();
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v0").join(name)
+}
+
+#[test]
+fn launch_and_transport_requests_are_checked_when_read() {
+    let launch = load_prepared_output_fulfillment_launch_request(&fixture("launch-request.json")).unwrap();
+    assert_eq!(launch.helper_request_path, "/s/req.json");
+    load_ssh_transport_request(&fixture("transport-request.json")).unwrap();
+    let error = load_ssh_transport_request(&fixture("transport-request-minimal.json")).unwrap_err();
+    assert!(error.to_string().contains("path_contract"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let mut document: Value =
+        serde_json::from_slice(&fs::read(fixture("transport-request.json")).unwrap()).unwrap();
+    document["remote_host"] = Value::Null;
+    let path = dir.path().join("t.json");
+    fs::write(&path, document.to_string()).unwrap();
+    assert!(load_ssh_transport_request(&path).unwrap_err().to_string().contains("remote_host is missing"));
+    document["schema_version"] = json!(2);
+    fs::write(&path, document.to_string()).unwrap();
+    assert!(load_ssh_transport_request(&path).unwrap_err().to_string().contains("schema_version is 2"));
+}
+
+#[test]
+fn a_payload_manifest_stays_in_its_output() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(load_manifest(dir.path()).unwrap(), None);
+    fs::create_dir_all(dir.path().join("share/jerichoci")).unwrap();
+    fs::copy(fixture("payload-manifest.json"), dir.path().join(MANIFEST)).unwrap();
+    let good = load_manifest(dir.path()).unwrap().unwrap();
+    let refused = |change: &dyn Fn(&mut PayloadManifestRecord)| {
+        let mut manifest = good.clone();
+        change(&mut manifest);
+        check_manifest(&manifest).unwrap_err();
+    };
+    refused(&|m| m.schema_version = 2);
+    refused(&|m| m.mounts[0].name = " ".into());
+    refused(&|m| m.mounts[0].relative_path = "../x".into());
+    refused(&|m| m.mounts[0].relative_path = "/x".into());
+    refused(&|m| m.mounts[0].guest_path = "x".into());
+    refused(&|m| m.mounts[0].guest_path = "/x/../y".into());
+    refused(&|m| m.entrypoints[0].relative_path = "bin/../../x".into());
+}
+
+#[test]
+fn a_mode_survives_its_eight_fields() {
+    let mut run: RunRecord =
+        serde_json::from_slice(&fs::read(fixture("run-fulfilled-over-ssh.json")).unwrap()).unwrap();
+    let ssh = Mode::from_record(&run).unwrap().unwrap();
+    let before = run.clone();
+    ssh.write_to(&mut run);
+    assert_eq!(run, before);
+    let launcher = |transport| Mode::Fulfill {
+        subprocess: false,
+        invocation: Invocation::Launcher { program: Some("/l".into()), transport },
+    };
+    for mode in [
+        Mode::HostLocalSymlinks,
+        Mode::RemoteRequest,
+        Mode::Fulfill { subprocess: true, invocation: Invocation::Direct },
+        launcher(Transport::Direct),
+        launcher(Transport::Command { program: "/t".into() }),
+        ssh,
+    ] {
+        mode.write_to(&mut run);
+        assert_eq!(Mode::from_record(&run).unwrap(), Some(mode));
+    }
+    run.prepared_output_mode = Some("other".into());
+    Mode::from_record(&run).unwrap_err();
+    run.prepared_output_mode = None;
+    run.prepared_output_launcher_transport_program = None;
+    run.prepared_output_launcher_transport_mode =
+        Some(jerichoci::model::outputs::LauncherTransportMode::CommandTransportV1);
+    Mode::from_record(&run).unwrap_err();
+}
+
+#[test]
+fn the_built_in_settings_have_their_documented_keys() {
+    assert_eq!(
+        serde_json::to_string(&staged_linux_remote_defaults()).unwrap(),
+        r#"{"ssh_binary":"/usr/bin/ssh","ssh_nix_binary":"nix","ssh_host":"pika-build","remote_work_dir":"/var/tmp/jerichoci-prepared-output","remote_launcher_binary":"/run/current-system/sw/bin/pikaci-launch-fulfill-prepared-output","remote_helper_binary":"/run/current-system/sw/bin/pikaci-fulfill-prepared-output","store_uri":"ssh://pika-build"}"#
+    );
+}

@@ -1,0 +1,97 @@
+//! The command line: global options, and one file a command.
+
+mod cancel;
+mod gc;
+mod help;
+mod list;
+mod logs;
+mod prepared_outputs;
+mod rerun;
+mod run;
+mod session;
+mod snapshot;
+mod staged_linux_remote_defaults;
+mod status;
+
+use std::io::Write as _;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::config::Surroundings;
+use crate::error::CliError;
+use crate::exit::Exit;
+use session::{Globals, Session};
+
+/// Runs the checks of a source tree the same way everywhere
+#[derive(Debug, Parser)]
+#[command(name = "pikaci", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Rerun(rerun::Args),
+    List(list::Args),
+    Status(status::Args),
+    Logs(logs::Args),
+    Cancel(cancel::Args),
+    Gc(gc::Args),
+    Snapshot(snapshot::Args),
+    PreparedOutputs(prepared_outputs::Args),
+    StagedLinuxRemoteDefaults(staged_linux_remote_defaults::Args),
+}
+
+/// The whole command, from the arguments of this process to how it ends.
+pub(crate) fn main() -> Exit {
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to the parser; it knows which stream each belongs to.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Success };
+        }
+    };
+    let ended = dispatch(&cli).and_then(|exit| match std::io::stdout().flush().map_err(CliError::output) {
+        // That the reader went away changes no verdict.
+        Err(error) if !error.is_quiet() => Err(error),
+        _ => Ok(exit),
+    });
+    ended.unwrap_or_else(|error| {
+        if !error.is_quiet() {
+            // Without standard error there is nobody to tell; the exit code still says it.
+            let _ = writeln!(std::io::stderr(), "{error}");
+        }
+        error.exit()
+    })
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let command = help::grouped(Cli::command());
+    Cli::from_arg_matches(&command.try_get_matches()?)
+}
+
+fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
+    let surroundings = Surroundings::capture();
+    surroundings.check_removed()?;
+    for line in surroundings.renamed() {
+        let _ = writeln!(std::io::stderr(), "warning: {line}");
+    }
+    let session = Session::new(surroundings, cli.globals.clone());
+    match &cli.command {
+        Command::Run(args) => run::run(&session, args),
+        Command::Rerun(args) => rerun::run(&session, args),
+        Command::List(args) => list::run(&session, args),
+        Command::Status(args) => status::run(&session, args),
+        Command::Logs(args) => logs::run(&session, args),
+        Command::Cancel(args) => cancel::run(&session, args),
+        Command::Gc(args) => gc::run(&session, args),
+        Command::Snapshot(args) => snapshot::run(&session, args),
+        Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
+        Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),
+    }
+}

@@ -1,0 +1,201 @@
+//! What every command begins with: where it was started, the global options, and how errors of
+//! the engine are told.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use jericho_host::LocalHost;
+use jerichoci::model::id::RunId;
+use jerichoci::{Engine, EngineError};
+
+use crate::config::{Origin, RunFlags, Setting, Settings, Surroundings, check_state_root, resolve_path};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::render::text::{shorten, typed};
+use crate::source::{self, Source};
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Globals {
+    /// Directory of all records and caches [default: .jerichoci at the top of the source tree]
+    #[arg(long, global = true, value_name = "DIR")]
+    state_root: Option<PathBuf>,
+    /// As if started in this directory
+    #[arg(short = 'C', global = true, value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+/// One invocation.
+#[derive(Debug)]
+pub(crate) struct Session {
+    surroundings: Surroundings,
+    globals: Globals,
+}
+
+/// Name of the state root below the source root, where no other is given.
+const STATE_ROOT: &str = ".jerichoci";
+
+impl Session {
+    pub(crate) const fn new(surroundings: Surroundings, globals: Globals) -> Self {
+        Self { surroundings, globals }
+    }
+
+    pub(crate) const fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    /// The source tree that this was started in, or that `-C` names.
+    pub(crate) fn source(&self) -> Result<Source, CliError> {
+        let directory = self.directory()?;
+        source::find(&LocalHost::new(), &directory, self.surroundings.environment())
+    }
+
+    fn directory(&self) -> Result<PathBuf, CliError> {
+        let asked = self.globals.directory.as_deref().unwrap_or(Path::new("."));
+        let path = self.surroundings.absolute(asked)?;
+        let failed = || CliError::usage(format!("cannot work in {}", shorten(&path.to_string_lossy())));
+        match path.canonicalize() {
+            Ok(directory) if directory.is_dir() => Ok(directory),
+            Ok(_) => Err(failed().because("it is not a directory").hint("pikaci -C DIR, with a directory")),
+            Err(error) => Err(failed().because(error).hint("pikaci -C DIR, with a directory that exists")),
+        }
+    }
+
+    /// The state root by flag, environment or default. Only the default needs the source tree.
+    pub(crate) fn state_root(&self) -> Result<PathBuf, CliError> {
+        if self.globals.directory.is_some() {
+            self.directory()?;
+        }
+        match self.given_state_root()? {
+            Some(given) => Ok(given.value),
+            None => {
+                let path = self.source()?.root.join(STATE_ROOT);
+                check_state_root(&path)?;
+                Ok(path)
+            }
+        }
+    }
+
+    fn given_state_root(&self) -> Result<Option<Setting<PathBuf>>, CliError> {
+        let (path, origin) = match (&self.globals.state_root, self.surroundings.state_root()?) {
+            (Some(path), _) => (path.clone(), Origin::Flag),
+            (None, Some(path)) => (path, Origin::Environment),
+            (None, None) => return Ok(None),
+        };
+        if path.as_os_str().is_empty() {
+            return Err(CliError::usage("--state-root is empty").hint("pikaci --state-root DIR"));
+        }
+        let absolute = self.surroundings.absolute(&path)?;
+        let value = resolve_path(&absolute).map_err(|error| {
+            let shown = shorten(&absolute.to_string_lossy());
+            CliError::new(Exit::Infrastructure, format!("the state root {shown} cannot be reached"))
+                .because(error)
+                .hint(format!("ls -ld {}", typed(&absolute)))
+        })?;
+        check_state_root(&value)?;
+        Ok(Some(Setting { value, origin }))
+    }
+
+    /// Everything a run is told that is not its target.
+    pub(crate) fn settings(&self, flags: &RunFlags, source: &Source) -> Result<Settings, CliError> {
+        let state_root = match self.given_state_root()? {
+            Some(given) => given,
+            None => {
+                let value = source.root.join(STATE_ROOT);
+                check_state_root(&value)?;
+                Setting { value, origin: Origin::Default }
+            }
+        };
+        if source.root.starts_with(&state_root.value) {
+            let message = format!(
+                "the state root {} holds the source tree {}: nothing of it would be left to check",
+                shorten(&state_root.value.to_string_lossy()),
+                shorten(&source.root.to_string_lossy())
+            );
+            return Err(CliError::usage(message).hint("pikaci --state-root DIR, with a directory of its own"));
+        }
+        Settings::resolve(&self.surroundings, flags, source.root.clone(), state_root)
+    }
+
+    /// An engine over recorded runs, for commands that take no snapshot.
+    pub(crate) fn engine(&self) -> Result<Engine, CliError> {
+        let state_root = self.state_root()?;
+        // The source tree is not looked at; the directory stands for it.
+        let mut config = jerichoci::EngineConfig::new(&state_root, self.directory().unwrap_or_default());
+        config.caller_environment = self.surroundings.environment().clone();
+        Ok(Engine::new(config))
+    }
+
+    /// A run id as it was typed.
+    pub(crate) fn run_id(&self, text: &str) -> Result<RunId, CliError> {
+        text.parse().map_err(|_| {
+            let message =
+                format!("`{}` is not a run id; a run id looks like 20260401T120000Z-0a1b2c3d", shorten(text));
+            CliError::usage(message).hint(self.typed(["list"]))
+        })
+    }
+
+    /// A command of this program that can be typed here, with the same global options.
+    pub(crate) fn typed<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> String {
+        let mut words: Vec<OsString> = vec!["pikaci".into()];
+        if let Some(directory) = &self.globals.directory {
+            words.extend(["-C".into(), directory.into()]);
+        }
+        if let Some(state_root) = &self.globals.state_root {
+            words.extend(["--state-root".into(), state_root.into()]);
+        }
+        words.extend(args.into_iter().map(OsString::from));
+        let line = jericho_host::quote::join(&words);
+        // Arguments of a process have no NUL, so this always has words.
+        line.map(|line| line.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// An error of the engine, with its exit code and what to type next.
+    pub(crate) fn engine_error(&self, error: EngineError) -> CliError {
+        let (exit, hint) = match &error {
+            EngineError::Request(_) | EngineError::Id(_) => (Exit::Usage, None),
+            EngineError::NotRepeatable { .. } => (Exit::Usage, Some(self.typed(["list"]))),
+            EngineError::RunNotFound { .. } => (Exit::NotFound, Some(self.typed(["list"]))),
+            EngineError::JobNotFound { run_id, .. } => (Exit::NotFound, Some(self.typed(["status", run_id]))),
+            EngineError::LogNotFound { run_id, .. } => {
+                (Exit::NotFound, Some(self.typed(["logs", run_id, "--metadata-json"])))
+            }
+            EngineError::NoJobs { run_id } | EngineError::NoPreparedOutputs { run_id } => {
+                (Exit::NotFound, Some(self.typed(["status", run_id])))
+            }
+            EngineError::File { path, .. } => (Exit::Infrastructure, Some(format!("ls -ld {}", typed(path)))),
+            _ => (Exit::Infrastructure, None),
+        };
+        let this = CliError::new(exit, error.to_string());
+        let this = match std::error::Error::source(&error) {
+            Some(_) => this.because(CauseOf(error)),
+            None => this,
+        };
+        match hint {
+            Some(hint) => this.hint(hint),
+            None => this,
+        }
+    }
+}
+
+/// The cause of an error, without the error itself, whose words were said already.
+#[derive(Debug)]
+struct CauseOf(EngineError);
+
+impl CauseOf {
+    fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.0)
+    }
+}
+
+impl std::fmt::Display for CauseOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.cause().map_or(Ok(()), |cause| std::fmt::Display::fmt(cause, f))
+    }
+}
+
+impl std::error::Error for CauseOf {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause().and_then(std::error::Error::source)
+    }
+}

@@ -1,0 +1,168 @@
+//! Settings: each value with where it came from. Flag, then environment, then default.
+//!
+//! The files that will stand between environment and default are the repository's and the
+//! user's; nothing of them is a setting yet.
+
+mod surroundings;
+mod variables;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use jerichoci::EngineConfig;
+use jerichoci::model::record::SettingRecord;
+
+pub(crate) use surroundings::Surroundings;
+
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::render::text::{shorten, typed};
+
+/// Layer that a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Flag,
+    Environment,
+    Default,
+}
+
+impl Origin {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// A value and its layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting<T> {
+    pub(crate) value: T,
+    pub(crate) origin: Origin,
+}
+
+/// What the command line says about settings.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct RunFlags {
+    /// At most this many jobs at once [default: the number of processors]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+    /// Jobs see the whole environment of this shell, not only what is known to be harmless
+    #[arg(long)]
+    pub(crate) inherit_env: bool,
+}
+
+/// Everything a run is told that is not its target.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) source_root: PathBuf,
+    pub(crate) state_root: Setting<PathBuf>,
+    pub(crate) max_concurrent: Setting<Option<NonZeroUsize>>,
+    pub(crate) host_local_nix_shell: Setting<Option<String>>,
+    pub(crate) inherit_env: Setting<bool>,
+}
+
+impl Settings {
+    /// Puts the layers together.
+    pub(crate) fn resolve(
+        surroundings: &Surroundings,
+        flags: &RunFlags,
+        source_root: PathBuf,
+        state_root: Setting<PathBuf>,
+    ) -> Result<Self, CliError> {
+        let max_concurrent = match flags.jobs {
+            Some(jobs) => Setting { value: Some(jobs), origin: Origin::Flag },
+            None => surroundings.max_concurrent_executes()?,
+        };
+        let inherit_env = match flags.inherit_env {
+            true => Setting { value: true, origin: Origin::Flag },
+            false => Setting { value: false, origin: Origin::Default },
+        };
+        let host_local_nix_shell = surroundings.host_local_nix_shell()?;
+        Ok(Self { source_root, state_root, max_concurrent, host_local_nix_shell, inherit_env })
+    }
+
+    /// As the engine takes them.
+    pub(crate) fn engine_config(&self, surroundings: &Surroundings) -> EngineConfig {
+        let mut config = EngineConfig::new(&self.state_root.value, &self.source_root);
+        config.caller_environment = surroundings.environment().clone();
+        config.inherit_env = self.inherit_env.value;
+        config.max_concurrent_executes = self.max_concurrent.value;
+        config.host_local_nix_shell.clone_from(&self.host_local_nix_shell.value);
+        config.settings = self.records();
+        config
+    }
+
+    fn records(&self) -> Vec<SettingRecord> {
+        let record = |name: &str, value: String, origin: Origin| SettingRecord {
+            name: name.to_owned(),
+            value,
+            origin: origin.word().to_owned(),
+        };
+        let state_root = self.state_root.value.to_string_lossy().into_owned();
+        let jobs = self.max_concurrent.value.map_or_else(|| "processors".to_owned(), |jobs| jobs.to_string());
+        let shell = self.host_local_nix_shell.value.clone().unwrap_or_else(|| "none".to_owned());
+        vec![
+            record("state_root", state_root, self.state_root.origin),
+            record("max_concurrent_executes", jobs, self.max_concurrent.origin),
+            record("host_local_nix_shell", shell, self.host_local_nix_shell.origin),
+            record("inherit_env", self.inherit_env.value.to_string(), self.inherit_env.origin),
+        ]
+    }
+}
+
+/// Resolves symbolic links and `..` as far as the path exists, so that one place has one name.
+pub(crate) fn resolve_path(path: &Path) -> std::io::Result<PathBuf> {
+    let mut missing = Vec::new();
+    let mut existing = path;
+    loop {
+        match existing.canonicalize() {
+            Ok(mut resolved) => {
+                for component in missing.into_iter().rev() {
+                    match component {
+                        std::path::Component::ParentDir => {
+                            resolved.pop();
+                        }
+                        other => resolved.push(other),
+                    }
+                }
+                return Ok(resolved);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let (Some(parent), Some(last)) = (existing.parent(), existing.components().next_back())
+                else {
+                    return Err(error);
+                };
+                missing.push(last);
+                existing = parent;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Refuses a state root that cannot be one. One that is not there yet is fine.
+pub(crate) fn check_state_root(path: &Path) -> Result<(), CliError> {
+    let unusable = |why: &str| {
+        CliError::new(
+            Exit::Infrastructure,
+            format!("the state root {} {why}", shorten(&path.to_string_lossy())),
+        )
+    };
+    match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_dir() => Err(unusable("is not a directory")
+            .hint("pikaci --state-root DIR, with a directory or a name that is free")),
+        Ok(_) => match std::fs::read_dir(path) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(unusable("cannot be read").because(error).hint(format!("ls -ld {}", typed(path))))
+            }
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            Err(unusable("cannot be reached").because(error).hint(format!("ls -ld {}", typed(path))))
+        }
+    }
+}

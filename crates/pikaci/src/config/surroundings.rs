@@ -1,0 +1,167 @@
+//! The one place that reads the environment and the working directory of this process.
+
+use std::ffi::OsStr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use jericho_host::Environment;
+
+use super::variables::{BASE_REF, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT};
+use super::variables::{REMOVED, REPOSITORY, successor};
+use super::{Origin, Setting};
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::render::text::shorten;
+
+/// Environment and working directory, as they were at the start.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    environment: Environment,
+    working_directory: std::io::Result<PathBuf>,
+}
+
+impl Surroundings {
+    /// Of this process.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one home of the environment and the working directory"
+    )]
+    pub(crate) fn capture() -> Self {
+        let mut environment: Environment = std::env::vars_os().collect();
+        // Set by git in its hooks. They would bind every git below to the hook's repository and
+        // index, also where the work is in another one.
+        for name in REPOSITORY {
+            environment.remove(name);
+        }
+        Self { environment, working_directory: std::env::current_dir() }
+    }
+
+    pub(crate) const fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// An absolute path from what somebody typed here.
+    pub(crate) fn absolute(&self, path: &Path) -> Result<PathBuf, CliError> {
+        if path.is_absolute() {
+            return Ok(path.to_path_buf());
+        }
+        match &self.working_directory {
+            Ok(directory) => Ok(directory.join(path)),
+            Err(error) => {
+                Err(CliError::new(Exit::Infrastructure, "the working directory is gone or cannot be read")
+                    .because(std::io::Error::from(error.kind()))
+                    .hint("cd into a directory that exists, or use -C DIR"))
+            }
+        }
+    }
+
+    /// The first removed variable that is still set to something.
+    pub(crate) fn check_removed(&self) -> Result<(), CliError> {
+        let blank = |value: &OsStr| value.to_string_lossy().trim().is_empty();
+        match self.environment.get(REMOVED) {
+            Some(value) if !blank(value) => Err(CliError::usage(format!(
+                "{REMOVED} is set, and no longer exists: which jobs run in Incus is said by the jobs"
+            ))
+            .hint(format!("unset {REMOVED}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// One line for each variable that is set under a name of the past.
+    pub(crate) fn renamed(&self) -> Vec<String> {
+        let line = |(name, _): (&OsStr, &OsStr)| {
+            let name = name.to_str()?;
+            successor(name)
+                .map(|new| format!("{name} is set, but not read: the variable is called {new} now"))
+        };
+        self.environment.iter().filter_map(line).collect()
+    }
+
+    pub(crate) fn state_root(&self) -> Result<Option<PathBuf>, CliError> {
+        match self.environment.get(STATE_ROOT) {
+            Some(value) if value.is_empty() => Err(bad(STATE_ROOT, value, "a directory")),
+            value => Ok(value.map(PathBuf::from)),
+        }
+    }
+
+    pub(crate) fn max_concurrent_executes(&self) -> Result<Setting<Option<NonZeroUsize>>, CliError> {
+        let Some(value) = self.environment.get(MAX_CONCURRENT_EXECUTES) else {
+            return Ok(Setting { value: None, origin: Origin::Default });
+        };
+        match value.to_str().map(str::trim).and_then(|text| text.parse().ok()) {
+            Some(number) => Ok(Setting { value: Some(number), origin: Origin::Environment }),
+            None => Err(bad(MAX_CONCURRENT_EXECUTES, value, "a whole number from 1")),
+        }
+    }
+
+    /// Dev shell of host jobs. The engine enters none when this process is inside one already.
+    pub(crate) fn host_local_nix_shell(&self) -> Result<Setting<Option<String>>, CliError> {
+        let value = self.text(HOST_LOCAL_NIX_SHELL, "the name of a dev shell")?;
+        let origin = if value.is_some() { Origin::Environment } else { Origin::Default };
+        Ok(Setting { value, origin })
+    }
+
+    /// Revision that changes are counted from.
+    pub(crate) fn base_ref(&self) -> Result<Option<String>, CliError> {
+        self.text(BASE_REF, "a revision")
+    }
+
+    /// A variable whose blank value means nothing.
+    fn text(&self, name: &str, expected: &str) -> Result<Option<String>, CliError> {
+        let Some(value) = self.environment.get(name) else { return Ok(None) };
+        let text = value.to_str().ok_or_else(|| bad(name, value, expected))?.trim();
+        Ok((!text.is_empty()).then(|| text.to_owned()))
+    }
+}
+
+fn bad(name: &str, value: &OsStr, expected: &str) -> CliError {
+    let value = shorten(&value.to_string_lossy());
+    CliError::usage(format!("{name} is `{value}`, which is not {expected}")).hint(format!("unset {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn with(variables: &[(&str, &str)]) -> Surroundings {
+        let environment =
+            variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+        Surroundings { environment, working_directory: Ok(PathBuf::from("/somewhere")) }
+    }
+
+    #[test]
+    fn a_bad_number_of_jobs_is_an_error_and_never_ignored() {
+        for bad in ["0", "", "two", "-1", "1.5", "99999999999999999999999"] {
+            let error = with(&[(MAX_CONCURRENT_EXECUTES, bad)]).max_concurrent_executes().unwrap_err();
+            assert!(error.to_string().contains(MAX_CONCURRENT_EXECUTES), "{error}");
+            assert_eq!(error.exit(), Exit::Usage);
+        }
+        let good = with(&[(MAX_CONCURRENT_EXECUTES, " 3 ")]).max_concurrent_executes().unwrap();
+        assert_eq!((good.value, good.origin), (NonZeroUsize::new(3), Origin::Environment));
+    }
+
+    #[test]
+    fn a_nix_shell_is_entered_only_when_asked_for() {
+        let shell = |variables: &[(&str, &str)]| with(variables).host_local_nix_shell().unwrap().value;
+        assert_eq!(shell(&[]), None);
+        assert_eq!(shell(&[(HOST_LOCAL_NIX_SHELL, "ci")]), Some("ci".to_owned()));
+        assert_eq!(shell(&[(HOST_LOCAL_NIX_SHELL, " ")]), None);
+    }
+
+    #[test]
+    fn a_removed_variable_fails_unless_it_is_blank() {
+        assert!(with(&[(REMOVED, " ")]).check_removed().is_ok());
+        assert_eq!(with(&[(REMOVED, "x")]).check_removed().unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_variable_of_the_past_is_named_with_its_successor() {
+        let renamed = with(&[("PIKACI_STATE_ROOT", "/x"), ("PIKACI_OTHER", "y"), ("PIKACI", "z")]).renamed();
+        assert_eq!(
+            renamed,
+            ["PIKACI_STATE_ROOT is set, but not read: the variable is called JERICHOCI_STATE_ROOT now"]
+        );
+    }
+}

@@ -1,0 +1,154 @@
+//! Bad input: one clear error that names it, a hint, the right exit code, nothing written.
+
+use crate::common::{Ended, Tree, steady};
+
+const HELLO: &str = "[targets.hello.jobs.greet]\ncommand = \"echo hello\"\n";
+
+/// Runs, and holds what every refusal holds.
+#[track_caller]
+fn refused(tree: &Tree, args: &[&str], code: i32) -> String {
+    holds(tree, tree.run(args), code)
+}
+
+#[track_caller]
+fn holds(tree: &Tree, ended: Ended, code: i32) -> String {
+    let ended = ended.code(code);
+    assert_eq!(ended.stdout, "", "{ended:#?}");
+    assert!(!tree.state_root().exists(), "something was written: {ended:#?}");
+    ended.told(tree)
+}
+
+#[test]
+fn an_unknown_target_suggests_the_nearest() {
+    let tree = Tree::with_targets(HELLO);
+    insta::assert_snapshot!(refused(&tree, &["run", "helo"], 5), @"");
+    insta::assert_snapshot!(refused(&tree, &["run", "zzzzzzzz"], 5), @"");
+}
+
+#[test]
+fn a_run_without_a_name_needs_a_default_target() {
+    let tree = Tree::with_targets(HELLO);
+    insta::assert_snapshot!(refused(&tree, &["run"], 2), @"");
+}
+
+#[test]
+fn a_bad_jericho_toml_is_told_with_line_and_column() {
+    let tree =
+        Tree::with_targets("[targets.hello.jobs.greet]\ncomand = \"echo hello\"\ntimeout = \"5 minutes\"\n");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @"");
+    tree.write("jericho.toml", "[targets.hello\n");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @"");
+    tree.write("jericho.toml", b"# \xff\n");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @"");
+}
+
+#[test]
+fn a_run_id_never_becomes_a_path() {
+    let tree = Tree::with_targets(HELLO);
+    for command in ["status", "rerun", "logs", "cancel", "snapshot", "prepared-outputs"] {
+        for id in ["../x", "/etc/passwd", "20260401T120000Z-0a1b2c3d/..", "", "x"] {
+            let told = refused(&tree, &[command, id], 2);
+            assert!(told.contains("is not a run id") && told.contains("hint: "), "{told}");
+        }
+    }
+    insta::assert_snapshot!(refused(&tree, &["status", "../x"], 2), @"");
+}
+
+#[test]
+fn a_run_that_is_not_there_is_not_found() {
+    let tree = Tree::with_targets(HELLO);
+    for command in ["status", "rerun", "logs", "cancel", "snapshot", "prepared-outputs"] {
+        let told = refused(&tree, &[command, "20260401T120000Z-0a1b2c3d"], 5);
+        assert!(told.contains("no run RUN under TREE/.jerichoci"), "{told}");
+    }
+    insta::assert_snapshot!(
+        refused(&tree, &["--state-root", "../o t h e r", "status", "20260401T120000Z-0a1b2c3d"], 5), @"");
+}
+
+#[test]
+fn a_state_root_that_cannot_be_one_is_refused() {
+    let tree = Tree::with_targets(HELLO);
+    std::fs::write(tree.outside().join("file"), "").unwrap();
+    insta::assert_snapshot!(refused(&tree, &["--state-root", "../file", "run", "hello"], 3), @"");
+    insta::assert_snapshot!(refused(&tree, &["list", "--state-root", "../file/below"], 3), @"");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello", "--state-root", ""], 2), @"");
+}
+
+#[test]
+fn a_state_root_around_the_source_is_refused() {
+    let tree = Tree::with_targets(HELLO);
+    insta::assert_snapshot!(refused(&tree, &["run", "hello", "--state-root", "."], 2), @"");
+    assert!(refused(&tree, &["run", "hello", "--state-root", ".."], 2).contains("holds the source tree"));
+    assert!(!tree.root().join("runs").exists());
+}
+
+#[test]
+fn a_state_root_that_cannot_be_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !jericho_testkit::need::needs_ordinary_user("a_state_root_that_cannot_be_read_is_refused") {
+        return;
+    }
+    let tree = Tree::with_targets(HELLO);
+    let closed = tree.outside().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let told = refused(&tree, &["--state-root", "../closed", "list"], 3);
+    assert!(told.contains("cannot be read") && told.contains("hint: ls -ld"), "{told}");
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_refused() {
+    let tree = Tree::with_targets(HELLO);
+    insta::assert_snapshot!(refused(&tree, &["-C", "nowhere", "run", "hello"], 2), @"");
+    insta::assert_snapshot!(refused(&tree, &["run", "-C", "jericho.toml", "hello"], 2), @"");
+}
+
+#[test]
+fn a_bad_variable_is_an_error_that_names_it() {
+    let tree = Tree::with_targets(HELLO);
+    let with = |name: &str, value: &str| {
+        let ended = Ended::of(tree.pikaci(&["run", "hello"]).env(name, value).output().unwrap());
+        holds(&tree, ended, 2)
+    };
+    insta::assert_snapshot!(with("JERICHOCI_MAX_CONCURRENT_EXECUTES", "0"), @"");
+    insta::assert_snapshot!(with("JERICHOCI_STATE_ROOT", ""), @"");
+    insta::assert_snapshot!(with("JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES", "all"), @"");
+}
+
+#[test]
+fn the_removed_variable_fails_every_command() {
+    let tree = Tree::with_targets(HELLO);
+    let id = "20260401T120000Z-0a1b2c3d";
+    for args in [&["list"][..], &["gc"], &["status", id], &["logs", id], &["staged-linux-remote-defaults"]] {
+        let output = tree.pikaci(args).env("JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES", "x").output().unwrap();
+        holds(&tree, Ended::of(output), 2);
+    }
+    let blank = tree.pikaci(&["list"]).env("JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES", " ").output().unwrap();
+    Ended::of(blank).code(0);
+}
+
+#[test]
+fn a_variable_of_the_past_is_a_warning_that_names_its_successor() {
+    let tree = Tree::with_targets(HELLO);
+    let output =
+        tree.pikaci(&["list"]).env("PIKACI_STATE_ROOT", "/x").env("PIKACI_ELSE", "y").output().unwrap();
+    insta::assert_snapshot!(steady(&Ended::of(output).code(0).stderr, &tree), @"");
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_help_is_0() {
+    let tree = Tree::plain();
+    for args in [
+        &["frobnicate"][..],
+        &[],
+        &["run", "-j", "0"],
+        &["run", "--output", "xml"],
+        &["gc", "--keep-runs", "-1"],
+    ] {
+        refused(&tree, args, 2);
+    }
+    refused(&tree, &["run", "jericho-smoke", "--events", "all"], 2);
+    for args in [&["--help"][..], &["run", "-h"], &["--version"]] {
+        assert_eq!(tree.run(args).code(0).stderr, "");
+    }
+}
