@@ -125,7 +125,7 @@ impl Table {
     }
 
     /// The process id that was given out last.
-    fn last_pid(&mut self) -> Option<u32> {
+    pub(crate) fn last_pid(&mut self) -> Option<u32> {
         let line = std::str::from_utf8(self.read_file("loadavg").ok()?).ok()?;
         line.split_ascii_whitespace().last()?.parse().ok()
     }
@@ -139,13 +139,22 @@ impl Table {
     }
 
     /// Whether the environment with which the process was started has a variable `name` whose
-    /// value fits. No when it may not be read.
-    pub(crate) fn has_variable(&mut self, pid: u32, name: &str, fits: impl Fn(&[u8]) -> bool) -> bool {
-        let Ok(environment) = self.read(pid, "environ") else { return false };
-        environment
+    /// value fits. No when it may not be read; nothing when the process is in the middle of an
+    /// exec and shows an empty one for that moment.
+    pub(crate) fn has_variable(
+        &mut self,
+        stat: &Stat,
+        name: &str,
+        fits: impl Fn(&[u8]) -> bool,
+    ) -> Option<bool> {
+        let Ok(environment) = self.read(stat.pid, "environ") else { return Some(false) };
+        if environment.is_empty() && stat.state != b'S' {
+            return None;
+        }
+        let mut variables = environment
             .split(|&b| b == 0)
-            .filter_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-            .any(fits)
+            .filter_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+        Some(variables.any(fits))
     }
 
     /// The command line for people: arguments joined by a space, at most about 4 KiB, or the

@@ -344,7 +344,7 @@ fn gc_keeps_the_newest_runs_and_never_touches_a_live_one() {
     let live = tree.engine.run(&request, &mut reporter, &CancelToken::new().unwrap()).unwrap();
     assert_eq!(live.verdict, Verdict::Passed, "{live:#?}");
     let during = during.unwrap();
-    assert_eq!(during.kept_live, [live.run_id.clone()]);
+    assert_eq!(during.kept_live, std::slice::from_ref(&live.run_id));
     assert_eq!(during.removed_runs.len(), 3, "{during:?}");
     assert!(during.removed_runs.contains(&newest));
     assert_eq!(during.problems, Vec::<String>::new());

@@ -164,7 +164,7 @@ fn tagged(table: &mut Table, name: &str, prefix: &str) -> io::Result<Vec<Stat>> 
         if stat.is_dead() || stat.is_kernel_thread() {
             continue;
         }
-        if table.has_variable(pid, name, |value| value.starts_with(prefix.as_bytes())) {
+        if table.has_variable(&stat, name, |value| value.starts_with(prefix.as_bytes())) == Some(true) {
             roots.insert(pid);
         }
         all.push(stat);

@@ -178,14 +178,14 @@ impl Tree for Namespace {
         self.ended || self.empty
     }
 
-    fn look(&mut self, pipe: Option<u64>) -> Result<(), HostError> {
+    fn look(&mut self, pipe: Option<u64>) -> Result<bool, HostError> {
         // Nothing can be missed, so this is only for names; not needed before the command's end.
         if self.seems_gone() || self.exit.is_none() {
-            return Ok(());
+            return Ok(true);
         }
         let mut table = Table::open().map_err(table_error)?;
         let init = self.init.as_raw_nonzero().get().unsigned_abs();
-        let Some(namespace) = table.pid_namespace(init) else { return Ok(()) };
+        let Some(namespace) = table.pid_namespace(init) else { return Ok(true) };
         let mut found = Vec::new();
         for pid in table.pids().map_err(table_error)? {
             if pid == init || table.pid_namespace(pid).as_ref() != Some(&namespace) {
@@ -203,7 +203,7 @@ impl Tree for Namespace {
         }
         self.left.add(&mut table, found);
         self.left.refresh();
-        Ok(())
+        Ok(true)
     }
 
     fn leftovers(&self) -> Vec<Leaked> {

@@ -38,6 +38,9 @@ pub(super) fn wait_for(child: Pid, options: WaitIdOptions) -> Result<Exit, HostE
     }
 }
 
+/// Bounds a look on a machine that forks faster than we can read.
+const MOST_ROUNDS: usize = 50;
+
 pub(super) struct Session {
     /// Not reaped before the very end: while it is a zombie, its number is the number of its
     /// group and session and of nothing else.
@@ -49,6 +52,8 @@ pub(super) struct Session {
     exit: Option<Exit>,
     tag: (String, String),
     left: Leftovers,
+    /// Whether the last look met nobody in the middle of an exec.
+    clear: bool,
     reaped: bool,
 }
 
@@ -73,6 +78,7 @@ impl Session {
             exit: None,
             tag: tag.clone(),
             left,
+            clear: true,
             reaped: false,
         })
     }
@@ -98,35 +104,49 @@ impl Session {
         let mut roots = HashSet::from([main]);
         let mut holders = HashSet::new();
         roots.extend(self.left.alive.iter().map(|l| l.process.stat.pid));
-        for pid in table.pids_since(main, now().saturating_sub(self.started))? {
-            if pid == main || pid == own {
-                continue;
+        let mut clear = true;
+        let mut seen = HashSet::from([main, own]);
+        let mut before = table.last_pid();
+        let mut pids = table.pids_since(main, now().saturating_sub(self.started))?;
+        // One may fork and end while the table is read: so do what was given out meanwhile too.
+        for _ in 0..MOST_ROUNDS {
+            for pid in pids {
+                if !seen.insert(pid) {
+                    continue;
+                }
+                let stat = match table.stat(pid) {
+                    Ok(stat) => stat,
+                    Err(error) if is_gone(&error) => continue,
+                    Err(error) => return Err(error),
+                };
+                if stat.start < main_start || stat.is_dead() || stat.is_kernel_thread() {
+                    continue;
+                }
+                let tagged = table.has_variable(&stat, &self.tag.0, |value| value == self.tag.1.as_bytes());
+                clear &= tagged.is_some();
+                if stat.session == main || stat.group == main || tagged == Some(true) {
+                    roots.insert(pid);
+                }
+                // A child of this process that is not the command is one that another thread is
+                // about to start: it has copies of our descriptors until its exec.
+                if let Some(pipe) = pipe
+                    && stat.parent != own
+                    && table.writes_to_pipe(pid, pipe)
+                {
+                    roots.insert(pid);
+                    holders.insert(pid);
+                }
+                all.push(stat);
             }
-            let stat = match table.stat(pid) {
-                Ok(stat) => stat,
-                Err(error) if is_gone(&error) => continue,
-                Err(error) => return Err(error),
+            let after = table.last_pid();
+            pids = match (before, after) {
+                (Some(before), Some(after)) if after > before => (before + 1..=after).collect(),
+                (before, after) if before == after => break,
+                _ => table.pids()?,
             };
-            if stat.start < main_start || stat.is_dead() || stat.is_kernel_thread() {
-                continue;
-            }
-            if stat.session == main
-                || stat.group == main
-                || table.has_variable(pid, &self.tag.0, |value| value == self.tag.1.as_bytes())
-            {
-                roots.insert(pid);
-            }
-            // A child of this process that is not the command is one that another thread is
-            // about to start: it has copies of our descriptors until its exec.
-            if let Some(pipe) = pipe
-                && stat.parent != own
-                && table.writes_to_pipe(pid, pipe)
-            {
-                roots.insert(pid);
-                holders.insert(pid);
-            }
-            all.push(stat);
+            before = after;
         }
+        self.clear = clear;
         let ours = super::leftovers::with_descendants(&all, roots);
         all.retain(|stat| ours.contains(&stat.pid));
         Ok(all
@@ -163,12 +183,12 @@ impl Tree for Session {
         self.exit.is_some() && self.left.alive.is_empty()
     }
 
-    fn look(&mut self, pipe: Option<u64>) -> Result<(), HostError> {
+    fn look(&mut self, pipe: Option<u64>) -> Result<bool, HostError> {
         let mut table = Table::open().map_err(table_error)?;
         let found = self.scan(&mut table, pipe).map_err(table_error)?;
         self.left.add(&mut table, found);
         self.left.refresh();
-        Ok(())
+        Ok(self.clear)
     }
 
     fn leftovers(&self) -> Vec<Leaked> {

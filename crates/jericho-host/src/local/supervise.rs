@@ -22,6 +22,8 @@ use crate::wait::{now, wait};
 /// The grace of processes that were left behind by a command that ended by itself: nobody waits
 /// for their results.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
+/// What an exec takes. There is nothing to wait for that tells its end.
+const EXEC_PATIENCE: Duration = Duration::from_millis(2);
 
 /// The processes of one command. Dropped before [`Tree::finish`], it kills them.
 pub(super) trait Tree {
@@ -33,8 +35,9 @@ pub(super) trait Tree {
     fn exit(&self) -> Option<Exit>;
     /// Whether nothing is left as far as is known; [`Tree::look`] may find more.
     fn seems_gone(&self) -> bool;
-    /// Looks for processes that are not known yet, also by the pipe that they hold.
-    fn look(&mut self, pipe: Option<u64>) -> Result<(), HostError>;
+    /// Looks for processes that are not known yet, also by the pipe that they hold. Returns
+    /// whether the view was clear: not while something is in the middle of an exec.
+    fn look(&mut self, pipe: Option<u64>) -> Result<bool, HostError>;
     /// Known processes apart from the command itself.
     fn leftovers(&self) -> Vec<Leaked>;
     /// Sends TERM to everything known that has not got it yet.
@@ -131,13 +134,17 @@ impl Supervisor<'_> {
                 if looked {
                     return Ok(());
                 }
-                self.tree.look(None)?;
+                looked = self.tree.look(None)?;
+                if !looked && now() < deadline {
+                    self.step(Some(deadline.min(now().saturating_add(EXEC_PATIENCE))))?;
+                    continue;
+                }
                 looked = true;
                 continue;
             }
             if now() >= deadline || self.forced() {
                 let pipe = self.pump.inode();
-                return self.tree.look(pipe);
+                return self.tree.look(pipe).map(drop);
             }
             looked = false;
             self.step(Some(deadline))?;

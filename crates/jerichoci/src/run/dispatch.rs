@@ -8,7 +8,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 use std::time::Duration;
 
@@ -287,10 +287,7 @@ impl<'a> Dispatcher<'a> {
             return messages.recv().ok();
         }
         let since = self.around.tools.clock.monotonic().saturating_sub(self.recorded);
-        match messages.recv_timeout(RECORD_INTERVAL.saturating_sub(since)) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        messages.recv_timeout(RECORD_INTERVAL.saturating_sub(since)).ok()
     }
 
     fn handle(&mut self, message: Message, jobs: &[JobSpec]) {

@@ -37,7 +37,7 @@ pub(crate) struct RunSnapshot {
 #[derive(Debug)]
 #[expect(dead_code, reason = "held, never read")]
 enum PinOf {
-    Taken(Snapshot),
+    Taken(Box<Snapshot>),
     Found(Pin),
 }
 
@@ -95,7 +95,7 @@ impl<'a> Snapshots<'a> {
             git_head: snapshot.facts.as_ref().and_then(|facts| facts.head.clone()),
             git_dirty: snapshot.facts.as_ref().and_then(|facts| facts.dirty),
             warnings: snapshot.warnings.iter().map(ToString::to_string).collect(),
-            _pin: PinOf::Taken(snapshot),
+            _pin: PinOf::Taken(Box::new(snapshot)),
         })
     }
 

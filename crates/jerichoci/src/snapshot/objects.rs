@@ -94,10 +94,6 @@ impl Objects {
         self.places.contains_key(hash)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty()
-    }
-
     pub(crate) fn place(&self, hash: &ContentHash) -> Option<(&Segment, Extent)> {
         let &(number, extent) = self.places.get(hash)?;
         Some((self.segments.get(number as usize)?, extent))

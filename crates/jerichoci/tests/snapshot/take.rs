@@ -241,7 +241,10 @@ fn a_refusal_of_git_is_an_error_in_its_words_and_never_a_walk() -> Result<()> {
     assert!(matches!(&error, SnapshotError::Git { message, .. } if message.contains("index")), "{error}");
     fs::remove_file(rig.root.join(".git/HEAD"))?;
     let error = rig.take().unwrap_err();
-    assert!(matches!(&error, SnapshotError::Git { message, .. } if message.contains("not a git repository")), "{error}");
+    assert!(
+        matches!(&error, SnapshotError::Git { message, .. } if message.contains("not a git repository")),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -256,7 +259,10 @@ fn a_repository_of_another_user_is_refused_in_the_words_of_git() -> Result<()> {
         std::os::unix::fs::chown(path, Some(12345), None)?;
     }
     let error = rig.take().unwrap_err();
-    assert!(matches!(&error, SnapshotError::Git { message, .. } if message.contains("dubious ownership")), "{error}");
+    assert!(
+        matches!(&error, SnapshotError::Git { message, .. } if message.contains("dubious ownership")),
+        "{error}"
+    );
     Ok(())
 }
 

@@ -100,7 +100,9 @@ fn a_closed_standard_output_cancels_a_run_and_loses_no_record() {
 
 #[test]
 fn a_reader_that_has_enough_is_no_error() {
-    let tree = Tree::with_targets("[targets.loud.jobs.loud]\ncommand = \"head -c 3000000 /dev/zero | tr '\\\\0' x\"\n");
+    let tree = Tree::with_targets(
+        "[targets.loud.jobs.loud]\ncommand = \"head -c 3000000 /dev/zero | tr '\\\\0' x\"\n",
+    );
     tree.run(&["run", "loud"]).code(0);
     let id = &tree.run_ids()[0];
     for args in

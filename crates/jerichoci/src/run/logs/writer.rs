@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +25,7 @@ pub struct LogWriter {
     taken: u64,
     /// At most two, the last one is written to.
     segments: Vec<OpenSegment>,
-    last: LastByte,
+    last: Option<u8>,
     size: Arc<AtomicU64>,
 }
 
@@ -34,14 +33,6 @@ pub struct LogWriter {
 struct OpenSegment {
     file: File,
     segment: Segment,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LastByte {
-    None,
-    Known(u8),
-    /// The kernel moved it: only the file knows.
-    InFile,
 }
 
 /// What became of a log.
@@ -69,7 +60,7 @@ impl LogWriter {
             tail_limit,
             taken: 0,
             segments: Vec::new(),
-            last: LastByte::None,
+            last: None,
             size: Arc::default(),
         })
     }
@@ -85,7 +76,7 @@ impl LogWriter {
     /// # Errors
     /// As [`OutputSink::write`].
     pub fn engine_line(&mut self, text: &str) -> io::Result<()> {
-        let lines = engine_lines(text, self.ends_inside_a_line()?);
+        let lines = engine_lines(text, self.ends_inside_a_line());
         self.write(&lines)
     }
 
@@ -104,21 +95,8 @@ impl LogWriter {
         Ok(summary)
     }
 
-    fn ends_inside_a_line(&self) -> io::Result<bool> {
-        let last = match self.last {
-            LastByte::None => return Ok(false),
-            LastByte::Known(byte) => byte,
-            LastByte::InFile => {
-                let (file, len) = match self.segments.last() {
-                    Some(open) => (&open.file, open.segment.len),
-                    None => (&self.head, self.taken),
-                };
-                let mut byte = [0];
-                file.read_exact_at(&mut byte, len.saturating_sub(1))?;
-                byte[0]
-            }
-        };
-        Ok(last != b'\n')
+    fn ends_inside_a_line(&self) -> bool {
+        self.last.is_some_and(|byte| byte != b'\n')
     }
 
     fn head_room(&self) -> u64 {
@@ -171,29 +149,9 @@ impl OutputSink for LogWriter {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            self.last = LastByte::Known(if count == bytes.len() { last } else { bytes[count - 1] });
+            self.last = Some(if count == bytes.len() { last } else { bytes[count - 1] });
             self.account(count as u64);
             bytes = &bytes[count..];
-        }
-        Ok(())
-    }
-
-    fn splice_target(&mut self) -> Option<(BorrowedFd<'_>, u64)> {
-        match self.head_room() {
-            0 => {
-                let limit = self.tail_limit;
-                // An error shows again in the write that comes instead.
-                let open = self.segment().ok()?;
-                Some((open.file.as_fd(), limit - open.segment.len))
-            }
-            room => Some((self.head.as_fd(), room)),
-        }
-    }
-
-    fn spliced(&mut self, bytes: u64) -> io::Result<()> {
-        if bytes > 0 {
-            self.last = LastByte::InFile;
-            self.account(bytes);
         }
         Ok(())
     }

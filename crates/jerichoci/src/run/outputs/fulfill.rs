@@ -7,7 +7,7 @@ use jericho_host::fs::write_atomic;
 
 use super::expose::{check_absolute, expose};
 use super::{OutputsError, STORE_DIR, load};
-use crate::engine::with_causes;
+use crate::causes::with_causes;
 use crate::model::outputs::{
     Exposure, FulfillmentStatus, PreparedOutputLaunchRequestRecord, PreparedOutputRequestRecord,
     PreparedOutputResultRecord, PreparedOutputTransportRequestRecord, TransportPathContract,
