@@ -3,3 +3,4 @@
 fn main() -> std::process::ExitCode {
     pikaci::main()
 }
+
