@@ -23,6 +23,8 @@ rustPlatform.buildRustPackage {
       ../Cargo.toml
       ../clippy.toml
       ../crates
+      ../docs/targets.md
+      ../jericho.toml
       ../rustfmt.toml
     ];
   };

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -81,25 +80,6 @@ fn engine_lines_stand_on_lines_of_their_own() {
     fs::write(&path, "half").unwrap();
     append_engine_line(&path, "later").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "half\n[jerichoci] later\n");
-}
-
-#[test]
-fn what_the_kernel_moves_counts_like_what_is_written() {
-    let (_dir, path) = log();
-    let mut writer = LogWriter::create(&path, 10).unwrap();
-    let mut output = Vec::new();
-    for byte in b'a'..=b'z' {
-        let (fd, room) = writer.splice_target().unwrap();
-        assert!((1..=5).contains(&room), "{room}");
-        let bytes = vec![byte; usize::try_from(room.min(3)).unwrap()];
-        rustix::io::write(fd.as_fd(), &bytes).unwrap();
-        writer.spliced(bytes.len() as u64).unwrap();
-        output.extend(bytes);
-    }
-    writer.engine_line("x").unwrap();
-    output.extend(b"\n[jerichoci] x\n");
-    writer.finish().unwrap();
-    assert_eq!(fs::read(&path).unwrap(), expected(&output, 10));
 }
 
 #[test]
@@ -189,4 +169,66 @@ fn a_kill_between_the_removals_of_a_finished_log_changes_nothing() {
     assert!(tail::recover(&path).unwrap());
     assert_eq!(fs::read(&path).unwrap(), finished);
     assert_eq!(names(dir.path()), ["host.log"]);
+}
+
+/// Runs the ignored test of this name in a small file system of its own.
+#[expect(clippy::disallowed_methods, reason = "a mount namespace of its own, for a disk that is full")]
+fn on_a_small_disk(test: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=256k none \"$1\" && cd \"$1\" && touch small-disk && \
+                  exec \"$2\" --exact --ignored \"$3\"";
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(dir.path())
+        .arg(std::env::current_exe().unwrap())
+        .arg(test)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+}
+
+#[test]
+fn a_full_disk_is_told_as_such_and_loses_nothing_that_was_written() {
+    if jericho_testkit::need::needs_root("a_full_disk_is_told_as_such_and_loses_nothing_that_was_written") {
+        on_a_small_disk("small_disk");
+    }
+}
+
+#[test]
+#[ignore = "runs on the small disk that another test makes"]
+fn small_disk() {
+    use std::io::ErrorKind::StorageFull;
+    if !Path::new("small-disk").exists() {
+        return;
+    }
+    let path = Path::new("host.log");
+    let mut writer = LogWriter::create(path, BIG).unwrap();
+    let size = writer.size();
+    let chunk: Vec<u8> = (0..10_007u32).map(|n| n as u8).collect();
+    let mut output = Vec::new();
+    let error = loop {
+        output.extend(&chunk);
+        if let Err(error) = writer.write(&chunk) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), StorageFull);
+    let log = fs::read(path).unwrap();
+    assert!(output.starts_with(&log) && log.len() > 100_000);
+    assert_eq!(size.load(Ordering::Relaxed), log.len() as u64);
+    fs::remove_file(path).unwrap();
+    drop(writer);
+
+    // The disk is full when head and tail shall be put together.
+    let output: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+    let mut writer = LogWriter::create(path, 60_000).unwrap();
+    writer.write(&output).unwrap();
+    let mut ballast = fs::File::create("ballast").unwrap();
+    while ballast.write_all(&[0; 1024]).is_ok() {}
+    assert_eq!(writer.finish().unwrap_err().kind(), StorageFull);
+    drop(ballast);
+    fs::remove_file("ballast").unwrap();
+    assert!(tail::recover(path).unwrap());
+    assert_eq!(fs::read(path).unwrap(), expected(&output, 60_000));
 }

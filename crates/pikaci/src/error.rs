@@ -79,7 +79,10 @@ impl From<TargetError> for CliError {
             TargetError::File { .. } => Exit::Infrastructure,
             _ => Exit::Usage,
         };
-        let hint = error.hint();
+        let hint = match &error {
+            TargetError::Toml { .. } => Some("mend that, and run again; nothing was started".to_owned()),
+            other => other.hint(),
+        };
         let mut this = Self::new(exit, error.to_string());
         this.hint = hint;
         match error {

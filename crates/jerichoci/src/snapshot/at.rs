@@ -117,16 +117,9 @@ impl<'r> DirCursor<'r> {
                 let name = &directory[start..end];
                 let opened = {
                     let parent = self.current();
-                    match rustix::fs::openat(parent, name, LOOK_UP, Mode::empty()) {
-                        Err(Errno::NOENT) if make.is_some() => {
-                            match rustix::fs::mkdirat(parent, name, make.unwrap_or(Mode::empty())) {
-                                // Another thread of the same work was first.
-                                Ok(()) | Err(Errno::EXIST) => {}
-                                Err(error) => return Err(error),
-                            }
-                            rustix::fs::openat(parent, name, LOOK_UP, Mode::empty())?
-                        }
-                        other => other?,
+                    match (rustix::fs::openat(parent, name, LOOK_UP, Mode::empty()), make) {
+                        (Err(Errno::NOENT), Some(mode)) => make_dir(parent, name, mode)?,
+                        (other, _) => other?,
                     }
                 };
                 self.path.truncate(start.saturating_sub(1));
@@ -157,6 +150,20 @@ impl<'r> DirCursor<'r> {
         }
         self.path.truncate(self.open.last().map_or(0, |&(end, _)| end));
     }
+}
+
+/// Makes a directory with exactly this mode, whatever the umask, and opens it.
+fn make_dir(parent: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<OwnedFd> {
+    match rustix::fs::mkdirat(parent, name, mode) {
+        // Another thread of the same work was first.
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error),
+    }
+    let made = rustix::fs::openat(parent, name, LOOK_UP, Mode::empty())?;
+    if rustix::fs::fstat(&made)?.st_mode as RawMode & 0o777 != mode.as_raw_mode() {
+        rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
+    }
+    Ok(made)
 }
 
 /// How deep [`remove_all`] descends before it brings what is deeper to the top: each level

@@ -96,6 +96,9 @@ pub enum ManifestError {
     /// An entry that cannot be read, by its position from 0.
     #[error("entry {0} cannot be read")]
     Entry(usize),
+    /// Cut off, or written in another way than the one way there is.
+    #[error("not in the one form of its entries, or cut off")]
+    Form,
     /// A path that could leave the tree or cannot exist.
     #[error("bad path {0:?}")]
     Path(String),
@@ -140,8 +143,7 @@ impl Manifest {
 
     /// Takes rows sorted by the names they point to.
     pub(crate) fn from_sorted(names: Vec<u8>, rows: Vec<Row>) -> Result<Self, ManifestError> {
-        check(&names, &rows)?;
-        let mut manifest = Self { names, rows, hash: ContentHash([0; 32]), encoded_len: 0, total_size: 0 };
+        let mut manifest = Self::unnamed(names, rows)?;
         let mut hasher = Sha256::new();
         let mut encoded_len = 0u64;
         manifest.encode_with(|chunk| {
@@ -150,8 +152,14 @@ impl Manifest {
         });
         manifest.hash = ContentHash(hasher.finalize().into());
         manifest.encoded_len = encoded_len;
-        manifest.total_size = manifest.rows.iter().fold(0u64, |sum, row| sum.saturating_add(row.size));
         Ok(manifest)
+    }
+
+    /// Without its hash and length.
+    fn unnamed(names: Vec<u8>, rows: Vec<Row>) -> Result<Self, ManifestError> {
+        check(&names, &rows)?;
+        let total_size = rows.iter().fold(0u64, |sum, row| sum.saturating_add(row.size));
+        Ok(Self { names, rows, hash: ContentHash([0; 32]), encoded_len: 0, total_size })
     }
 
     /// The content hash.
@@ -247,7 +255,7 @@ impl Manifest {
         let body = match body {
             [] => body,
             [entries @ .., 0] => entries,
-            _ => return Err(ManifestError::Entry(usize::MAX)),
+            _ => return Err(ManifestError::Form),
         };
         if !body.is_empty() {
             for (position, record) in body.split(|&byte| byte == 0).enumerate() {
@@ -256,11 +264,19 @@ impl Manifest {
             }
         }
         names.shrink_to_fit();
-        let manifest = Self::from_sorted(names, rows)?;
+        let mut manifest = Self::unnamed(names, rows)?;
         // One snapshot has one form: `007` is not a size.
-        if manifest.hash != ContentHash::of(bytes) {
-            return Err(ManifestError::Entry(0));
+        let mut rest = bytes;
+        let mut same = true;
+        manifest.encode_with(|piece| match rest.strip_prefix(piece) {
+            Some(left) if same => rest = left,
+            _ => same = false,
+        });
+        if !same || !rest.is_empty() {
+            return Err(ManifestError::Form);
         }
+        manifest.hash = ContentHash::of(bytes);
+        manifest.encoded_len = bytes.len() as u64;
         Ok(manifest)
     }
 

@@ -12,8 +12,8 @@
 //! | `<stat cache>/<sha256 of the root's path>` | see [`index`](super::index) |
 //!
 //! A manifest appears by rename after all its contents did, so killing a process at any moment
-//! loses at most the snapshot it was taking. Segments and manifests of up to 4 MiB are on the
-//! disk before; larger ones are being written to it by a thread that [`Store::settle`] and
+//! loses at most the snapshot it was taking. Segments of up to 4 MiB are on the disk before;
+//! larger ones and manifests are being written to it by a thread that [`Store::settle`] and
 //! dropping the store wait for. Everything read is proven against its name, so a power cut
 //! before that is noticed, never trusted.
 
@@ -248,18 +248,12 @@ impl Store {
                 written = file.write_all(piece);
             }
         });
-        let small = manifest.encoded_len() <= SYNC_AT_ONCE;
-        if small && written.is_ok() {
-            written = file.sync_data();
-        }
         let written = written.and_then(|()| std::fs::rename(&staged, &path));
         if let Err(error) = written {
             drop(std::fs::remove_file(&staged));
             return Err(SnapshotError::io("write", path)(error));
         }
-        if !small {
-            self.sync_later(vec![file]);
-        }
+        self.sync_later(vec![file]);
         drop(std::fs::remove_file(path.with_extension("damaged")));
         Ok(())
     }

@@ -202,7 +202,10 @@ pub(crate) fn expected_tree(snapshot: &Manifest, store_tree: &Path) -> Result<()
             (path, mode, (mode & 0o170_000 != 0o40_000).then(|| ContentHash::of(&content)))
         })
         .collect();
-    anyhow::ensure!(found == expected, "found {found:#?}\nexpected {expected:#?}");
+    let shown = |lines: &[(Vec<u8>, u32, Option<ContentHash>)]| -> Vec<String> {
+        lines.iter().map(|(path, mode, hash)| format!("{} {mode:o} {hash:?}", path.escape_ascii())).collect()
+    };
+    anyhow::ensure!(found == expected, "found {:#?}\nexpected {:#?}", shown(&found), shown(&expected));
     Ok(())
 }
 

@@ -18,10 +18,10 @@ use crate::source::{self, Source};
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Globals {
     /// Directory of all records and caches [default: .jerichoci at the top of the source tree]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     state_root: Option<PathBuf>,
     /// As if started in this directory
-    #[arg(short = 'C', global = true, value_name = "DIR")]
+    #[arg(short = 'C', global = true, value_name = "DIR", help_heading = "Global options")]
     directory: Option<PathBuf>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use serde::Serialize;
+use jerichoci::run::outputs::staged_linux_remote_defaults;
 
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -18,41 +18,20 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Where staged Linux jobs run when nothing else is said.
-#[derive(Debug, Serialize)]
-struct Defaults {
-    ssh_binary: &'static str,
-    ssh_nix_binary: &'static str,
-    ssh_host: &'static str,
-    remote_work_dir: &'static str,
-    remote_launcher_binary: &'static str,
-    remote_helper_binary: &'static str,
-    store_uri: &'static str,
-}
-
-const DEFAULTS: Defaults = Defaults {
-    ssh_binary: "/usr/bin/ssh",
-    ssh_nix_binary: "nix",
-    ssh_host: "pika-build",
-    remote_work_dir: "/var/tmp/jerichoci-prepared-output",
-    remote_launcher_binary: "/run/current-system/sw/bin/pikaci-launch-fulfill-prepared-output",
-    remote_helper_binary: "/run/current-system/sw/bin/pikaci-fulfill-prepared-output",
-    store_uri: "ssh://pika-build",
-};
-
 pub(crate) fn run(args: &Args) -> Result<Exit, CliError> {
+    let defaults = staged_linux_remote_defaults();
     if args.json {
-        document::print(&DEFAULTS)?;
+        document::print(&defaults)?;
         return Ok(Exit::Success);
     }
     let lines = [
-        ("ssh_binary", DEFAULTS.ssh_binary),
-        ("ssh_nix_binary", DEFAULTS.ssh_nix_binary),
-        ("ssh_host", DEFAULTS.ssh_host),
-        ("remote_work_dir", DEFAULTS.remote_work_dir),
-        ("remote_launcher_binary", DEFAULTS.remote_launcher_binary),
-        ("remote_helper_binary", DEFAULTS.remote_helper_binary),
-        ("store_uri", DEFAULTS.store_uri),
+        ("ssh_binary", defaults.ssh_binary),
+        ("ssh_nix_binary", defaults.ssh_nix_binary),
+        ("ssh_host", defaults.ssh_host),
+        ("remote_work_dir", defaults.remote_work_dir),
+        ("remote_launcher_binary", defaults.remote_launcher_binary),
+        ("remote_helper_binary", defaults.remote_helper_binary),
+        ("store_uri", defaults.store_uri),
     ];
     let text: String = lines.iter().map(|(name, value)| format!("default_{name}='{value}'\n")).collect();
     std::io::stdout().write_all(text.as_bytes()).map_err(CliError::output)?;

@@ -115,8 +115,11 @@ impl Surroundings {
 }
 
 fn bad(name: &str, value: &OsStr, expected: &str) -> CliError {
-    let value = shorten(&value.to_string_lossy());
-    CliError::usage(format!("{name} is `{value}`, which is not {expected}")).hint(format!("unset {name}"))
+    let message = match value.is_empty() {
+        true => format!("{name} is empty; it must be {expected}"),
+        false => format!("{name} is `{}`; it must be {expected}", shorten(&value.to_string_lossy())),
+    };
+    CliError::usage(message).hint(format!("unset {name}"))
 }
 
 #[cfg(test)]

@@ -13,11 +13,14 @@ use jerichoci::model::record::{JobRecord, RunRecord};
 use super::tail::last_lines;
 use super::text::{duration, printable};
 
+/// Makes a command of this program that can be typed, from its arguments.
+type Typed<'a> = Box<dyn Fn(&[&str]) -> String + Send + 'a>;
+
 /// Tells people. Lines of jobs are printed as they end, in the form `<run id> <job id> <status>`.
 pub(super) struct Human<'a, O, E> {
     out: O,
     err: E,
-    typed: Box<dyn Fn(&[&str]) -> String + Send + 'a>,
+    typed: Typed<'a>,
     told: HashSet<String>,
 }
 

@@ -21,25 +21,44 @@ fn holds(tree: &Tree, ended: Ended, code: i32) -> String {
 #[test]
 fn an_unknown_target_suggests_the_nearest() {
     let tree = Tree::with_targets(HELLO);
-    insta::assert_snapshot!(refused(&tree, &["run", "helo"], 5), @"");
-    insta::assert_snapshot!(refused(&tree, &["run", "zzzzzzzz"], 5), @"");
+    insta::assert_snapshot!(refused(&tree, &["run", "helo"], 5), @r"
+    error: no target is called `helo`
+      hint: did you mean `pikaci run hello`?
+    ");
+    insta::assert_snapshot!(refused(&tree, &["run", "zzzzzzzz"], 5), @r"
+    error: no target is called `zzzzzzzz`
+      hint: the targets are: hello, jericho-smoke
+    ");
 }
 
 #[test]
 fn a_run_without_a_name_needs_a_default_target() {
     let tree = Tree::with_targets(HELLO);
-    insta::assert_snapshot!(refused(&tree, &["run"], 2), @"");
+    insta::assert_snapshot!(refused(&tree, &["run"], 2), @r"
+    error: no target was named, and none is the default
+      hint: name one of: hello, jericho-smoke; or set `default = true` in jericho.toml
+    ");
 }
 
 #[test]
 fn a_bad_jericho_toml_is_told_with_line_and_column() {
     let tree =
         Tree::with_targets("[targets.hello.jobs.greet]\ncomand = \"echo hello\"\ntimeout = \"5 minutes\"\n");
-    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @"");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @r#"
+    error: jericho.toml:2:1: unknown key `comand` in job `greet`; did you mean `command`?
+    jericho.toml:3:11: `5 minutes` is not a duration; write whole hours, minutes and seconds, such as `"90s"`, `"5m"`, `"1h30m"`
+      hint: mend that, and run again; nothing was started
+    "#);
     tree.write("jericho.toml", "[targets.hello\n");
-    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @"");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @r"
+    error: jericho.toml:1:15: unclosed table, expected `]`
+      hint: mend that, and run again; nothing was started
+    ");
     tree.write("jericho.toml", b"# \xff\n");
-    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @"");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello"], 2), @r"
+    error: jericho.toml:1:3: the byte 0xff is not UTF-8; save the file as UTF-8
+      hint: mend that, and run again; nothing was started
+    ");
 }
 
 #[test]
@@ -51,7 +70,10 @@ fn a_run_id_never_becomes_a_path() {
             assert!(told.contains("is not a run id") && told.contains("hint: "), "{told}");
         }
     }
-    insta::assert_snapshot!(refused(&tree, &["status", "../x"], 2), @"");
+    insta::assert_snapshot!(refused(&tree, &["status", "../x"], 2), @r"
+    error: `../x` is not a run id; a run id looks like RUN
+      hint: pikaci list
+    ");
 }
 
 #[test]
@@ -62,22 +84,39 @@ fn a_run_that_is_not_there_is_not_found() {
         assert!(told.contains("no run RUN under TREE/.jerichoci"), "{told}");
     }
     insta::assert_snapshot!(
-        refused(&tree, &["--state-root", "../o t h e r", "status", "20260401T120000Z-0a1b2c3d"], 5), @"");
+        refused(&tree, &["--state-root", "../o t h e r", "status", "20260401T120000Z-0a1b2c3d"], 5), @r"
+    error: no run RUN under OUTSIDE/o t h e r
+      hint: pikaci --state-root '../o t h e r' list
+    ");
 }
 
 #[test]
 fn a_state_root_that_cannot_be_one_is_refused() {
     let tree = Tree::with_targets(HELLO);
     std::fs::write(tree.outside().join("file"), "").unwrap();
-    insta::assert_snapshot!(refused(&tree, &["--state-root", "../file", "run", "hello"], 3), @"");
-    insta::assert_snapshot!(refused(&tree, &["list", "--state-root", "../file/below"], 3), @"");
-    insta::assert_snapshot!(refused(&tree, &["run", "hello", "--state-root", ""], 2), @"");
+    insta::assert_snapshot!(refused(&tree, &["--state-root", "../file", "run", "hello"], 3), @r"
+    error: the state root OUTSIDE/file is not a directory
+      hint: pikaci --state-root DIR, with a directory or a name that is free
+    ");
+    insta::assert_snapshot!(refused(&tree, &["list", "--state-root", "../file/below"], 3), @r"
+    error: the state root TREE/../file/below cannot be reached
+      because: Not a directory (os error 20)
+      hint: ls -ld TREE/../file/below
+    ");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello", "--state-root", ""], 2), @r"
+    error: a value is required for '--state-root <DIR>' but none was supplied
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
 fn a_state_root_around_the_source_is_refused() {
     let tree = Tree::with_targets(HELLO);
-    insta::assert_snapshot!(refused(&tree, &["run", "hello", "--state-root", "."], 2), @"");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello", "--state-root", "."], 2), @r"
+    error: the state root TREE holds the source tree TREE: nothing of it would be left to check
+      hint: pikaci --state-root DIR, with a directory of its own
+    ");
     assert!(refused(&tree, &["run", "hello", "--state-root", ".."], 2).contains("holds the source tree"));
     assert!(!tree.root().join("runs").exists());
 }
@@ -99,8 +138,16 @@ fn a_state_root_that_cannot_be_read_is_refused() {
 #[test]
 fn a_directory_that_is_not_there_is_refused() {
     let tree = Tree::with_targets(HELLO);
-    insta::assert_snapshot!(refused(&tree, &["-C", "nowhere", "run", "hello"], 2), @"");
-    insta::assert_snapshot!(refused(&tree, &["run", "-C", "jericho.toml", "hello"], 2), @"");
+    insta::assert_snapshot!(refused(&tree, &["-C", "nowhere", "run", "hello"], 2), @r"
+    error: cannot work in TREE/nowhere
+      because: No such file or directory (os error 2)
+      hint: pikaci -C DIR, with a directory that exists
+    ");
+    insta::assert_snapshot!(refused(&tree, &["run", "-C", "jericho.toml", "hello"], 2), @r"
+    error: cannot work in TREE/jericho.toml
+      because: it is not a directory
+      hint: pikaci -C DIR, with a directory
+    ");
 }
 
 #[test]
@@ -110,9 +157,18 @@ fn a_bad_variable_is_an_error_that_names_it() {
         let ended = Ended::of(tree.pikaci(&["run", "hello"]).env(name, value).output().unwrap());
         holds(&tree, ended, 2)
     };
-    insta::assert_snapshot!(with("JERICHOCI_MAX_CONCURRENT_EXECUTES", "0"), @"");
-    insta::assert_snapshot!(with("JERICHOCI_STATE_ROOT", ""), @"");
-    insta::assert_snapshot!(with("JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES", "all"), @"");
+    insta::assert_snapshot!(with("JERICHOCI_MAX_CONCURRENT_EXECUTES", "0"), @r"
+    error: JERICHOCI_MAX_CONCURRENT_EXECUTES is `0`; it must be a whole number from 1
+      hint: unset JERICHOCI_MAX_CONCURRENT_EXECUTES
+    ");
+    insta::assert_snapshot!(with("JERICHOCI_STATE_ROOT", ""), @r"
+    error: JERICHOCI_STATE_ROOT is empty; it must be a directory
+      hint: unset JERICHOCI_STATE_ROOT
+    ");
+    insta::assert_snapshot!(with("JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES", "all"), @r"
+    error: JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES is set, and no longer exists: which jobs run in Incus is said by the jobs
+      hint: unset JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES
+    ");
 }
 
 #[test]
@@ -132,7 +188,7 @@ fn a_variable_of_the_past_is_a_warning_that_names_its_successor() {
     let tree = Tree::with_targets(HELLO);
     let output =
         tree.pikaci(&["list"]).env("PIKACI_STATE_ROOT", "/x").env("PIKACI_ELSE", "y").output().unwrap();
-    insta::assert_snapshot!(steady(&Ended::of(output).code(0).stderr, &tree), @"");
+    insta::assert_snapshot!(steady(&Ended::of(output).code(0).stderr, &tree), @"warning: PIKACI_STATE_ROOT is set, but not read: the variable is called JERICHOCI_STATE_ROOT now");
 }
 
 #[test]

@@ -122,31 +122,28 @@ pub(crate) fn steady(text: &str, tree: &Tree) -> String {
     let text = text
         .replace(tree.root().to_str().unwrap(), "TREE")
         .replace(tree.outside().to_str().unwrap(), "OUTSIDE");
-    let mut steady = String::new();
-    for (index, line) in text.lines().enumerate() {
-        if index > 0 {
-            steady.push('\n');
-        }
-        let words: Vec<String> = line.split(' ').map(steady_word).collect();
-        steady.push_str(&words.join(" "));
-    }
-    steady
-        .replace(" TIME ms", " TIME")
-        .replace(" TIME s", " TIME")
-        .replace("(TIME ms)", "(TIME)")
-        .replace("(TIME s)", "(TIME)")
+    text.lines().map(steady_line).collect::<Vec<_>>().join("\n")
 }
 
-fn steady_word(word: &str) -> String {
-    let bare = word.trim_end_matches([':', ',', '.']);
-    if bare.len() == 25 && bare.as_bytes()[15] == b'Z' && bare.as_bytes()[16] == b'-' {
-        return word.replace(bare, "RUN");
+fn steady_line(line: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in line.split(' ') {
+        let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        let number = words.last().is_some_and(|last| last.trim_start_matches('(').parse::<f64>().is_ok());
+        if is_run_id(bare) {
+            words.push(word.replace(bare, "RUN"));
+        } else if number && ["ms", "s"].contains(&bare) {
+            let opening = if words.pop().unwrap().starts_with('(') { "(" } else { "" };
+            words.push(format!("{opening}{}", word.replace(bare, "TIME")));
+        } else {
+            words.push(word.to_owned());
+        }
     }
-    let digits = word.trim_start_matches('(');
-    if digits.parse::<f64>().is_ok() && digits.contains(|c: char| c.is_ascii_digit()) && word != digits {
-        return "(TIME".to_owned();
-    }
-    word.to_owned()
+    words.join(" ")
+}
+
+fn is_run_id(word: &str) -> bool {
+    word.len() == 25 && word.as_bytes()[15] == b'Z' && word.as_bytes()[16] == b'-'
 }
 
 /// A program with nothing in its environment but what it cannot do without.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::common::{Ended, Tree, command};
 
@@ -22,40 +22,64 @@ command = "sleep 600"
 needs = ["a"]
 "#;
 
-/// Starts a run and waits until its job has started; returns it with the run's id.
-fn started(mut run: Command) -> (Child, String, BufReader<std::process::ChildStdout>) {
-    let mut child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    loop {
-        line.clear();
-        assert_ne!(out.read_line(&mut line).unwrap(), 0, "the run ended early");
-        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
-        if event["event"] == "job_started" {
-            return (child, event["run_id"].as_str().unwrap().to_owned(), out);
+/// A run that goes on. It ends with the test, whatever happens.
+struct Running {
+    child: Option<Child>,
+    id: String,
+    out: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// Starts it, and waits until its first job has started.
+    fn start(mut pikaci: Command) -> Self {
+        let mut child = pikaci.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let mut running = Self { child: Some(child), id: String::new(), out };
+        while running.id.is_empty() {
+            let mut line = String::new();
+            assert_ne!(running.out.read_line(&mut line).unwrap(), 0, "the run ended early");
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if event["event"] == "job_started" {
+                event["run_id"].as_str().unwrap().clone_into(&mut running.id);
+            }
         }
+        running
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        let mut kill = command("sh".as_ref());
+        assert!(kill.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid]).status().unwrap().success());
+    }
+
+    /// Everything it still prints, and how it ends.
+    fn end(mut self) -> Ended {
+        let mut stdout = String::new();
+        self.out.read_to_string(&mut stdout).unwrap();
+        let ended = Ended::of(self.child.take().unwrap().wait_with_output().unwrap());
+        Ended { stdout, ..ended }
     }
 }
 
-fn signal(child: &Child, name: &str) {
-    let status = command("sh".as_ref())
-        .args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(status.success());
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 #[test]
 fn a_signal_cancels_in_good_order_with_exit_code_4() {
     for name in ["INT", "TERM", "HUP"] {
         let tree = Tree::with_targets(TARGETS);
-        let (child, id, mut out) = started(tree.pikaci(&["run", "long", "--output", "jsonl"]));
-        signal(&child, name);
-        let mut rest = String::new();
-        out.read_to_string(&mut rest).unwrap();
-        let ended = Ended::of(child.wait_with_output().unwrap()).code(4);
+        let running = Running::start(tree.pikaci(&["run", "long", "--output", "jsonl"]));
+        let id = running.id.clone();
+        running.signal(name);
+        let ended = running.end().code(4);
         assert!(ended.stderr.contains("ending the run"), "{ended:#?}");
-        let last: serde_json::Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+        let last: serde_json::Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
         assert_eq!(last["event"], "run_finished", "{name}");
         let record = tree.run(&["status", &id, "--json"]).code(0).json();
         assert_eq!(record["failure_kind"], "cancelled", "{name}: {record:#}");
@@ -69,19 +93,19 @@ fn a_second_signal_ends_a_job_that_ignores_the_first() {
     let tree = Tree::with_targets(
         "[targets.deaf.jobs.deaf]\ncommand = \"trap '' TERM INT; while :; do sleep 600; done\"\n",
     );
-    let (child, _, _out) = started(tree.pikaci(&["run", "deaf", "--output", "jsonl"]));
-    signal(&child, "INT");
-    signal(&child, "TERM");
-    Ended::of(child.wait_with_output().unwrap()).code(4);
+    let running = Running::start(tree.pikaci(&["run", "deaf", "--output", "jsonl"]));
+    running.signal("INT");
+    running.signal("TERM");
+    running.end().code(4);
 }
 
 #[test]
 fn cancel_ends_a_run_from_another_terminal() {
     let tree = Tree::with_targets(TARGETS);
-    let (child, id, out) = started(tree.pikaci(&["run", "long", "--output", "jsonl"]));
-    assert_eq!(tree.run(&["cancel", &id]).code(0).stdout, format!("{id} cancelled\n"));
-    drop(out);
-    Ended::of(child.wait_with_output().unwrap()).code(4);
+    let running = Running::start(tree.pikaci(&["run", "long", "--output", "jsonl"]));
+    let id = &running.id;
+    assert_eq!(tree.run(&["cancel", id]).code(0).stdout, format!("{id} cancelled\n"));
+    running.end().code(4);
 }
 
 #[test]

@@ -4,15 +4,104 @@ use crate::common::Tree;
 
 #[test]
 fn the_commands_are_listed_by_what_one_wants_to_do() {
-    insta::assert_snapshot!(Tree::plain().run(&["--help"]).code(0).stdout, @"");
+    insta::assert_snapshot!(Tree::plain().run(&["--help"]).code(0).stdout, @r"
+    Runs the checks of a source tree the same way everywhere
+
+    Usage: pikaci [OPTIONS] <COMMAND>
+
+    Run:
+      run                           Runs a target against a snapshot of the source tree
+      rerun                         Repeats a run: the same bytes of source, the same job definitions
+      cancel                        Ends a run that goes on, from another terminal
+
+    Look:
+      list                          Lists runs, newest first: run id, status, target, start
+      status                        Shows what is recorded about a run
+      logs                          Prints the logs of a job, byte for byte
+      snapshot                      Writes out the source tree that a run saw, and prints where it is
+
+    Keep:
+      gc                            Removes old runs, and what only they needed
+
+    For programs:
+      prepared-outputs              Shows the prepared outputs of a run
+      staged-linux-remote-defaults  Prints the built-in settings of the build host
+
+    Options:
+          --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
+                              source tree]
+      -C <DIR>                As if started in this directory
+      -h, --help              Print help
+      -V, --version           Print version
+
+    Exit codes: 0 passed or skipped, 1 a job failed or timed out, 2 wrong usage,
+    3 infrastructure, 4 cancelled, 5 run, target, job or log not found.
+    ");
 }
 
 #[test]
 fn every_command_has_its_help() {
     let tree = Tree::plain();
-    insta::assert_snapshot!(tree.run(&["run", "-h"]).code(0).stdout, @"");
-    insta::assert_snapshot!(tree.run(&["logs", "-h"]).code(0).stdout, @"");
-    insta::assert_snapshot!(tree.run(&["gc", "-h"]).code(0).stdout, @"");
+    insta::assert_snapshot!(tree.run(&["run", "-h"]).code(0).stdout, @r"
+    Runs a target against a snapshot of the source tree
+
+    Usage: pikaci run [OPTIONS] [TARGET]
+
+    Arguments:
+      [TARGET]  A target of jericho.toml, or jericho-smoke [default: the target with `default = true`]
+
+    Options:
+          --output <FORM>   What goes to standard output [default: human] [possible values: human, json,
+                            jsonl]
+          --events <KINDS>  Which events `--output jsonl` prints [default: classic] [possible values:
+                            classic, all]
+      -j, --jobs <N>        At most this many jobs at once [default: the number of processors]
+          --inherit-env     Jobs see the whole environment of this shell, not only what is known to be
+                            harmless
+          --keep-going      After a failure, go on with what does not depend on it
+          --base <REV>      Revision that changes are counted from [default: the upstream's default
+                            branch]
+      -h, --help            Print help (see more with '--help')
+
+    Global options:
+          --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
+                              source tree]
+      -C <DIR>                As if started in this directory
+    ");
+    insta::assert_snapshot!(tree.run(&["logs", "-h"]).code(0).stdout, @r"
+    Prints the logs of a job, byte for byte
+
+    Usage: pikaci logs [OPTIONS] <RUN_ID>
+
+    Arguments:
+      <RUN_ID>  The run
+
+    Options:
+          --job <ID>       The job [default: the first one; all of them with --metadata-json]
+          --kind <KIND>    Which log [default: both] [possible values: host, guest, both]
+          --metadata-json  Where the logs are and how long, in place of the logs
+      -h, --help           Print help (see more with '--help')
+
+    Global options:
+          --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
+                              source tree]
+      -C <DIR>                As if started in this directory
+    ");
+    insta::assert_snapshot!(tree.run(&["gc", "-h"]).code(0).stdout, @r"
+    Removes old runs, and what only they needed
+
+    Usage: pikaci gc [OPTIONS]
+
+    Options:
+          --keep-runs <N>  Keep this many of the newest runs [default: 10]
+          --dry-run        Say what would go, and remove nothing
+      -h, --help           Print help (see more with '--help')
+
+    Global options:
+          --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
+                              source tree]
+      -C <DIR>                As if started in this directory
+    ");
     for command in
         ["rerun", "list", "status", "cancel", "snapshot", "prepared-outputs", "staged-linux-remote-defaults"]
     {
@@ -24,7 +113,15 @@ fn every_command_has_its_help() {
 #[test]
 fn the_defaults_of_the_build_host_are_machine_readable() {
     let tree = Tree::plain();
-    insta::assert_snapshot!(tree.run(&["staged-linux-remote-defaults"]).code(0).stdout, @"");
+    insta::assert_snapshot!(tree.run(&["staged-linux-remote-defaults"]).code(0).stdout, @r"
+    default_ssh_binary='/usr/bin/ssh'
+    default_ssh_nix_binary='nix'
+    default_ssh_host='pika-build'
+    default_remote_work_dir='/var/tmp/jerichoci-prepared-output'
+    default_remote_launcher_binary='/run/current-system/sw/bin/pikaci-launch-fulfill-prepared-output'
+    default_remote_helper_binary='/run/current-system/sw/bin/pikaci-fulfill-prepared-output'
+    default_store_uri='ssh://pika-build'
+    ");
     let json = tree.run(&["staged-linux-remote-defaults", "--json"]).code(0).json();
     let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
     assert_eq!(

@@ -7,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jericho_host::{CancelReason, Command, EndedBy, Environment, Exit, Finished, HostError, Supervision};
+use jericho_host::{
+    CancelReason, CancelToken, Command, EndedBy, Environment, Exit, Finished, HostError, Supervision,
+};
 use pika_cloud::lifecycle::RuntimeTerminalResult;
 
 use super::command::compile;
@@ -75,6 +77,14 @@ fn errored(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::Errored(with_causes(error))
 }
 
+/// A preparation that was cut short by the token did not fail by itself.
+fn ended_or_errored(cancel: &CancelToken, error: &(dyn std::error::Error + 'static)) -> Failure {
+    match cancel.reason() {
+        Some(reason) => Failure::Cancelled(reason),
+        None => errored(error),
+    }
+}
+
 impl HostProcess {
     fn run(
         &self,
@@ -84,7 +94,7 @@ impl HostProcess {
     ) -> Result<JobOutcome, Failure> {
         let view = phases
             .time("workspace", || job.source.view(job.cache_dir, job.scratch, job.cancel))
-            .map_err(|error| errored(&error))?;
+            .map_err(|error| ended_or_errored(job.cancel, &error))?;
         let env = self.environment(job, &view);
         *names = env.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
         let compiled = compile(&job.spec.command).map_err(|error| errored(&error))?;
@@ -97,7 +107,7 @@ impl HostProcess {
         if let Some(shell) = self.dev_shell(job, &view) {
             let script = phases
                 .time("dev_shell", || self.capture_dev_shell(job, &view, shell))
-                .map_err(|error| errored(&error))?;
+                .map_err(|error| ended_or_errored(job.cancel, &error))?;
             command = self.enter_dev_shell(job, &script, command)?;
         }
         let limit = Duration::from_secs(job.spec.timeout_secs);

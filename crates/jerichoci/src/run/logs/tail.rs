@@ -106,7 +106,8 @@ fn prefix(log: &Path) -> std::ffi::OsString {
 
 fn find(log: &Path) -> io::Result<Vec<Segment>> {
     let prefix = prefix(log);
-    let dir = match fs::read_dir(log.parent().unwrap_or(Path::new("."))) {
+    let dir = log.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };

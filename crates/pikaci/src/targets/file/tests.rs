@@ -495,6 +495,51 @@ fn a_problem_is_one_line_without_control_characters() {
 }
 
 #[test]
+fn the_recipes_of_the_documentation_are_accepted() {
+    let docs = include_str!("../../../../../docs/targets.md");
+    let recipes: Vec<&str> = docs
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .filter(|recipe| recipe.starts_with('['))
+        .collect();
+    assert!(recipes.len() >= 6, "{recipes:?}");
+    for recipe in recipes {
+        assert_eq!(told(recipe.as_bytes()), "accepted", "{recipe}");
+    }
+}
+
+#[test]
+fn reserved_keys_are_refused_each_by_name() {
+    let docs = include_str!("../../../../../docs/targets.md");
+    for key in [
+        "artifacts",
+        "artifacts_when",
+        "caches",
+        "cpus",
+        "disk",
+        "git",
+        "image",
+        "matrix",
+        "memory",
+        "network",
+        "on",
+        "retries",
+        "role",
+        "root",
+        "secrets",
+        "staged",
+        "writable",
+    ] {
+        let told = told(format!("[targets.t.jobs.a]\ncommand = 'x'\n{key} = 1").as_bytes());
+        let expected =
+            format!("jericho.toml:3:1: `{key}` is not supported by this version; leave it out of job `a`");
+        assert_eq!(told, expected);
+        assert!(docs.contains(&format!("`{key}`")), "{key}");
+    }
+}
+
+#[test]
 fn a_tree_without_a_file_has_the_built_in_targets() {
     let root = tempfile::tempdir().unwrap();
     let catalog = Catalog::load(root.path()).unwrap();
@@ -523,6 +568,12 @@ fn what_stands_in_place_of_the_file_is_told() {
 
     std::os::unix::fs::symlink(FILE_NAME, &path).unwrap();
     assert_eq!(told(), "cannot read PATH");
+    fs::remove_file(&path).unwrap();
+
+    #[expect(clippy::disallowed_methods, reason = "the standard library makes no FIFO")]
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    assert_eq!(told(), "PATH is a FIFO, not a file");
     fs::remove_file(&path).unwrap();
 
     let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();

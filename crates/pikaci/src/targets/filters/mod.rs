@@ -38,10 +38,10 @@ impl Filters {
     ///
     /// # Errors
     /// For each pattern that is malformed or that can never decide anything, its index and why.
-    pub fn new<P: Into<String>>(
+    pub fn new<P: AsRef<str>>(
         patterns: impl IntoIterator<Item = P>,
     ) -> Result<Self, Vec<(usize, PatternError)>> {
-        let texts: Vec<String> = patterns.into_iter().map(Into::into).collect();
+        let texts: Vec<String> = patterns.into_iter().map(|pattern| pattern.as_ref().to_owned()).collect();
         let mut parsed = Vec::with_capacity(texts.len());
         let mut errors = Vec::new();
         let mut globs = 0;

@@ -235,6 +235,7 @@ fn a_pattern_whose_neighbours_leave_it_nothing_is_refused() {
         &["[ab]", "![ab]"],
         &["[ab]", "!?"],
         &["a/**/b", "!a/**"],
+        &["a/**", "!a/**/*"],
         &["!**/*.md"],
         &["!a", "b"],
     ] {
