@@ -176,8 +176,8 @@ fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
     let mut run = command("sh".as_ref());
     run.current_dir(tree.root()).stdin(Stdio::null()).arg("-c");
     run.arg("trap '' HUP; exec \"$0\" run t --output jsonl").arg(pikaci.get_program());
-    let (child, _, _out) = started(run);
-    signal(&child, "HUP");
+    let running = Running::start(run);
+    running.signal("HUP");
     fs::write(&fifo, "go\n").unwrap();
-    Ended::of(child.wait_with_output().unwrap()).code(0);
+    running.end().code(0);
 }
