@@ -3,6 +3,10 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Between TERM and KILL of a cancelled short command: enough for git to remove its lock files.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// The whole environment of a child. There is no silent inheritance: who wants the
 /// environment of this process captures it once and passes it on.
@@ -59,13 +63,23 @@ pub struct Command {
     pub cwd: Option<PathBuf>,
     /// What the child reads on standard input; `/dev/null` when absent.
     pub stdin: Option<Vec<u8>>,
+    /// Between TERM and KILL when it is cancelled as a short command; a supervised one has the
+    /// grace of its supervision.
+    pub grace: Duration,
 }
 
 impl Command {
     /// A command without arguments and with an empty environment.
     #[must_use]
     pub fn new(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), args: Vec::new(), env: Environment::empty(), cwd: None, stdin: None }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Environment::empty(),
+            cwd: None,
+            stdin: None,
+            grace: GRACE,
+        }
     }
 
     /// Adds one argument.
@@ -93,6 +107,13 @@ impl Command {
     #[must_use]
     pub fn cwd(mut self, cwd: impl AsRef<Path>) -> Self {
         self.cwd = Some(cwd.as_ref().to_path_buf());
+        self
+    }
+
+    /// Gives it more or less than half a second to end when it is cancelled.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
         self
     }
 

@@ -11,6 +11,7 @@ mod causes;
 pub mod config;
 pub mod engine;
 pub mod executor;
+mod lock;
 pub mod model;
 pub mod run;
 pub mod snapshot;

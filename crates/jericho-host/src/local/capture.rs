@@ -17,8 +17,6 @@ use crate::wait::{now, wait};
 
 /// Most bytes of one stream that are kept.
 pub(super) const LIMIT: usize = 64 << 20;
-/// Between TERM and KILL of a cancelled short command: enough for git to remove its lock files.
-const GRACE: Duration = Duration::from_millis(500);
 /// How long output is read after the end while something else holds a pipe.
 const DRAIN: Duration = Duration::from_millis(100);
 const CHUNK: usize = 256 << 10;
@@ -81,6 +79,7 @@ struct Short {
     ended: OwnedFd,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
+    grace: Duration,
     reaped: bool,
 }
 
@@ -97,7 +96,14 @@ impl Short {
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
             let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
         })?;
-        Ok(Self { pid, ended, stdout: Some(stdout), stderr: Some(stderr), reaped: false })
+        Ok(Self {
+            pid,
+            ended,
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            grace: command.grace,
+            reaped: false,
+        })
     }
 
     /// Reads both streams and waits for the end.
@@ -161,7 +167,7 @@ impl Short {
 
     /// TERM, grace, KILL of the group; [`CancelReason::Forced`] skips the grace.
     fn end(&mut self, cancel: &CancelToken) {
-        let deadline = now() + GRACE;
+        let deadline = now() + self.grace;
         let _ = rustix::process::kill_process_group(self.pid, Signal::TERM);
         let _ = rustix::process::kill_process_group(self.pid, Signal::CONT);
         let forced = cancel.forced_fd();

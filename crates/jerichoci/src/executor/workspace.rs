@@ -151,8 +151,12 @@ impl RunSource {
         for dir in [&workspace, &cargo_target, &upper, &work] {
             make_dir(dir)?;
         }
-        let mut mounts =
-            vec![Mount::Overlay { lower: tree.path.clone(), upper, work, target: workspace.clone() }];
+        // What other runs stand on is not written by accident, not even by a job that runs as root.
+        let dirs = self.store.dirs();
+        let mut mounts: Vec<Mount> = [&dirs.store, &dirs.snapshots, &self.trees]
+            .map(|dir| Mount::Bind { source: dir.clone(), target: dir.clone(), read_only: true })
+            .into();
+        mounts.push(Mount::Overlay { lower: tree.path.clone(), upper, work, target: workspace.clone() });
         if tree.slot > 0 {
             // Another run has the first tree: its cache must not meet the file times of this one.
             let own = cache_dir.join(format!("cargo-target.{}", tree.slot));

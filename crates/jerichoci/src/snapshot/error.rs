@@ -7,6 +7,7 @@ use jericho_host::lock::LockError;
 use jericho_host::{CancelReason, HostError};
 
 use super::hash::ContentHash;
+use crate::lock::WaitError;
 
 /// Why a snapshot could not be taken, kept, read or laid out. Every path is named; names that
 /// are not UTF-8 or hold control characters are shown escaped.
@@ -126,6 +127,16 @@ pub enum SnapshotError {
     /// A worker thread panicked: a defect of this program.
     #[error("internal error: a snapshot worker panicked")]
     Panicked,
+}
+
+impl From<WaitError> for SnapshotError {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::Lock(error) => Self::Lock(error),
+            WaitError::Cancelled(reason) => Self::Cancelled(reason),
+            WaitError::Panicked => Self::Panicked,
+        }
+    }
 }
 
 impl SnapshotError {

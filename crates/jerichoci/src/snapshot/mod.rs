@@ -16,7 +16,6 @@ mod exact;
 mod git;
 mod index;
 mod ingest;
-mod lock;
 mod objects;
 mod segment;
 mod stat;

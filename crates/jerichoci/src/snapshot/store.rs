@@ -28,10 +28,10 @@ use jericho_host::{CancelToken, Clock};
 
 use super::error::SnapshotError;
 use super::hash::ContentHash;
-use super::lock;
 use super::manifest::Manifest;
 use super::objects::{self, Objects};
 use super::stat;
+use crate::lock;
 
 /// Up to this size a file is synced before it is published.
 pub(crate) const SYNC_AT_ONCE: u64 = 4 * 1024 * 1024;
@@ -193,11 +193,11 @@ impl Store {
     }
 
     pub(crate) fn lock_shared(&self, cancel: &CancelToken) -> Result<FileLock, SnapshotError> {
-        lock::shared(&self.lock_path(), cancel)
+        Ok(lock::shared(&self.lock_path(), cancel)?)
     }
 
     pub(crate) fn lock_exclusive(&self, cancel: &CancelToken) -> Result<FileLock, SnapshotError> {
-        lock::exclusive(&self.lock_path(), cancel)
+        Ok(lock::exclusive(&self.lock_path(), cancel)?)
     }
 
     pub(crate) fn try_lock_exclusive(&self) -> Result<Option<FileLock>, SnapshotError> {

@@ -38,11 +38,11 @@ use super::error::SnapshotError;
 use super::exact::make_exact;
 use super::hash::ContentHash;
 use super::index::{StatCache, StatCacheWriter};
-use super::lock;
 use super::manifest::Manifest;
 use super::materialize::{self, Layer, TreeReport, make_root};
 use super::stat::{self, StatKey};
 use super::store::{self, Store};
+use crate::lock;
 
 /// A tree that is exactly one snapshot, for the life of this value. Only the engine writes
 /// there: jobs see it read-only or below an overlay.

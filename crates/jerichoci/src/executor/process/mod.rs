@@ -4,13 +4,15 @@ mod dev_shell;
 mod environment;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use jericho_host::{
     CancelReason, CancelToken, Command, EndedBy, Environment, Exit, Finished, HostError, Supervision,
 };
 use pika_cloud::lifecycle::RuntimeTerminalResult;
+
+use dev_shell::{DevShellError, Entered};
 
 use super::command::compile;
 use super::workspace::JobView;
@@ -104,11 +106,12 @@ impl HostProcess {
         let mut argv = compiled.argv.into_iter();
         let program = argv.next().unwrap_or_default();
         let mut command = Command::new(program).args(argv).env(env).cwd(&view.workspace);
-        if let Some(shell) = self.dev_shell(job, &view) {
-            let script = phases
-                .time("dev_shell", || self.capture_dev_shell(job, &view, shell))
-                .map_err(|error| ended_or_errored(job.cancel, &error))?;
-            command = self.enter_dev_shell(job, &script, command)?;
+        let shell = self.dev_shell(job, &view).map(str::to_owned);
+        let mut inside = None;
+        if let Some(shell) = &shell {
+            let entering = phases.time("dev_shell", || self.enter_dev_shell(job, &view, shell, &command))?;
+            command = entering.command.clone();
+            inside = Some(entering);
         }
         let limit = Duration::from_secs(job.spec.timeout_secs);
         let supervision = Supervision {
@@ -124,7 +127,12 @@ impl HostProcess {
             self.tools.host.supervise(&command, &supervision, &mut LogSink(job.log), job.cancel)
         });
         match finished {
-            Ok(finished) => Ok(judge(&finished, limit)),
+            Ok(finished) => {
+                if let (Some(inside), Some(shell), EndedBy::Itself) = (&inside, &shell, finished.ended_by) {
+                    inside_at_all(inside.entered(), shell, &compiled.line, finished.exit)?;
+                }
+                Ok(judge(&finished, limit))
+            }
             Err(HostError::Cancelled(reason)) => Err(Failure::Cancelled(reason)),
             Err(error) if error.is_no_space() => {
                 Err(Failure::Errored("the disk is full: the output could not be kept".to_owned()))
@@ -162,35 +170,32 @@ impl HostProcess {
         (!unwanted).then_some(shell)
     }
 
-    fn capture_dev_shell(
+    /// Finds or captures the shell, and puts the command into it.
+    fn enter_dev_shell(
         &self,
         job: &JobContext<'_>,
         view: &JobView,
         shell: &str,
-    ) -> Result<PathBuf, dev_shell::DevShellError> {
+        command: &Command,
+    ) -> Result<dev_shell::Inside, Failure> {
         let config = &self.tools.config;
         let source = dev_shell::Source {
             tree: &view.source_tree,
             content_hash: job.source.content_hash(),
+            nix: &config.nix_program,
             // Nix itself runs as the caller does; the job still does not see that environment.
             env: &config.caller_environment,
+            grace: config.grace,
         };
         let cache = config.state_root.join("cache").join("dev-env");
-        dev_shell::capture(&*self.tools.host, &config.nix_program, &cache, shell, &source, job.cancel)
-    }
-
-    /// The captured script makes a temporary directory whenever it is sourced: in the scratch
-    /// directory, so that it goes with the job.
-    fn enter_dev_shell(
-        &self,
-        job: &JobContext<'_>,
-        script: &Path,
-        mut command: Command,
-    ) -> Result<Command, Failure> {
-        let temporary = job.scratch.join("tmp");
-        fs::create_dir_all(&temporary).map_err(|error| errored(&error))?;
-        command.env.set("TMPDIR", &temporary);
-        Ok(dev_shell::enter(script, command))
+        let promised = [JOB_TAG, "ARTIFACTS", "CARGO_HOME", "CARGO_TARGET_DIR", "GIT_CEILING_DIRECTORIES"];
+        let kept = promised.into_iter().chain(job.spec.env.keys().map(String::as_str));
+        dev_shell::capture(&*self.tools.host, &cache, shell, &source, job.cancel)
+            .and_then(|script| dev_shell::enter(&script, command.clone(), kept, job.scratch))
+            .map_err(|error| match error {
+                DevShellError::Cancelled(reason) => Failure::Cancelled(reason),
+                other => errored(&other),
+            })
     }
 
     fn write_result(&self, artifacts: &Path, outcome: &JobOutcome) -> Result<(), String> {
@@ -212,6 +217,23 @@ struct LogSink<'a>(&'a mut dyn JobLog);
 impl jericho_host::OutputSink for LogSink<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.0.write(bytes)
+    }
+}
+
+/// A command that was never started has said nothing.
+fn inside_at_all(entered: Entered, shell: &str, line: &str, exit: Exit) -> Result<(), Failure> {
+    let how = match exit {
+        Exit::Code(code) => format!("exit code {code}"),
+        Exit::Signal(signal) => format!("signal {signal}"),
+    };
+    match entered {
+        Entered::Started => Ok(()),
+        Entered::NoProgram => {
+            Err(Failure::Errored(format!("the dev shell `{shell}` cannot start the command ({how}): {line}")))
+        }
+        Entered::Never => Err(Failure::Errored(format!(
+            "the dev shell `{shell}` ended before the command was started ({how}): see its shellHook"
+        ))),
     }
 }
 

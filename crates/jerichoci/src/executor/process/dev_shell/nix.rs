@@ -1,0 +1,141 @@
+//! What nix is asked for a dev shell. The forms are those that nix 2.8 and newer all have.
+
+use std::path::Path;
+
+use jericho_host::{CancelToken, Command, Host, HostError, Output};
+
+use super::{DevShellError, Source};
+
+/// Lines of nix's complaint that are passed on.
+const LINES: usize = 8;
+
+/// Nix, asked for one shell of one source.
+pub(super) struct Nix<'a> {
+    pub(super) host: &'a dyn Host,
+    pub(super) shell: &'a str,
+    pub(super) source: &'a Source<'a>,
+    /// Working directory.
+    pub(super) dir: &'a Path,
+    pub(super) cancel: &'a CancelToken,
+}
+
+/// A shell that evaluates.
+pub(super) struct Evaluated {
+    installable: String,
+    /// Path of its derivation: the same path is the same shell.
+    pub(super) fingerprint: String,
+}
+
+impl Nix<'_> {
+    /// Which derivation the shell of the source is.
+    pub(super) fn evaluate(&self) -> Result<Evaluated, DevShellError> {
+        let system = self.run("ask for the system of", |nix| {
+            nix.args(["eval", "--impure", "--raw", "--expr", "builtins.currentSystem"])
+        })?;
+        let mut added = self.add_source()?;
+        let mut evaluated = self.derivation(&added, &text(&system));
+        // Nothing keeps the source from being collected between two commands.
+        if evaluated.is_err() && !Path::new(&added).exists() {
+            added = self.add_source()?;
+            evaluated = self.derivation(&added, &text(&system));
+        }
+        evaluated
+    }
+
+    /// The script that makes a bash this shell. Builds what is missing; `profile` becomes a GC
+    /// root of all of it.
+    pub(super) fn print(&self, evaluated: &Evaluated, profile: &Path) -> Result<Vec<u8>, DevShellError> {
+        let printed = self.run("build", |nix| {
+            nix.args(["print-dev-env", "--no-update-lock-file", "--profile"])
+                .arg(profile)
+                .arg(evaluated.installable.as_str())
+        })?;
+        Ok(printed.stdout)
+    }
+
+    /// Puts the source into the store once: nix would copy a `path:` of another place at every
+    /// evaluation. The name must be `source`: it is part of the path, and what flakes expect.
+    fn add_source(&self) -> Result<String, DevShellError> {
+        let added = self.run("add the source of", |nix| {
+            nix.args(["store", "add-path", "--name", "source"]).arg(self.source.tree)
+        })?;
+        Ok(text(&added))
+    }
+
+    fn derivation(&self, added: &str, system: &str) -> Result<Evaluated, DevShellError> {
+        let hashed = self.run("hash the source of", |nix| nix.args(["hash", "path"]).arg(added))?;
+        let hash = percent_encode(&text(&hashed));
+        // In quotes, since a name may have dots.
+        let installable = format!("path:{added}?narHash={hash}#devShells.{system}.%22{}%22", self.shell);
+        let path = self.run("evaluate", |nix| {
+            nix.args(["eval", "--no-update-lock-file", "--raw"]).arg(format!("{installable}.drvPath"))
+        })?;
+        Ok(Evaluated { installable, fingerprint: text(&path) })
+    }
+
+    fn run(
+        &self,
+        step: &'static str,
+        args: impl FnOnce(Command) -> Command,
+    ) -> Result<Output, DevShellError> {
+        let nix = Command::new(self.source.nix)
+            .args(["--extra-experimental-features", "nix-command flakes"])
+            .env(self.source.env.clone())
+            .cwd(self.dir)
+            // Killed, it would leave its builders behind.
+            .grace(self.source.grace);
+        let shell = self.shell.to_owned();
+        let output = self.host.run(&args(nix), self.cancel).map_err(|error| match error {
+            HostError::NotFound { program } => DevShellError::NoNix { shell: shell.clone(), program },
+            other => other.into(),
+        })?;
+        if output.exit.success() {
+            return Ok(output);
+        }
+        Err(DevShellError::Nix { step, shell, said: complaint(&output.stderr) })
+    }
+}
+
+/// The end of what nix said, in one line; what matters most when that is not the end.
+fn complaint(stderr: &[u8]) -> String {
+    const FULL: &str = "No space left on device";
+    let said = String::from_utf8_lossy(stderr);
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(LINES)..].join("; ");
+    match said.contains(FULL) {
+        true if !last.contains(FULL) => format!("{FULL}; {last}"),
+        _ if last.is_empty() => "it said nothing".to_owned(),
+        _ => last,
+    }
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A narHash inside a URL: base64 has three characters that mean something else there.
+fn percent_encode(hash: &str) -> String {
+    hash.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_in_a_url_has_no_character_that_means_something_there() {
+        assert_eq!(percent_encode("sha256-a+b/c="), "sha256-a%2Bb%2Fc%3D");
+    }
+
+    #[test]
+    fn a_complaint_is_the_end_of_what_nix_said_and_a_full_disk_is_never_left_out() {
+        let many: String = (0..20).map(|n| format!("  line {n}\n\n")).collect();
+        assert_eq!(
+            complaint(many.as_bytes()),
+            "line 12; line 13; line 14; line 15; line 16; line 17; line 18; line 19"
+        );
+        let full = format!("error: writing: No space left on device\n{many}");
+        assert!(complaint(full.as_bytes()).starts_with("No space left on device; line 12"));
+        assert_eq!(complaint(b""), "it said nothing");
+    }
+}

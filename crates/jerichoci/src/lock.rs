@@ -1,0 +1,86 @@
+//! Waiting for a file lock in a way that can be given up.
+
+use std::path::Path;
+use std::sync::mpsc;
+
+use jericho_host::lock::{FileLock, LockError};
+use jericho_host::{CancelReason, CancelToken};
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WaitError {
+    /// It cannot be had at all.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The caller's token was cancelled.
+    #[error("cancelled: {0}")]
+    Cancelled(CancelReason),
+    /// The waiting thread panicked: a defect of this program.
+    #[error("internal error: the thread that waits for a lock panicked")]
+    Panicked,
+}
+
+/// Waits until nobody holds it exclusively.
+pub(crate) fn shared(path: &Path, cancel: &CancelToken) -> Result<FileLock, WaitError> {
+    match FileLock::try_shared(path)? {
+        Some(lock) => Ok(lock),
+        None => wait(path, FileLock::shared_blocking, cancel),
+    }
+}
+
+/// Waits until nobody else holds it.
+pub(crate) fn exclusive(path: &Path, cancel: &CancelToken) -> Result<FileLock, WaitError> {
+    match FileLock::try_exclusive(path)? {
+        Some(lock) => Ok(lock),
+        None => wait(path, FileLock::exclusive_blocking, cancel),
+    }
+}
+
+enum Heard {
+    Locked(Result<FileLock, LockError>),
+    Cancelled(CancelReason),
+}
+
+/// The kernel cannot be asked for "this lock or that event", so a thread blocks in it. Given up,
+/// it still waits; the lock it gets is released at once.
+fn wait(
+    path: &Path,
+    lock: impl Fn(&Path) -> Result<FileLock, LockError> + Send + 'static,
+    cancel: &CancelToken,
+) -> Result<FileLock, WaitError> {
+    let (tell, heard) = mpsc::channel();
+    let told = tell.clone();
+    cancel.on_cancel(move |reason| drop(told.send(Heard::Cancelled(reason))));
+    let path = path.to_path_buf();
+    std::thread::spawn(move || drop(tell.send(Heard::Locked(lock(&path)))));
+    match heard.recv() {
+        Ok(Heard::Locked(locked)) => Ok(locked?),
+        Ok(Heard::Cancelled(reason)) => Err(WaitError::Cancelled(reason)),
+        Err(mpsc::RecvError) => Err(WaitError::Panicked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_a_lock_is_given_up_on_cancel_and_goes_on_until_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = FileLock::try_exclusive(&path).unwrap().unwrap();
+        let cancel = CancelToken::new().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| exclusive(&path, &cancel));
+            cancel.cancel(CancelReason::Requested);
+            let error = waiting.join().unwrap().unwrap_err();
+            assert!(matches!(error, WaitError::Cancelled(CancelReason::Requested)), "{error}");
+        });
+        let other = CancelToken::new().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| exclusive(&path, &other));
+            drop(held);
+            waiting.join().unwrap().unwrap();
+        });
+    }
+}
