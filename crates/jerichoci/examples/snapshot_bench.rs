@@ -220,7 +220,14 @@ impl<'t> Bench<'t> {
                 Ok((store, snapshot))
             })?;
             firsts.push(ms);
-            synced.push(ms + self.timed(|| Ok(store.settle()))?.0);
+            synced.push(
+                ms + self
+                    .timed(|| {
+                        store.settle();
+                        Ok(())
+                    })?
+                    .0,
+            );
             let slots = self.dir.join(&state).join("trees");
             trees.push(
                 self.timed(|| {

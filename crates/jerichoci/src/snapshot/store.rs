@@ -5,11 +5,11 @@
 //! | path | what |
 //! |---|---|
 //! | `<store>/lock` | flock: shared while anything is read or added, exclusive while collecting |
-//! | `<store>/segments/<id>.seg` | contents, see [`segment`](super::segment); `tmp-*` are unfinished |
+//! | `<store>/segments/<id>.seg` | contents, see the module `segment`; `tmp-*` are unfinished |
 //! | `<store>/damaged/<segment>.<hash>` | a copy that was found damaged; it counts as missing |
 //! | `<store>/pins/<hash>.<id>` | flock: a live process uses this snapshot |
 //! | `<snapshots>/<hash>/manifest` | see [`manifest`](super::manifest) |
-//! | `<stat cache>/<sha256 of the root's path>` | see [`index`](super::index) |
+//! | `<stat cache>/<sha256 of the root's path>` | see the module `index` |
 //!
 //! A manifest appears by rename after all its contents did, so killing a process at any moment
 //! loses at most the snapshot it was taking. Segments of up to 4 MiB are on the disk before;

@@ -8,7 +8,7 @@
 //! | `tree/` | the files |
 //! | `state` | JSON, see below: which snapshot the tree is, or that it is being changed |
 //! | `manifest` | of that snapshot |
-//! | `index` | private copies only: what lstat said of each file, see [`index`](super::index) |
+//! | `index` | private copies only: what lstat said of each file, see the module `index` |
 //!
 //! ```json
 //! { "schema_version": 1, "snapshot": "<content hash>", "changing": false, "affinity": "/home/dev/x",

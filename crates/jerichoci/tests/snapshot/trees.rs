@@ -109,7 +109,7 @@ fn a_private_copy_keeps_what_is_right_and_removes_the_rest() -> Result<()> {
     fs::write(tree.join("target/debug/deep/out"), "x")?;
     fs::set_permissions(tree.join("target/debug/deep"), fs::Permissions::from_mode(0o500))?;
     fs::create_dir(tree.join("d2/locked"))?;
-    fs::set_permissions(tree.join("d2/locked"), fs::Permissions::from_mode(0))?;
+    fs::set_permissions(tree.join("d2/locked"), fs::Permissions::from_mode(0o000))?;
     repo::fifo(&tree.join("fifo"))?;
     symlink(&outside, tree.join("d3/way-out"))?;
     fs::remove_dir_all(tree.join("d4"))?;

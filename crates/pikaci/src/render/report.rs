@@ -3,14 +3,12 @@
 use std::io::{self, Write as _};
 
 use clap::ValueEnum;
-use jerichoci::model::outcome::FailureKind;
 use jerichoci::model::record::RunRecord;
 use jerichoci::{NoReporter, Reporter};
 
 use super::document;
 use super::human::Human;
 use super::jsonl::Jsonl;
-use super::text::printable;
 use crate::error::CliError;
 use crate::exit::Exit;
 
@@ -80,20 +78,6 @@ pub(crate) fn reporter<'a>(
 /// What is printed after the end. The verdict of the run decides the exit code also when the
 /// reader of standard output went away.
 pub(crate) fn finish(format: Format, record: &RunRecord, exit: Exit) -> Result<Exit, CliError> {
-    if format != Format::Human {
-        // Standard output is for a program; whoever watches still sees what is wrong.
-        record.warnings.iter().for_each(|warning| warn(&printable(warning.as_bytes())));
-        if let (true, Some(message)) =
-            (record.verdict.failure_kind() > Some(FailureKind::Timeout), &record.message)
-        {
-            note(&format!(
-                "run {} {}: {}",
-                record.run_id,
-                record.verdict.word(),
-                printable(message.as_bytes())
-            ));
-        }
-    }
     match format {
         Format::Human | Format::Jsonl { .. } => Ok(exit),
         Format::Json => match document::print(record) {
