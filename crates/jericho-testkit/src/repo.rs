@@ -60,7 +60,14 @@ impl Repo {
     /// When it exits with another code than 0, with its words.
     pub fn git<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<Vec<u8>> {
         let output = Self::command(&self.root)
-            .args(["-c", "protocol.file.allow=always", "-c", "gc.auto=0", "-c", "advice.addEmbeddedRepo=false"])
+            .args([
+                "-c",
+                "protocol.file.allow=always",
+                "-c",
+                "gc.auto=0",
+                "-c",
+                "advice.addEmbeddedRepo=false",
+            ])
             .args(args)
             .output()
             .context("git")?;
@@ -139,9 +146,36 @@ impl Random {
 
 /// Names that have broken something somewhere.
 const NAMES: &[&[u8]] = &[
-    b"a", b"b", b"a-b", b"a.b", b"a0", b"sub", b"src", b"target", b"build", b"node_modules", b".hidden",
-    b"-dash", b"--", b"sp ace", b"new\nline", b"tab\t", b"quote\"", b"back\\slash", b"*", b"[x]", b"!bang",
-    b"#hash", b"\xc3\xbc", b"\xff\xfe", b"x.ignored", b"secret.env", b"Makefile", b"CON", b"~", b"jerichoci-snapshot.json",
+    b"a",
+    b"b",
+    b"a-b",
+    b"a.b",
+    b"a0",
+    b"sub",
+    b"src",
+    b"target",
+    b"build",
+    b"node_modules",
+    b".hidden",
+    b"-dash",
+    b"--",
+    b"sp ace",
+    b"new\nline",
+    b"tab\t",
+    b"quote\"",
+    b"back\\slash",
+    b"*",
+    b"[x]",
+    b"!bang",
+    b"#hash",
+    b"\xc3\xbc",
+    b"\xff\xfe",
+    b"x.ignored",
+    b"secret.env",
+    b"Makefile",
+    b"CON",
+    b"~",
+    b"jerichoci-snapshot.json",
 ];
 
 fn name(random: &mut Random) -> Vec<u8> {
@@ -273,7 +307,8 @@ fn scatter(root: &Path, random: &mut Random, count: usize) -> Result<()> {
 fn plant(path: &Path, random: &mut Random) -> Result<()> {
     match random.below(12) {
         0 => {
-            let target: &[u8] = [&b"a"[..], b"../..", b"/nonexistent", b"\xff", b"sub/b", b"."][random.below(6)];
+            let target: &[u8] =
+                [&b"a"[..], b"../..", b"/nonexistent", b"\xff", b"sub/b", b"."][random.below(6)];
             symlink(OsStr::from_bytes(target), path)?;
         }
         1 => fs::create_dir(path)?,

@@ -27,8 +27,20 @@ struct Tree {
 
 const TREES: [Tree; 3] = [
     Tree { name: "small", files: 709, bytes_per_file: 14_000, rounds: 41, targets: [1.1, 1.25, 1.3, 0.7] },
-    Tree { name: "medium", files: 10_000, bytes_per_file: 20_000, rounds: 15, targets: [0.95, 1.25, 1.05, 0.45] },
-    Tree { name: "large", files: 100_000, bytes_per_file: 10_000, rounds: 7, targets: [0.9, 1.25, 1.05, 0.4] },
+    Tree {
+        name: "medium",
+        files: 10_000,
+        bytes_per_file: 20_000,
+        rounds: 15,
+        targets: [0.95, 1.25, 1.05, 0.45],
+    },
+    Tree {
+        name: "large",
+        files: 100_000,
+        bytes_per_file: 10_000,
+        rounds: 7,
+        targets: [0.9, 1.25, 1.05, 0.4],
+    },
 ];
 
 const PEAK_MIB: f64 = 64.0;
@@ -40,8 +52,13 @@ fn main() -> Result<()> {
         [dir, names @ ..] => {
             fs::create_dir_all(dir)?;
             let dir = fs::canonicalize(dir)?;
-            println!("{:<8} {:<34} {:>10} {:>10} {:>7} {:>7}", "tree", "", "ms", "peer ms", "ratio", "target");
-            for tree in TREES.iter().filter(|tree| names.is_empty() || names.iter().any(|name| name == tree.name)) {
+            println!(
+                "{:<8} {:<34} {:>10} {:>10} {:>7} {:>7}",
+                "tree", "", "ms", "peer ms", "ratio", "target"
+            );
+            for tree in
+                TREES.iter().filter(|tree| names.is_empty() || names.iter().any(|name| name == tree.name))
+            {
                 Bench::new(&dir, tree)?.run()?;
             }
             Ok(())
@@ -193,9 +210,9 @@ impl<'t> Bench<'t> {
         let rounds = if self.tree.files > 50_000 { 2 } else { 5 };
         for round in 0..rounds {
             let copy = self.dir.join(format!("copy-{round}"));
-            copies.push(self.timed(|| {
-                self.command(Command::new("cp").arg("-a").arg(&self.root).arg(&copy))
-            })?.0);
+            copies.push(
+                self.timed(|| self.command(Command::new("cp").arg("-a").arg(&self.root).arg(&copy)))?.0,
+            );
             let state = format!("first-{round}");
             let (ms, (store, snapshot)) = self.timed(|| {
                 let store = self.store(&state)?;
@@ -203,11 +220,21 @@ impl<'t> Bench<'t> {
                 Ok((store, snapshot))
             })?;
             firsts.push(ms);
-            synced.push(ms + self.timed(|| Ok(store.settle()))?.0);
+            synced.push(
+                ms + self
+                    .timed(|| {
+                        store.settle();
+                        Ok(())
+                    })?
+                    .0,
+            );
             let slots = self.dir.join(&state).join("trees");
-            trees.push(self.timed(|| {
-                Ok(workspace::lease_tree(&store, &slots, &snapshot.manifest, "bench", &self.cancel)?)
-            })?.0);
+            trees.push(
+                self.timed(|| {
+                    Ok(workspace::lease_tree(&store, &slots, &snapshot.manifest, "bench", &self.cancel)?)
+                })?
+                .0,
+            );
         }
         for round in 0..rounds {
             for name in ["copy", "first"] {
@@ -227,9 +254,10 @@ impl<'t> Bench<'t> {
         let dir = self.dir.join("state/private");
         let mut times = Vec::new();
         for _ in 0..self.tree.rounds {
-            times.push(self.timed(|| {
-                Ok(workspace::private_copy(&store, &dir, &snapshot.manifest, &self.cancel)?)
-            })?.0);
+            times.push(
+                self.timed(|| Ok(workspace::private_copy(&store, &dir, &snapshot.manifest, &self.cancel)?))?
+                    .0,
+            );
         }
         self.row("private copy proven / git status", median(&mut times), status, f64::NAN);
         Ok(())
@@ -265,7 +293,13 @@ fn dirs(state: &Path) -> StoreDirs {
 }
 
 fn spec(root: &Path, facts: bool, env: &Environment) -> SourceSpec {
-    SourceSpec { root: root.to_path_buf(), state_root: None, profile: Profile::full(), facts, env: env.clone() }
+    SourceSpec {
+        root: root.to_path_buf(),
+        state_root: None,
+        profile: Profile::full(),
+        facts,
+        env: env.clone(),
+    }
 }
 
 /// Takes one snapshot in a process of its own and prints the most memory it had.

@@ -97,7 +97,8 @@ impl<'r> DirCursor<'r> {
     pub(crate) fn forget(&mut self, directory: &[u8]) {
         while let Some(&(end, _)) = self.open.last() {
             let path = &self.path[..end];
-            if path == directory || (path.starts_with(directory) && path.get(directory.len()) == Some(&b'/')) {
+            if path == directory || (path.starts_with(directory) && path.get(directory.len()) == Some(&b'/'))
+            {
                 self.open.pop();
             } else {
                 break;

@@ -179,7 +179,12 @@ impl Repository<'_> {
         Ok(Err(format!("the default branch of the remote {remote:?} is not known here")))
     }
 
-    fn merge_base(&self, head: &str, commit: &str, rev: &str) -> Result<Result<String, String>, SnapshotError> {
+    fn merge_base(
+        &self,
+        head: &str,
+        commit: &str,
+        rev: &str,
+    ) -> Result<Result<String, String>, SnapshotError> {
         if let Some(found) = self.line(&["merge-base", head, commit])? {
             return Ok(Ok(found));
         }
@@ -191,12 +196,7 @@ impl Repository<'_> {
         }))
     }
 
-    fn committed(
-        &self,
-        base: &str,
-        head: &str,
-        names: &mut BTreeSet<Vec<u8>>,
-    ) -> Result<(), SnapshotError> {
+    fn committed(&self, base: &str, head: &str, names: &mut BTreeSet<Vec<u8>>) -> Result<(), SnapshotError> {
         let args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-commit-id", base, head];
         let Some(ended) = self.git.run(self.root, &args, self.cancel)? else { return Ok(()) };
         if !ended.success {

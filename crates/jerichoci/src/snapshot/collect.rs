@@ -147,7 +147,8 @@ impl Sweep<'_> {
             if !is_needed {
                 self.remove(&segment.path)?;
                 self.report.segments += 1;
-            } else if segment.size.saturating_sub(live).saturating_mul(100) > segment.size.saturating_mul(REWRITE_ABOVE)
+            } else if segment.size.saturating_sub(live).saturating_mul(100)
+                > segment.size.saturating_mul(REWRITE_ABOVE)
                 && segment.size > 4096
             {
                 half_dead.push(number);

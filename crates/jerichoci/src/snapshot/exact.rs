@@ -167,7 +167,8 @@ impl Check<'_> {
         let directory = directory.map_err(failed("open"))?;
         let mode = rustix::fs::fstat(&directory).map_err(failed("stat"))?.st_mode as RawMode & 0o7777;
         if mode != DIRECTORY_MODE {
-            rustix::fs::fchmod(&directory, Mode::from_raw_mode(DIRECTORY_MODE)).map_err(failed("set the mode of"))?;
+            rustix::fs::fchmod(&directory, Mode::from_raw_mode(DIRECTORY_MODE))
+                .map_err(failed("set the mode of"))?;
         }
         let mut children = self.children(task);
         for name in at::names_in(&directory).map_err(failed("list"))? {
@@ -256,7 +257,10 @@ impl Check<'_> {
             let known = self.known.key(at);
             let same_kind = match FileType::from_raw_mode(key.raw_mode()) {
                 FileType::Symlink => entry.kind == EntryKind::Symlink,
-                _ => entry.kind != EntryKind::Symlink && key.is_executable() == (entry.kind == EntryKind::Executable),
+                _ => {
+                    entry.kind != EntryKind::Symlink
+                        && key.is_executable() == (entry.kind == EntryKind::Executable)
+                }
             };
             return Ok(known == *key && self.known.hash(at) == entry.hash && same_kind);
         }

@@ -127,7 +127,9 @@ pub(crate) fn place_of(root: &Path) -> Place {
 pub(crate) fn has_repository(directory: &Path) -> bool {
     let dot_git = directory.join(".git");
     match std::fs::metadata(&dot_git) {
-        Ok(found) if found.is_dir() => std::fs::read_dir(&dot_git).map_or(true, |mut inside| inside.next().is_some()),
+        Ok(found) if found.is_dir() => {
+            std::fs::read_dir(&dot_git).map_or(true, |mut inside| inside.next().is_some())
+        }
         Ok(_) => true,
         Err(_) => false,
     }
@@ -275,13 +277,15 @@ impl Git {
 
     /// Head, branch, and whether tracked files differ. `None`: no git program.
     fn status(&self, dir: &Path, cancel: &CancelToken) -> Result<Option<GitFacts>, SnapshotError> {
-        let args = ["status", "--porcelain=v2", "--branch", "-z", "-uno", "--no-renames", "--no-ahead-behind"];
+        let args =
+            ["status", "--porcelain=v2", "--branch", "-z", "-uno", "--no-renames", "--no-ahead-behind"];
         let mut facts = GitFacts { dirty: Some(false), ..GitFacts::default() };
         let ran = self.records(dir, &args, cancel, |record| {
             if let Some(head) = record.strip_prefix(b"# branch.oid ") {
                 facts.head = (head != b"(initial)").then(|| String::from_utf8_lossy(head).into_owned());
             } else if let Some(branch) = record.strip_prefix(b"# branch.head ") {
-                facts.branch = (branch != b"(detached)").then(|| String::from_utf8_lossy(branch).into_owned());
+                facts.branch =
+                    (branch != b"(detached)").then(|| String::from_utf8_lossy(branch).into_owned());
             } else if !record.starts_with(b"#") {
                 facts.dirty = Some(true);
             }

@@ -96,7 +96,8 @@ impl Ingest<'_> {
 
     /// Whether the caller is the first to have this content.
     fn claim(&self, hash: ContentHash) -> bool {
-        !self.objects.contains(&hash) && self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
+        !self.objects.contains(&hash)
+            && self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
     }
 }
 
@@ -171,8 +172,7 @@ impl<'i> Worker<'i> {
     }
 
     fn try_look_up(&mut self, path: &[u8]) -> Result<Attempt, SnapshotError> {
-        let unreadable =
-            |error: Errno| SnapshotError::Unreadable { file: shown(path), source: error.into() };
+        let unreadable = |error: Errno| SnapshotError::Unreadable { file: shown(path), source: error.into() };
         let (directory, name) = at::split(path);
         let seen = self.cursor.enter(directory).and_then(|parent| at::lstat(parent, name));
         let stat = match seen {
@@ -214,8 +214,7 @@ impl<'i> Worker<'i> {
     }
 
     fn read_file(&mut self, path: &[u8], key: &StatKey) -> Result<Attempt, SnapshotError> {
-        let unreadable =
-            |source: std::io::Error| SnapshotError::Unreadable { file: shown(path), source };
+        let unreadable = |source: std::io::Error| SnapshotError::Unreadable { file: shown(path), source };
         let (directory, name) = at::split(path);
         // NONBLOCK: should it have become a FIFO meanwhile, nobody waits for its writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -246,7 +245,8 @@ impl<'i> Worker<'i> {
         let size = usize::try_from(key.size).unwrap_or(PIECE);
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(PIECE, 0);
-        let whole = fill(file, &mut buffer[..size]).and_then(|count| Ok(count == size && is_still(file, key)?));
+        let whole =
+            fill(file, &mut buffer[..size]).and_then(|count| Ok(count == size && is_still(file, key)?));
         let hash = match whole.map_err(|error| unreadable(error.into()))? {
             true => ContentHash::of(&buffer[..size]),
             false => {

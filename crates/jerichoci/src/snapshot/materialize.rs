@@ -308,9 +308,6 @@ fn create(parent: BorrowedFd<'_>, name: &[u8], kind: EntryKind) -> rustix::io::R
 }
 
 fn times(stamp: i64) -> Timestamps {
-    let time = Timespec {
-        tv_sec: stamp.div_euclid(1_000_000_000),
-        tv_nsec: stamp.rem_euclid(1_000_000_000),
-    };
+    let time = Timespec { tv_sec: stamp.div_euclid(1_000_000_000), tv_nsec: stamp.rem_euclid(1_000_000_000) };
     Timestamps { last_access: time, last_modification: time }
 }

@@ -29,7 +29,10 @@ impl Profile {
     }
 
     fn new(name: &str, exclude: &[&str]) -> Self {
-        Self { name: name.to_owned(), exclude_top_level: exclude.iter().map(|&name| name.to_owned()).collect() }
+        Self {
+            name: name.to_owned(),
+            exclude_top_level: exclude.iter().map(|&name| name.to_owned()).collect(),
+        }
     }
 
     /// Whether the path lies in something left out.

@@ -187,8 +187,10 @@ impl Source<'_> {
     fn take(&self, trusted: Option<Arc<Objects>>) -> Result<Option<Snapshot>, SnapshotError> {
         let clock = self.store.clock();
         let (began, taken_at, seen) = (clock.monotonic(), clock.now(), stat::wall_ns(clock));
-        let bad_root =
-            |error: rustix::io::Errno| SnapshotError::BadRoot { path: self.root.clone(), source: error.into() };
+        let bad_root = |error: rustix::io::Errno| SnapshotError::BadRoot {
+            path: self.root.clone(),
+            source: error.into(),
+        };
         let root = at::open_root(&self.root).map_err(bad_root)?;
         let mut collected = Collected::default();
         let (listed, (cache, mut verdicts)) = std::thread::scope(|scope| {
@@ -231,20 +233,28 @@ impl Source<'_> {
         let synced = synced.map_err(|_| SnapshotError::Panicked)?;
         synced.map_err(SnapshotError::io("sync", self.store.segments_dir()))?;
         let (manifest, origins) = made?;
+        let manifest = Arc::new(manifest);
         let is_new = !self.store.is_published(&manifest);
-        if trusted.is_none() && (is_new || self.store.has_damage()) {
+        let staged = if trusted.is_none() && (is_new || self.store.has_damage()) {
             let objects = self.store.objects()?;
-            if manifest.iter().any(|entry| !objects.contains(&entry.hash)) {
+            let (whole, staged) = std::thread::scope(|scope| {
+                let whole = scope.spawn(|| manifest.iter().all(|entry| objects.contains(&entry.hash)));
+                let staged = is_new.then(|| self.store.stage(&manifest)).transpose();
+                (whole.join(), staged)
+            });
+            if !whole.map_err(|_| SnapshotError::Panicked)? {
                 self.store.sync_later(unsynced);
                 return Ok(None);
             }
-        }
-        if is_new {
-            self.store.publish(&manifest)?;
+            staged?
+        } else {
+            is_new.then(|| self.store.stage(&manifest)).transpose()?
+        };
+        if let Some(staged) = staged {
+            self.store.publish(staged)?;
         }
         self.store.sync_later(unsynced);
         let pin = self.store.pin_locked(&manifest.hash())?;
-        let manifest = Arc::new(manifest);
         if manifest.is_empty() {
             warnings.push(SnapshotWarning::Empty);
         }
@@ -332,10 +342,8 @@ impl Source<'_> {
                 }
             }
             collected.keep_names(&mut pending)?;
-            let nested: Vec<_> = nested
-                .into_iter()
-                .filter(|name| git::has_repository(&at::join(&self.root, name)))
-                .collect();
+            let nested: Vec<_> =
+                nested.into_iter().filter(|name| git::has_repository(&at::join(&self.root, name))).collect();
             if nested.is_empty() {
                 return Ok(());
             }

@@ -251,8 +251,10 @@ impl Used {
         let objects = store.objects()?;
         // Something else in the place of the tree, or a link to elsewhere, is not the tree.
         if fs::symlink_metadata(&tree).is_ok_and(|found| !found.is_dir()) {
-            let dir = at::open_root(&self.dir).map_err(|error| SnapshotError::io("open", &self.dir)(error.into()))?;
-            at::remove_all(dir.as_fd(), b"tree").map_err(|error| SnapshotError::io("remove", &tree)(error.into()))?;
+            let dir = at::open_root(&self.dir)
+                .map_err(|error| SnapshotError::io("open", &self.dir)(error.into()))?;
+            at::remove_all(dir.as_fd(), b"tree")
+                .map_err(|error| SnapshotError::io("remove", &tree)(error.into()))?;
         }
         make_root(&tree)?;
         let layer = Layer::new(store, &objects, &tree, Some(stamp), cancel)?;

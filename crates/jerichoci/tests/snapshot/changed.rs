@@ -130,7 +130,10 @@ fn the_head_is_never_its_own_base() -> Result<()> {
     }
     // The upstream's branch is another one, also when both are the same commit.
     let found = changed(repo, None)?;
-    assert_eq!((found.files.as_slice(), rev(&found)), (["a".to_owned()].as_slice(), "refs/remotes/origin/main"));
+    assert_eq!(
+        (found.files.as_slice(), rev(&found)),
+        (["a".to_owned()].as_slice(), "refs/remotes/origin/main")
+    );
     Ok(())
 }
 
@@ -152,7 +155,10 @@ fn the_remote_of_the_branch_decides_and_its_head_may_have_to_be_guessed() -> Res
     repo.write("a", "2")?;
     repo.commit("a")?;
     let found = changed(repo, None)?;
-    assert_eq!((rev(&found), found.files.as_slice()), ("refs/remotes/company/main", ["a".to_owned()].as_slice()));
+    assert_eq!(
+        (rev(&found), found.files.as_slice()),
+        ("refs/remotes/company/main", ["a".to_owned()].as_slice())
+    );
     upstream.git(["branch", "-q", "-m", "main", "trunk"])?;
     repo.git(["fetch", "-q", "--prune"])?;
     assert!(why(&changed(repo, None)?).contains("default branch of the remote \"company\""));
@@ -174,7 +180,17 @@ fn a_shallow_clone_without_the_common_history_says_so() -> Result<()> {
     upstream.commit("z")?;
     let work = tmp.path().join("shallow");
     let url = format!("file://{}", upstream.root().display());
-    upstream.git(["clone", "-q", "--depth", "1", "--no-single-branch", "-b", "feature", &url, &work.to_string_lossy()])?;
+    upstream.git([
+        "clone",
+        "-q",
+        "--depth",
+        "1",
+        "--no-single-branch",
+        "-b",
+        "feature",
+        &url,
+        &work.to_string_lossy(),
+    ])?;
     let repo = Repo::at(work);
     repo.write("dirty", "1")?;
     let found = changed(&repo, None)?;
@@ -192,7 +208,10 @@ fn without_a_base_there_is_a_reason() -> Result<()> {
     Repo::init(repo.root())?;
     repo.write("a", "1")?;
     let unborn = changed(&repo, None)?;
-    assert_eq!((why(&unborn), unborn.files.as_slice()), ("there is no commit yet", ["a".to_owned()].as_slice()));
+    assert_eq!(
+        (why(&unborn), unborn.files.as_slice()),
+        ("there is no commit yet", ["a".to_owned()].as_slice())
+    );
     repo.commit("a")?;
     assert_eq!(why(&changed(&repo, None)?), "the repository has no remote");
     assert_eq!(why(&changed(&repo, Some("gone"))?), "the base revision \"gone\" is not known here");

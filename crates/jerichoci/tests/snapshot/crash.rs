@@ -60,10 +60,10 @@ fn killed_at_any_moment_the_store_and_the_trees_stay_right() -> Result<()> {
     let (rig, _repo) = Rig::with_repo()?;
     let mut random = Random::new(std::process::id().into());
     for round in 0..25 {
-        let mut child = again("crash::child_takes_snapshots_for_ever", &[
-            ("JERICHO_TEST_ROOT", &rig.root),
-            ("JERICHO_TEST_STATE", &rig.state()),
-        ])?
+        let mut child = again(
+            "crash::child_takes_snapshots_for_ever",
+            &[("JERICHO_TEST_ROOT", &rig.root), ("JERICHO_TEST_STATE", &rig.state())],
+        )?
         .stdout(Stdio::piped())
         .spawn()?;
         wait_for(&mut child, "ready")?;
@@ -101,7 +101,8 @@ fn killed_at_any_moment_the_store_and_the_trees_stay_right() -> Result<()> {
 /// Takes snapshots of one tree while others do the same with theirs, and checks each.
 #[test]
 fn child_takes_and_checks() -> Result<()> {
-    let (Some(root), Some(state)) = (variable("JERICHO_TEST_SHARED_ROOT"), variable("JERICHO_TEST_STATE")) else {
+    let (Some(root), Some(state)) = (variable("JERICHO_TEST_SHARED_ROOT"), variable("JERICHO_TEST_STATE"))
+    else {
         return Ok(());
     };
     let cancel = CancelToken::new()?;
@@ -115,7 +116,8 @@ fn child_takes_and_checks() -> Result<()> {
         for root in [&own, &root] {
             let snapshot = store.take(&rig::spec(root), &cancel)?;
             anyhow::ensure!(snapshot.hash == oracle(root)?.hash(), "another snapshot");
-            let lease = workspace::lease_tree(&store, &state.join("slots"), &snapshot.manifest, "/x", &cancel)?;
+            let lease =
+                workspace::lease_tree(&store, &state.join("slots"), &snapshot.manifest, "/x", &cancel)?;
             expected_tree(&snapshot.manifest, &lease.path)?;
         }
         store.collect(&[].into(), random.once_in(2), &cancel)?;
@@ -128,7 +130,8 @@ fn engines_that_share_a_store_each_see_their_own_source() -> Result<()> {
     let rig = Rig::new()?;
     repo::grow(&rig.root, &mut Random::new(7))?;
     let state = rig.state();
-    let variables = [("JERICHO_TEST_SHARED_ROOT", rig.root.as_path()), ("JERICHO_TEST_STATE", state.as_path())];
+    let variables =
+        [("JERICHO_TEST_SHARED_ROOT", rig.root.as_path()), ("JERICHO_TEST_STATE", state.as_path())];
     let children = (0..4)
         .map(|_| Ok(again("crash::child_takes_and_checks", &variables)?.stdout(Stdio::piped()).spawn()?))
         .collect::<Result<Vec<_>>>()?;

@@ -104,7 +104,10 @@ fn a_damaged_manifest_is_an_error_that_names_it_until_it_is_taken_again() -> Res
     fs::write(&path, bytes.iter().map(|&byte| if byte == b'f' { b'x' } else { byte }).collect::<Vec<_>>())?;
     for _ in 0..2 {
         let error = rig.store.load(&hash).unwrap_err();
-        assert!(matches!(&error, SnapshotError::DamagedManifest { hash: named, .. } if *named == hash), "{error}");
+        assert!(
+            matches!(&error, SnapshotError::DamagedManifest { hash: named, .. } if *named == hash),
+            "{error}"
+        );
     }
     assert_eq!(rig.take()?.hash, hash);
     assert_eq!(rig.store.load(&hash)?.unwrap().hash(), hash);

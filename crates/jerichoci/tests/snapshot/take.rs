@@ -241,7 +241,10 @@ fn a_refusal_of_git_is_an_error_in_its_words_and_never_a_walk() -> Result<()> {
     assert!(matches!(&error, SnapshotError::Git { message, .. } if message.contains("index")), "{error}");
     fs::remove_file(rig.root.join(".git/HEAD"))?;
     let error = rig.take().unwrap_err();
-    assert!(matches!(&error, SnapshotError::Git { message, .. } if message.contains("not a git repository")), "{error}");
+    assert!(
+        matches!(&error, SnapshotError::Git { message, .. } if message.contains("not a git repository")),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -256,7 +259,10 @@ fn a_repository_of_another_user_is_refused_in_the_words_of_git() -> Result<()> {
         std::os::unix::fs::chown(path, Some(12345), None)?;
     }
     let error = rig.take().unwrap_err();
-    assert!(matches!(&error, SnapshotError::Git { message, .. } if message.contains("dubious ownership")), "{error}");
+    assert!(
+        matches!(&error, SnapshotError::Git { message, .. } if message.contains("dubious ownership")),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -327,7 +333,7 @@ fn a_file_that_cannot_be_read_is_an_error_that_names_it() -> Result<()> {
     repo.write("readable", "1")?;
     fs::set_permissions(rig.root.join("readable"), fs::Permissions::from_mode(0o400))?;
     assert_eq!(rig.take()?.manifest.len(), 2);
-    fs::set_permissions(rig.root.join("dir/locked"), fs::Permissions::from_mode(0))?;
+    fs::set_permissions(rig.root.join("dir/locked"), fs::Permissions::from_mode(0o000))?;
     let error = rig.take().unwrap_err();
     assert!(matches!(&error, SnapshotError::Unreadable { file, .. } if file == "dir/locked"), "{error}");
     Ok(())

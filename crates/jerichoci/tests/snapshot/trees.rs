@@ -109,7 +109,7 @@ fn a_private_copy_keeps_what_is_right_and_removes_the_rest() -> Result<()> {
     fs::write(tree.join("target/debug/deep/out"), "x")?;
     fs::set_permissions(tree.join("target/debug/deep"), fs::Permissions::from_mode(0o500))?;
     fs::create_dir(tree.join("d2/locked"))?;
-    fs::set_permissions(tree.join("d2/locked"), fs::Permissions::from_mode(0))?;
+    fs::set_permissions(tree.join("d2/locked"), fs::Permissions::from_mode(0o000))?;
     repo::fifo(&tree.join("fifo"))?;
     symlink(&outside, tree.join("d3/way-out"))?;
     fs::remove_dir_all(tree.join("d4"))?;
@@ -138,14 +138,16 @@ fn a_private_copy_shares_no_inode_with_anything() -> Result<()> {
     let (rig, repo) = Rig::with_repo()?;
     repo.write("a", "1")?;
     let snapshot = rig.take()?;
-    let copy = workspace::private_copy(&rig.store, &rig.tmp.path().join("p"), &snapshot.manifest, &rig.cancel)?;
+    let copy =
+        workspace::private_copy(&rig.store, &rig.tmp.path().join("p"), &snapshot.manifest, &rig.cancel)?;
     assert_eq!(fs::metadata(copy.path.join("a"))?.nlink(), 1);
     assert_eq!(fs::metadata(rig.root.join("a"))?.nlink(), 1);
     // A job makes a second name and changes the file by it, after the lease.
     fs::hard_link(copy.path.join("a"), rig.tmp.path().join("second"))?;
     drop(copy);
     fs::write(rig.tmp.path().join("second"), "2")?;
-    let again = workspace::private_copy(&rig.store, &rig.tmp.path().join("p"), &snapshot.manifest, &rig.cancel)?;
+    let again =
+        workspace::private_copy(&rig.store, &rig.tmp.path().join("p"), &snapshot.manifest, &rig.cancel)?;
     expected_tree(&snapshot.manifest, &again.path)?;
     assert_eq!(fs::read_to_string(rig.tmp.path().join("second"))?, "2", "not written through");
     Ok(())
@@ -166,7 +168,13 @@ fn slots_are_chosen_by_content_then_source_then_age() -> Result<()> {
     assert_eq!((a.slot, b.slot), (0, 1), "one tree in use is never patched");
     let c = lease("c", "/y")?;
     assert_eq!(c.slot, 2);
-    assert_eq!(a.hash(), Some({ repo.write("file", "a")?; rig.take()?.hash }));
+    assert_eq!(
+        a.hash(),
+        Some({
+            repo.write("file", "a")?;
+            rig.take()?.hash
+        })
+    );
     drop((a, b, c));
     assert_eq!(lease("b", "/z")?.slot, 1, "the same content");
     assert_eq!(lease("d", "/x")?.slot, 0, "the same source");
@@ -288,11 +296,14 @@ fn the_umask_does_not_show_in_a_tree() -> Result<()> {
     let out = rig.tmp.path().join("out");
     fs::create_dir(&out)?;
     // The umask belongs to the whole process, so another one does this.
-    let child = crate::rig::again("trees::child_writes_with_a_narrow_umask", &[
-        ("JERICHO_TEST_STATE", &rig.state()),
-        ("JERICHO_TEST_OUT", &out),
-        ("JERICHO_TEST_HASH", Path::new(&snapshot.hash.to_string())),
-    ])?
+    let child = crate::rig::again(
+        "trees::child_writes_with_a_narrow_umask",
+        &[
+            ("JERICHO_TEST_STATE", &rig.state()),
+            ("JERICHO_TEST_OUT", &out),
+            ("JERICHO_TEST_HASH", Path::new(&snapshot.hash.to_string())),
+        ],
+    )?
     .output()?;
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
     expected_tree(&snapshot.manifest, &out)
