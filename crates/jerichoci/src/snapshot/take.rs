@@ -250,9 +250,7 @@ impl Source<'_> {
         } else {
             is_new.then(|| self.store.stage(&manifest)).transpose()?
         };
-        if let Some(staged) = staged {
-            self.store.publish(staged)?;
-        }
+        staged.map_or(Ok(()), |staged| self.store.publish(staged))?;
         self.store.sync_later(unsynced);
         let pin = self.store.pin_locked(&manifest.hash())?;
         if manifest.is_empty() {
