@@ -25,6 +25,8 @@ use sha2::{Digest, Sha256};
 
 use super::hash::ContentHash;
 
+/// From this many entries on a second thread is worth its start.
+const MANY: usize = 4000;
 const HEADER: &[u8] = b"jericho-manifest-v1\n";
 
 /// What an entry is.
@@ -146,15 +148,35 @@ impl Manifest {
         check(&names, &rows)?;
         let total_size = total_size(&rows);
         let mut manifest = Self { names, rows, hash: ContentHash([0; 32]), encoded_len: 0, total_size };
-        let mut hasher = Sha256::new();
-        let mut encoded_len = 0u64;
-        manifest.encode_with(|chunk| {
-            hasher.update(chunk);
-            encoded_len += chunk.len() as u64;
-        });
-        manifest.hash = ContentHash(hasher.finalize().into());
-        manifest.encoded_len = encoded_len;
+        (manifest.hash, manifest.encoded_len) = manifest.hash_encoded();
         Ok(manifest)
+    }
+
+    /// Hash and length of the encoded form. Encoding and hashing cost the same; a large manifest
+    /// does both at once.
+    fn hash_encoded(&self) -> (ContentHash, u64) {
+        let mut hasher = Sha256::new();
+        let mut length = 0u64;
+        if self.rows.len() < MANY {
+            self.encode_with(|piece| {
+                hasher.update(piece);
+                length += piece.len() as u64;
+            });
+            return (ContentHash(hasher.finalize().into()), length);
+        }
+        let (hand_over, pieces) = std::sync::mpsc::sync_channel::<Vec<u8>>(8);
+        std::thread::scope(|scope| {
+            let encoder = scope.spawn(move || {
+                self.encode_with(|piece| drop(hand_over.send(piece.to_vec())));
+            });
+            for piece in pieces {
+                hasher.update(&piece);
+                length += piece.len() as u64;
+            }
+            // Joined by the scope, which passes a panic on.
+            drop(encoder);
+        });
+        (ContentHash(hasher.finalize().into()), length)
     }
 
     /// The content hash.
@@ -261,10 +283,16 @@ impl Manifest {
 
     /// Reads bytes again that this engine wrote from a manifest with this hash.
     pub(crate) fn decode_own(bytes: &[u8], hash: ContentHash) -> Option<Self> {
-        if ContentHash::of(bytes) != hash {
-            return None;
-        }
-        Some(Self { hash, ..Self::parse(bytes).ok()? })
+        let (is_it, parsed) = if bytes.len() < MANY * 100 {
+            (ContentHash::of(bytes) == hash, Self::parse(bytes))
+        } else {
+            std::thread::scope(|scope| {
+                let is_it = scope.spawn(|| ContentHash::of(bytes) == hash);
+                let parsed = Self::parse(bytes);
+                (is_it.join().unwrap_or(false), parsed)
+            })
+        };
+        Some(Self { hash, ..parsed.ok().filter(|_| is_it)? })
     }
 
     /// Without its hash.

@@ -235,10 +235,9 @@ impl Store {
         found.is_ok_and(|found| found.len() == manifest.encoded_len())
     }
 
-    /// Makes a manifest visible by rename. Its contents must be there.
-    pub(crate) fn publish(&self, manifest: &Manifest) -> Result<(), SnapshotError> {
+    /// Writes a manifest under a temporary name.
+    pub(crate) fn stage<'m>(&self, manifest: &'m Manifest) -> Result<Staged<'m>, SnapshotError> {
         use std::io::Write;
-        let path = self.manifest_path(&manifest.hash());
         let directory = self.snapshot_dir(&manifest.hash());
         match std::fs::create_dir(&directory) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -246,22 +245,42 @@ impl Store {
             }
             _ => {}
         }
-        let staged = directory.join(format!("tmp-{}", self.fresh_id()));
-        let mut file = File::create_new(&staged).map_err(SnapshotError::io("create", &staged))?;
+        let path = directory.join(format!("tmp-{}", self.fresh_id()));
+        let mut file = File::create_new(&path).map_err(SnapshotError::io("create", &path))?;
         let mut written = Ok(());
         manifest.encode_with(|piece| {
             if written.is_ok() {
                 written = file.write_all(piece);
             }
         });
-        let written = written.and_then(|()| std::fs::rename(&staged, &path));
-        if let Err(error) = written {
-            drop(std::fs::remove_file(&staged));
-            return Err(SnapshotError::io("write", path)(error));
-        }
-        self.sync_later(vec![file]);
+        let staged = Staged { manifest, path, file: Some(file) };
+        written.map_err(SnapshotError::io("write", &staged.path))?;
+        Ok(staged)
+    }
+
+    /// Makes a staged manifest visible by rename. Its contents must be there.
+    pub(crate) fn publish(&self, mut staged: Staged<'_>) -> Result<(), SnapshotError> {
+        let path = self.manifest_path(&staged.manifest.hash());
+        std::fs::rename(&staged.path, &path).map_err(SnapshotError::io("publish", &path))?;
+        self.sync_later(staged.file.take().into_iter().collect());
         drop(std::fs::remove_file(path.with_extension("damaged")));
         Ok(())
+    }
+}
+
+/// A manifest that is written but not visible; dropped, it is removed.
+pub(crate) struct Staged<'m> {
+    manifest: &'m Manifest,
+    path: PathBuf,
+    /// Absent once it is published.
+    file: Option<File>,
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            drop(std::fs::remove_file(&self.path));
+        }
     }
 }
 

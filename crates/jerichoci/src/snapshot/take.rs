@@ -233,20 +233,26 @@ impl Source<'_> {
         let synced = synced.map_err(|_| SnapshotError::Panicked)?;
         synced.map_err(SnapshotError::io("sync", self.store.segments_dir()))?;
         let (manifest, origins) = made?;
+        let manifest = Arc::new(manifest);
         let is_new = !self.store.is_published(&manifest);
-        if trusted.is_none() && (is_new || self.store.has_damage()) {
+        let staged = if trusted.is_none() && (is_new || self.store.has_damage()) {
             let objects = self.store.objects()?;
-            if manifest.iter().any(|entry| !objects.contains(&entry.hash)) {
+            let (whole, staged) = std::thread::scope(|scope| {
+                let whole = scope.spawn(|| manifest.iter().all(|entry| objects.contains(&entry.hash)));
+                let staged = is_new.then(|| self.store.stage(&manifest)).transpose();
+                (whole.join(), staged)
+            });
+            if !whole.map_err(|_| SnapshotError::Panicked)? {
                 self.store.sync_later(unsynced);
                 return Ok(None);
             }
-        }
-        if is_new {
-            self.store.publish(&manifest)?;
-        }
+            staged?
+        } else {
+            is_new.then(|| self.store.stage(&manifest)).transpose()?
+        };
+        staged.map_or(Ok(()), |staged| self.store.publish(staged))?;
         self.store.sync_later(unsynced);
         let pin = self.store.pin_locked(&manifest.hash())?;
-        let manifest = Arc::new(manifest);
         if manifest.is_empty() {
             warnings.push(SnapshotWarning::Empty);
         }

@@ -156,7 +156,7 @@ fn content_of(path: &Path) -> Result<Option<(EntryKind, Vec<u8>)>> {
     })
 }
 
-/// Mode and content, or target, by name.
+/// Path to mode and content.
 pub(crate) type Tree = BTreeMap<Vec<u8>, (u32, Vec<u8>)>;
 
 /// Everything below a directory, as it is: modes, kinds, contents, directories too.
