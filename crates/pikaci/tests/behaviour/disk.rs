@@ -1,7 +1,7 @@
 //! A full disk: a small file system that ends with the process that uses it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jericho_testkit::built_program;
 use jericho_testkit::need::{needs, needs_root};
@@ -45,7 +45,7 @@ exit "$code"
     (Ended::of(shell.output().unwrap()), kept)
 }
 
-fn only_record(state: &PathBuf) -> (PathBuf, Value) {
+fn only_record(state: &Path) -> (PathBuf, Value) {
     let runs: Vec<_> = fs::read_dir(state.join("runs")).unwrap().map(|run| run.unwrap().path()).collect();
     assert_eq!(runs.len(), 1, "{runs:?}");
     (runs[0].clone(), serde_json::from_slice(&fs::read(runs[0].join("run.json")).unwrap()).unwrap())
