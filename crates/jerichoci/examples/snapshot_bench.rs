@@ -11,7 +11,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use jericho_host::{CancelToken, Clock, Command, Environment, Host, LocalHost, SystemClock};
@@ -178,16 +177,19 @@ impl<'t> Bench<'t> {
             }
             times[0].push(self.timed(|| self.git(&["status", "--porcelain"]))?.0);
             fs::write(&changed, format!("round {round} {:?}\n", self.clock.now()))?;
-            let (ms, (store, listing, reading)) = self.timed(|| {
+            let (ms, (store, stats, tree)) = self.timed(|| {
                 let store = self.store("state")?;
                 let snapshot = self.take(&store, false)?;
-                workspace::lease_tree(&store, &slots, &snapshot.manifest, "bench", &self.cancel)?;
-                let ms = |time: Duration| time.as_secs_f64() * 1e3;
-                Ok((store, ms(snapshot.stats.listing), ms(snapshot.stats.reading)))
+                let tree = self.timed(|| {
+                    Ok(workspace::lease_tree(&store, &slots, &snapshot.manifest, "bench", &self.cancel)?)
+                })?;
+                Ok((store, snapshot.stats, tree.0))
             })?;
             times[3].push(ms);
-            times[4].push(listing);
-            times[5].push(reading);
+            for (column, phase) in [(4, stats.listing), (5, stats.reading), (6, stats.publishing)] {
+                times[column].push(phase.as_secs_f64() * 1e3);
+            }
+            times[7].push(tree);
             drop(store);
         }
         let status = median(&mut times[0]);
@@ -195,6 +197,9 @@ impl<'t> Bench<'t> {
         self.row("unchanged / git status", median(&mut times[1]), status, targets[0]);
         self.row("unchanged, facts / git status", median(&mut times[2]), status, targets[1]);
         self.row("one changed, tree / git status", median(&mut times[3]), status, targets[2]);
+        for (column, name) in [(4, "listing"), (5, "reading"), (6, "publishing"), (7, "tree")] {
+            self.row(&format!("  of which {name}"), median(&mut times[column]), status, f64::NAN);
+        }
         self.first(targets[3])?;
         self.private(status)?;
         self.peak()
@@ -215,7 +220,14 @@ impl<'t> Bench<'t> {
                 Ok((store, snapshot))
             })?;
             firsts.push(ms);
-            synced.push(ms + self.timed(|| Ok(store.settle()))?.0);
+            synced.push(
+                ms + self
+                    .timed(|| {
+                        store.settle();
+                        Ok(())
+                    })?
+                    .0,
+            );
             let slots = self.dir.join(&state).join("trees");
             trees.push(
                 self.timed(|| {

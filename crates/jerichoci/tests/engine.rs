@@ -96,6 +96,20 @@ fn what_one_job_writes_the_next_does_not_see() {
 }
 
 #[test]
+fn a_job_that_runs_as_root_cannot_change_the_store_by_accident() {
+    if !jericho_testkit::need::needs_root("a_job_that_runs_as_root_cannot_change_the_store_by_accident") {
+        return;
+    }
+    let tree = Tree::new();
+    let roots = tree.root.join(".jerichoci");
+    let attempt =
+        |dir: &str| format!("touch '{}' 2>/dev/null && exit 9; ", roots.join(dir).join("x").display());
+    let script = ["store", "snapshots", "cache/trees"].map(attempt).concat() + "true";
+    let run = tree.run(vec![sh("attempt", &script)]);
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+}
+
+#[test]
 fn a_rerun_sees_the_recorded_bytes_and_definitions() {
     let tree = Tree::new();
     let first = tree.run(vec![sh("show", "cat a.txt")]);

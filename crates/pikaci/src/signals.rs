@@ -1,4 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP: the first cancels in good order, the second at once.
+//! SIGINT, SIGTERM and SIGHUP: the first cancels in good order, the second at once, the third ends
+//! this process whatever it is doing.
 
 use std::io::Write as _;
 use std::thread::JoinHandle;
@@ -20,17 +21,21 @@ impl Listener {
     /// Passes signals on to the token.
     pub(crate) fn start(token: &CancelToken) -> Result<Self, CliError> {
         let failed = |error| CliError::new(Exit::Infrastructure, "cannot listen for signals").because(error);
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(failed)?;
+        let mut wanted = vec![SIGINT, SIGTERM];
+        if !ignores_hangup(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()) {
+            wanted.push(SIGHUP);
+        }
+        let mut signals = Signals::new(wanted).map_err(failed)?;
         let handle = signals.handle();
         let token = token.clone();
         let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            let mut first = true;
-            for _ in &mut signals {
-                let (reason, words) = match first {
-                    true => (CancelReason::Signal, "ending the run; once more ends it at once"),
-                    false => (CancelReason::Forced, "ending the run at once"),
+            for (earlier, _) in signals.forever().enumerate() {
+                let (reason, words) = match earlier {
+                    0 => (CancelReason::Signal, "ending the run; once more ends it at once"),
+                    1 => (CancelReason::Forced, "ending the run at once"),
+                    // Somebody who asks three times does not want to wait for anything.
+                    _ => signal_hook::low_level::exit(i32::from(Exit::Cancelled.code())),
                 };
-                first = false;
                 if token.cancel(reason) {
                     // Nobody may be reading.
                     let _ = writeln!(std::io::stderr(), "{words}");
@@ -39,6 +44,14 @@ impl Listener {
         });
         Ok(Self { handle, thread: Some(thread.map_err(failed)?) })
     }
+}
+
+/// Whether the status of a process says that it was started to outlive its terminal, as nohup(1)
+/// does: a handler would undo that.
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
 impl Drop for Listener {

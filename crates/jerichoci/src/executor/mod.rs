@@ -4,6 +4,7 @@
 //! say how the job ended. What they say is data; the dispatcher of the run records it.
 
 pub mod command;
+mod overlay;
 mod phases;
 pub mod process;
 mod unbuilt;

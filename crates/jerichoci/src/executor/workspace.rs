@@ -15,12 +15,16 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
 use jericho_host::{CancelToken, Host, Isolation, Mount};
 
+use super::overlay::Overlays;
 use crate::snapshot::workspace::{PrivateCopy, TreeLease, lease_tree, private_copy};
 use crate::snapshot::{Manifest, SnapshotError, Store};
 
 /// In the directory of what a job keeps from run to run: locked, shared, while it is used; its
 /// modification time is when that was last.
 pub(crate) const CACHE_LOCK: &str = "lock";
+
+/// Beside the trees: that overlays on them work, and under what circumstances.
+const OVERLAY: &str = "overlay";
 
 /// Why a job has no workspace.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +57,8 @@ pub struct RunSource {
     cargo_home: PathBuf,
     affinity: String,
     host: Arc<dyn Host>,
-    overlays: OnceLock<bool>,
+    overlays: Overlays,
+    has_overlays: OnceLock<bool>,
     lease: Mutex<Option<Arc<TreeLease>>>,
 }
 
@@ -95,11 +100,12 @@ impl RunSource {
             store,
             manifest,
             content_hash,
+            overlays: Overlays::new(trees.with_file_name(OVERLAY)),
             trees,
             cargo_home,
             affinity,
             host,
-            overlays: OnceLock::new(),
+            has_overlays: OnceLock::new(),
             lease: Mutex::default(),
         }
     }
@@ -116,6 +122,11 @@ impl RunSource {
         &self.cargo_home
     }
 
+    /// To be called when a view could not be mounted: the next run tries again what works here.
+    pub(super) fn mount_failed(&self) {
+        self.overlays.forget();
+    }
+
     /// Gives a job its view. `cache_dir` is the job's own, kept from run to run; `scratch` goes
     /// with the job.
     ///
@@ -129,8 +140,7 @@ impl RunSource {
     ) -> Result<JobView, WorkspaceError> {
         make_dir(cache_dir)?;
         let in_use = use_cache(cache_dir)?;
-        // Asked once a run: the answer is found by trying.
-        if *self.overlays.get_or_init(|| self.host.supports_overlay(cache_dir)) {
+        if *self.has_overlays.get_or_init(|| self.overlays.work(&*self.host, cache_dir)) {
             self.overlay(cache_dir, scratch, in_use, cancel)
         } else {
             self.copy(cache_dir, in_use, cancel)
@@ -151,8 +161,12 @@ impl RunSource {
         for dir in [&workspace, &cargo_target, &upper, &work] {
             make_dir(dir)?;
         }
-        let mut mounts =
-            vec![Mount::Overlay { lower: tree.path.clone(), upper, work, target: workspace.clone() }];
+        // What other runs stand on is not written by accident, not even by a job that runs as root.
+        let dirs = self.store.dirs();
+        let mut mounts: Vec<Mount> = [&dirs.store, &dirs.snapshots, &self.trees]
+            .map(|dir| Mount::Bind { source: dir.clone(), target: dir.clone(), read_only: true })
+            .into();
+        mounts.push(Mount::Overlay { lower: tree.path.clone(), upper, work, target: workspace.clone() });
         if tree.slot > 0 {
             // Another run has the first tree: its cache must not meet the file times of this one.
             let own = cache_dir.join(format!("cargo-target.{}", tree.slot));

@@ -5,6 +5,7 @@
 //! a reader who is slow holds up neither the jobs nor their records; one that fails is one more
 //! reason to cancel.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use jericho_host::{CancelReason, CancelToken, OutputSink};
 
 use super::layout::{JobLayout, RunLayout};
 use super::logs::LogWriter;
-use super::plan::{NodeIndex, RunPlan};
+use super::plan::{NodeIndex, NodeWork, RunPlan};
 use super::report::Reporter;
 use super::schedule::{Limits, NotStarted, Outcome, Schedule};
 use super::store::RunStore;
@@ -276,8 +277,9 @@ impl<'a> Dispatcher<'a> {
         }
         // Records of jobs were added in the order of their starts.
         self.update(|record| {
-            let position = |id: &str| jobs.iter().position(|job| job.id == id);
-            record.jobs.sort_by_key(|job| position(&job.id));
+            let positions: HashMap<&str, usize> =
+                jobs.iter().enumerate().map(|(position, job)| (job.id.as_str(), position)).collect();
+            record.jobs.sort_by_key(|job| positions.get(job.id.as_str()).copied());
         });
     }
 
@@ -367,9 +369,14 @@ impl<'a> Dispatcher<'a> {
 
     /// A job that never started. It has no events of its own.
     fn skip_job(&mut self, job: &JobSpec, layout: &JobLayout, plan: &RunPlan, why: NotStarted) {
+        // People know jobs by their names; a prepare node has no other name than its own.
+        let name = |node: NodeIndex| match &plan.node(node).work {
+            NodeWork::Execute(work) => &work.job_id,
+            _ => &plan.node(node).id,
+        };
         let message = match why {
-            NotStarted::NeedFailed(node) => format!("not run: {} did not pass", plan.node(node).id),
-            NotStarted::FailFast(node) => format!("not run: {} failed", plan.node(node).id),
+            NotStarted::NeedFailed(node) => format!("not run: {} did not pass", name(node)),
+            NotStarted::FailFast(node) => format!("not run: {} failed", name(node)),
             NotStarted::Cancelled => match self.around.cancel.reason() {
                 Some(reason) => format!("not run: {reason}"),
                 None => "not run".to_owned(),

@@ -1,16 +1,18 @@
 //! Collects what nobody needs: runs beyond those that are kept, snapshots without a run, caches
 //! that nobody used for a while. Never touches a run that an engine works on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use jericho_host::CancelToken;
 use jericho_host::fs::remove_tree;
 use jericho_host::lock::FileLock;
 
 use super::layout::{Layout, RunLayout};
+use super::list::list_runs;
 use super::owner::{Ownership, is_alive};
 use super::snapshots::{Snapshots, kept_by};
 use super::store::file_error;
@@ -70,8 +72,7 @@ pub(crate) fn collect(engine: &Engine, policy: &GcPolicy) -> Result<GcReport, En
     if !policy.dry_run {
         report.problems.extend(super::reap::reap(engine)?.problems);
     }
-    let mut runs = run_ids(&layout)?;
-    runs.sort_unstable_by(|a, b| b.cmp(a));
+    let runs = newest_first(&layout)?;
     let mut kept = Vec::new();
     let mut gone = Vec::new();
     for (position, id) in runs.into_iter().enumerate() {
@@ -104,6 +105,19 @@ pub(crate) fn collect(engine: &Engine, policy: &GcPolicy) -> Result<GcReport, En
     Ok(report)
 }
 
+/// All runs in the order in which a list shows them. Ids alone tell no more than the second.
+fn newest_first(layout: &Layout) -> Result<Vec<RunId>, EngineError> {
+    let listed = list_runs(layout.root())?.runs;
+    let started: HashMap<String, DateTime<Utc>> =
+        listed.into_iter().map(|run| (run.run_id, run.created_at)).collect();
+    let mut runs = run_ids(layout)?;
+    runs.sort_by_cached_key(|id| {
+        let start = started.get(id.as_str()).copied().or_else(|| second_of(id));
+        std::cmp::Reverse((start, id.clone()))
+    });
+    Ok(runs)
+}
+
 fn run_ids(layout: &Layout) -> Result<Vec<RunId>, EngineError> {
     let dir = layout.runs();
     let entries = fs::read_dir(&dir).map_err(file_error("read", &dir))?;
@@ -117,11 +131,15 @@ fn run_ids(layout: &Layout) -> Result<Vec<RunId>, EngineError> {
 }
 
 fn older_than(engine: &Engine, id: &RunId, limit: Duration) -> bool {
-    let Ok(start) = chrono::NaiveDateTime::parse_from_str(&id.as_str()[..16], "%Y%m%dT%H%M%SZ") else {
-        return false;
-    };
-    let age = engine.clock.now().signed_duration_since(start.and_utc());
+    let Some(start) = second_of(id) else { return false };
+    let age = engine.clock.now().signed_duration_since(start);
     age.to_std().is_ok_and(|age| age > limit)
+}
+
+/// The second in which a run started, by its id.
+fn second_of(id: &RunId) -> Option<DateTime<Utc>> {
+    let start = chrono::NaiveDateTime::parse_from_str(id.as_str().get(..16)?, "%Y%m%dT%H%M%SZ");
+    start.ok().map(|start| start.and_utc())
 }
 
 /// Removes one run; nothing when an engine works on it.
@@ -143,18 +161,25 @@ fn collect_snapshots(
     policy: &GcPolicy,
     report: &mut GcReport,
 ) {
-    let live = || -> HashSet<ContentHash> {
-        // Also what a run that began a moment ago stands on: the links are read under the store's lock.
-        let listed = run_ids(layout).unwrap_or_default();
-        let ids = if policy.dry_run { kept.to_vec() } else { listed };
-        ids.iter().filter_map(|id| kept_by(&layout.run(id))).collect()
+    // Also what a run that began a moment ago stands on. What cannot be read is no licence to
+    // remove: then nothing is collected.
+    let live = || -> std::io::Result<HashSet<ContentHash>> {
+        let ids = match policy.dry_run {
+            true => kept.to_vec(),
+            false => run_ids(layout).map_err(std::io::Error::other)?,
+        };
+        let mut live = HashSet::new();
+        for id in &ids {
+            live.extend(kept_by(&layout.run(id))?);
+        }
+        Ok(live)
     };
     let cancel = match CancelToken::new() {
         Ok(cancel) => cancel,
         Err(error) => return report.problems.push(format!("snapshots: {error}")),
     };
     let collected = Snapshots::open(engine, layout)
-        .and_then(|snapshots| Ok(snapshots.store().collect(&live(), policy.dry_run, &cancel)?));
+        .and_then(|snapshots| Ok(snapshots.store().collect(live, policy.dry_run, &cancel)?));
     match collected {
         Ok(collected) => report.freed_bytes += collected.bytes,
         Err(error) => report.problems.push(format!("snapshots: {}", with_causes(&error))),

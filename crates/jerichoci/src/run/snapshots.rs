@@ -151,10 +151,14 @@ struct Marker {
     tree: Option<String>,
 }
 
-/// The snapshot that a run keeps from being collected.
-pub(crate) fn kept_by(run: &RunLayout) -> Option<ContentHash> {
-    let target = fs::read_link(run.manifest()).ok()?;
-    target.parent()?.file_name()?.to_str()?.parse().ok()
+/// The snapshot that a run keeps from being collected; none before it has one.
+pub(crate) fn kept_by(run: &RunLayout) -> std::io::Result<Option<ContentHash>> {
+    let target = match fs::read_link(run.manifest()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let name = target.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    Ok(name.and_then(|name| name.parse().ok()))
 }
 
 /// The source tree of a run, written out when it is not there. Runs of one snapshot share it.
@@ -164,7 +168,7 @@ pub(crate) fn tree_of(engine: &Engine, run_id: &RunId) -> Result<PathBuf, Engine
     let run = layout.run(run_id);
     let dir = run.snapshot();
     let refuse = |why: &str| EngineError::NotRepeatable { run_id: run_id.to_string(), why: why.to_owned() };
-    let Some(hash) = kept_by(&run) else {
+    let Some(hash) = kept_by(&run).map_err(file_error("read", &run.manifest()))? else {
         // A run of an earlier system has the tree itself, or none.
         return if dir.join(MARKER).exists() { Ok(dir) } else { Err(refuse("it has no snapshot")) };
     };

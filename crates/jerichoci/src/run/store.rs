@@ -8,12 +8,12 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jericho_host::fs::{remove_tree, write_atomic};
-use jericho_host::{Clock as _, SystemClock};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{JobLayout, Layout, RunLayout};
@@ -263,6 +263,8 @@ pub fn persist_run_record(state_root: &Path, record: &RunRecord) -> Result<(), E
 struct Journal {
     file: File,
     line: Vec<u8>,
+    /// Something was written since the syncer last began to sync.
+    is_dirty: Arc<AtomicBool>,
     dirty: Option<mpsc::Sender<()>>,
     syncer: Option<JoinHandle<io::Result<()>>>,
 }
@@ -272,11 +274,13 @@ impl Journal {
         let file = jericho_host::fs::open_append(path).map_err(file_error("open", path))?;
         let to_sync = file.try_clone().map_err(file_error("open", path))?;
         let (dirty, wake) = mpsc::channel();
+        let is_dirty = Arc::new(AtomicBool::new(false));
+        let cleared = Arc::clone(&is_dirty);
         let syncer = std::thread::Builder::new()
             .name("journal-sync".to_owned())
-            .spawn(move || sync_in_groups(&to_sync, &wake))
+            .spawn(move || sync_in_groups(&to_sync, &wake, &cleared))
             .map_err(file_error("sync", path))?;
-        Ok(Self { file, line: Vec::new(), dirty: Some(dirty), syncer: Some(syncer) })
+        Ok(Self { file, line: Vec::new(), is_dirty, dirty: Some(dirty), syncer: Some(syncer) })
     }
 
     fn append(&mut self, entry: &JournalEntry) -> io::Result<()> {
@@ -289,7 +293,10 @@ impl Journal {
             let _ = self.file.set_len(start);
             return Err(error);
         }
-        if let Some(dirty) = &self.dirty {
+        // Only the first line after a sync wakes the syncer: the others wait for the same one.
+        if let Some(dirty) = &self.dirty
+            && !self.is_dirty.swap(true, Ordering::AcqRel)
+        {
             // A syncer that has failed says so at the end.
             let _ = dirty.send(());
         }
@@ -313,15 +320,12 @@ impl Drop for Journal {
 }
 
 /// Syncs at most once per [`SYNC_INTERVAL`] while lines come, and once at the end.
-fn sync_in_groups(file: &File, wake: &mpsc::Receiver<()>) -> io::Result<()> {
+fn sync_in_groups(file: &File, wake: &mpsc::Receiver<()>, is_dirty: &AtomicBool) -> io::Result<()> {
     while wake.recv().is_ok() {
-        let due = SystemClock.monotonic() + SYNC_INTERVAL;
-        loop {
-            let left = due.saturating_sub(SystemClock.monotonic());
-            if left.is_zero() || wake.recv_timeout(left).is_err() {
-                break;
-            }
-        }
+        // Nothing wakes it before `is_dirty` is false again, but for the end.
+        let _ = wake.recv_timeout(SYNC_INTERVAL);
+        // Before the sync: what is written from here on needs another one.
+        is_dirty.store(false, Ordering::Release);
         file.sync_data()?;
     }
     Ok(())

@@ -11,14 +11,16 @@ use super::hash::ContentHash;
 use super::index::StatCache;
 use super::objects::{HashSetByHash, ObjectReader, Objects};
 use super::segment::SegmentWriter;
-use super::store::{SYNC_AT_ONCE, Store};
+use super::store::Store;
 
 /// A segment with more than this many hundredths of its bytes dead is written anew.
 const REWRITE_ABOVE: u64 = 50;
 /// Segments up to this size are joined…
 const SMALL: u64 = 1024 * 1024;
 /// …once there are more than this many of them.
-const MANY_SMALL: usize = 64;
+pub(super) const MANY_SMALL: usize = 16;
+/// The same while somebody waits for a snapshot.
+pub(super) const VERY_MANY_SMALL: usize = 128;
 
 /// What a collection removed, or would remove.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub struct CollectReport {
 }
 
 impl Store {
-    /// Removes every snapshot that is neither in `live` nor pinned by a live process, the
+    /// Removes every snapshot that is neither in `live`, which is asked once nothing can change, nor pinned by a live process, the
     /// contents that only those had, and what killed processes left unfinished. Waits until
     /// nobody takes a snapshot or lays out a tree, and keeps them waiting while it works. With
     /// `dry_run` nothing is removed.
@@ -43,23 +45,28 @@ impl Store {
     /// [`SnapshotError`]; what was removed by then was not needed.
     pub fn collect(
         &self,
-        live: &HashSet<ContentHash>,
+        live: impl FnOnce() -> std::io::Result<HashSet<ContentHash>>,
         dry_run: bool,
         cancel: &CancelToken,
     ) -> Result<CollectReport, SnapshotError> {
         self.settle();
         let _lock = self.lock_exclusive(cancel)?;
         let mut sweep = Sweep { store: self, cancel, dry_run, report: CollectReport::default() };
-        let mut live = live.clone();
-        live.extend(sweep.pins()?);
-        let needed = sweep.snapshots(&live)?;
+        // Pins first: who lets go of a pin has made the snapshot known to `live` before.
+        let mut needed: HashSet<ContentHash> = HashSet::new();
+        needed.extend(sweep.pins()?);
+        needed.extend(live().map_err(SnapshotError::io("ask what is needed of", &self.dirs().snapshots))?);
+        let needed = sweep.snapshots(&needed)?;
         sweep.segments(&needed)?;
         sweep.stat_caches()?;
         Ok(sweep.report)
     }
 
-    /// Joins small segments when there are many and nobody uses the store.
-    pub(crate) fn tidy(&self, cancel: &CancelToken) -> Result<(), SnapshotError> {
+    /// Joins small segments when there are more than `many` and nobody uses the store.
+    pub(crate) fn tidy(&self, many: usize, cancel: &CancelToken) -> Result<(), SnapshotError> {
+        if self.segments_known() <= many {
+            return Ok(());
+        }
         let Some(_lock) = self.try_lock_exclusive()? else { return Ok(()) };
         let objects = self.objects()?;
         let small: Vec<u32> = (0u32..)
@@ -67,10 +74,9 @@ impl Store {
             .filter(|(_, segment)| segment.size <= SMALL)
             .map(|(number, _)| number)
             .collect();
-        if small.len() <= MANY_SMALL {
-            return Ok(());
+        if small.len() > many {
+            rewrite(self, &objects, &small, |_| true, cancel)?;
         }
-        rewrite(self, &objects, &small, |_| true, cancel)?;
         Ok(())
     }
 }
@@ -207,8 +213,8 @@ fn rewrite(
             }
         }
     }
-    if let Some((_, Some(file))) = segment.publish(SYNC_AT_ONCE)? {
-        // The old ones go at once, so this must not wait.
+    if let Some((file, _)) = segment.publish()? {
+        // The old ones go now.
         file.sync_data().map_err(SnapshotError::io("sync", store.segments_dir()))?;
     }
     for &number in numbers {

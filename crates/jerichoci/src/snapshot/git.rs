@@ -66,6 +66,9 @@ impl Listing {
     pub(crate) fn sort(&mut self) {
         let names = &self.names;
         let name = |span: &(u32, u32)| &names[span.0 as usize..span.0 as usize + span.1 as usize];
+        if self.spans.is_sorted_by(|a, b| name(a) < name(b)) {
+            return;
+        }
         self.spans.sort_by(|a, b| name(a).cmp(name(b)));
         self.spans.dedup_by(|a, b| name(a) == name(b));
     }
@@ -236,70 +239,58 @@ impl Git {
         Ok(ran.then_some(listing))
     }
 
-    /// The same as [`Git::list`] of the top of a work tree, with its facts, for one walk of
-    /// the tree by git. Two git processes side by side.
+    /// The same as [`Git::list`], with the facts: git looks for untracked files in one process
+    /// and for changed ones in another. Untracked files that are `left_out` make nothing dirty.
     pub(crate) fn list_with_facts(
         &self,
         dir: &Path,
-        left_out: Option<&[u8]>,
+        left_out: &(dyn Fn(&[u8]) -> bool + Sync),
         cancel: &CancelToken,
     ) -> Result<Option<(Listing, GitFacts)>, SnapshotError> {
-        let mut tracked = Listing::default();
+        let mut listing = Listing::default();
         let mut pushed = Ok(());
-        let (status, ran) = std::thread::scope(|scope| {
-            let status = scope.spawn(|| self.status(dir, left_out, cancel));
-            let args = ["ls-files", "-z", "-c", "--deduplicate"];
-            let ran = self.records(dir, &args, cancel, |name| {
+        let mut untracked = false;
+        let (facts, ran) = std::thread::scope(|scope| {
+            let facts = scope.spawn(|| self.status(dir, cancel));
+            // -t: each name has a letter before it, `?` for untracked files.
+            let args = ["ls-files", "-z", "-t", "-c", "-o", "--exclude-standard"];
+            let ran = self.records(dir, &args, cancel, |record| {
+                let (tag, name) = record.split_at_checked(2).unwrap_or((record, b""));
+                untracked |= tag == b"? " && !left_out(name);
                 if pushed.is_ok() {
-                    pushed = tracked.push(b"", name);
+                    pushed = listing.push(b"", name);
                 }
             });
-            (status.join(), ran)
+            (facts.join(), ran)
         });
         if !ran? {
             return Ok(None);
         }
         pushed?;
-        let Some((untracked, facts)) = status.map_err(|_| SnapshotError::Panicked)?? else {
-            return Ok(None);
-        };
-        for &span in &untracked.spans {
-            tracked.push(b"", untracked.name(span))?;
+        let Some(mut facts) = facts.map_err(|_| SnapshotError::Panicked)?? else { return Ok(None) };
+        if untracked {
+            facts.dirty = Some(true);
         }
-        tracked.sort();
-        Ok(Some((tracked, facts)))
+        listing.sort();
+        Ok(Some((listing, facts)))
     }
 
-    /// Untracked files, and the facts. Names are relative to the top of the work tree.
-    pub(crate) fn status(
-        &self,
-        dir: &Path,
-        left_out: Option<&[u8]>,
-        cancel: &CancelToken,
-    ) -> Result<Option<(Listing, GitFacts)>, SnapshotError> {
-        let args = ["status", "--porcelain=v2", "--branch", "-z", "-uall", "--no-renames", "--ignored=no"];
-        let mut untracked = Listing::default();
+    /// Head, branch, and whether tracked files differ. `None`: no git program.
+    fn status(&self, dir: &Path, cancel: &CancelToken) -> Result<Option<GitFacts>, SnapshotError> {
+        let args =
+            ["status", "--porcelain=v2", "--branch", "-z", "-uno", "--no-renames", "--no-ahead-behind"];
         let mut facts = GitFacts { dirty: Some(false), ..GitFacts::default() };
-        let mut pushed = Ok(());
         let ran = self.records(dir, &args, cancel, |record| {
             if let Some(head) = record.strip_prefix(b"# branch.oid ") {
                 facts.head = (head != b"(initial)").then(|| String::from_utf8_lossy(head).into_owned());
             } else if let Some(branch) = record.strip_prefix(b"# branch.head ") {
                 facts.branch =
                     (branch != b"(detached)").then(|| String::from_utf8_lossy(branch).into_owned());
-            } else if let Some(name) = record.strip_prefix(b"? ") {
-                if !left_out.is_some_and(|left_out| is_inside(name, left_out)) {
-                    facts.dirty = Some(true);
-                }
-                if pushed.is_ok() {
-                    pushed = untracked.push(b"", name);
-                }
             } else if !record.starts_with(b"#") {
                 facts.dirty = Some(true);
             }
         })?;
-        pushed?;
-        Ok(ran.then_some((untracked, facts)))
+        Ok(ran.then_some(facts))
     }
 }
 

@@ -18,34 +18,49 @@ impl ContentHash {
 
     /// Writes the 64 digits to the end of `out`.
     pub(crate) fn push_hex(&self, out: &mut Vec<u8>) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [0u8; 64];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
+        let mut text = [[0u8; 2]; 32];
+        for (pair, byte) in text.iter_mut().zip(self.0) {
+            *pair = PAIRS[usize::from(byte)];
         }
-        out.extend_from_slice(&text);
+        out.extend_from_slice(text.as_flattened());
     }
 
     /// Reads exactly 64 lower case digits.
     pub(crate) fn from_hex(text: &[u8]) -> Option<Self> {
-        fn digit(byte: u8) -> Option<u8> {
-            match byte {
-                b'0'..=b'9' => Some(byte - b'0'),
-                b'a'..=b'f' => Some(byte - b'a' + 10),
-                _ => None,
-            }
-        }
-        if text.len() != 64 {
-            return None;
-        }
+        let text: &[u8; 64] = text.try_into().ok()?;
         let mut hash = [0u8; 32];
+        let mut bad = 0;
         for (byte, pair) in hash.iter_mut().zip(text.chunks_exact(2)) {
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+            let (high, low) = (DIGITS[usize::from(pair[0])], DIGITS[usize::from(pair[1])]);
+            bad |= high | low;
+            *byte = high << 4 | low & 15;
         }
-        Some(Self(hash))
+        (bad < 16).then_some(Self(hash))
     }
 }
+
+/// Both digits of each byte. Manifests have 64 digits per file: this is where their time goes.
+const PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// The value of each digit; 16 and above for what is none.
+const DIGITS: [u8; 256] = {
+    let mut digits = [0xf0; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
 
 impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

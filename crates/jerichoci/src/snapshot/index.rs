@@ -131,11 +131,11 @@ impl StatCache {
                 if start >= self.count {
                     return;
                 }
-                for position in start..(start + PIECE).min(self.count) {
+                for (position, verdict) in verdicts.iter().enumerate().skip(start).take(PIECE) {
                     let (directory, name) = at::split(self.name(position));
                     let seen = cursor.enter(directory).and_then(|parent| at::lstat(parent, name));
                     if seen.is_ok_and(|stat| StatKey::of(&stat) == self.key(position)) {
-                        verdicts[position].store(Verdict::Same as u8, Ordering::Relaxed);
+                        verdict.store(Verdict::Same as u8, Ordering::Relaxed);
                     }
                 }
             }

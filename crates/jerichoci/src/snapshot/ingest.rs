@@ -17,7 +17,7 @@ use super::manifest::EntryKind;
 use super::objects::{HashSetByHash, Objects};
 use super::segment::SegmentWriter;
 use super::stat::StatKey;
-use super::store::{SYNC_AT_ONCE, Store};
+use super::store::Store;
 
 /// A file that changes is read this often.
 const TRIES: u32 = 3;
@@ -58,8 +58,8 @@ pub(crate) struct Ingested {
     pub(crate) found: Vec<(usize, Found)>,
     /// Bytes read.
     pub(crate) bytes: u64,
-    /// Segments that are not yet on the disk.
-    pub(crate) unsynced: Vec<File>,
+    /// Segments that are not yet on the disk, with their sizes.
+    pub(crate) unsynced: Vec<(File, u64)>,
 }
 
 impl Ingest<'_> {
@@ -150,9 +150,9 @@ impl<'i> Worker<'i> {
         }
         let mut unsynced = Vec::new();
         if let Some(segment) = self.segment.take()
-            && let Some((_, Some(file))) = segment.publish(SYNC_AT_ONCE)?
+            && let Some(published) = segment.publish()?
         {
-            unsynced.push(file);
+            unsynced.push(published);
         }
         Ok(Ingested { found, bytes: self.bytes, unsynced })
     }

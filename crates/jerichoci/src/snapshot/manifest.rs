@@ -25,6 +25,8 @@ use sha2::{Digest, Sha256};
 
 use super::hash::ContentHash;
 
+/// From this many entries on a second thread is worth its start.
+const MANY: usize = 4000;
 const HEADER: &[u8] = b"jericho-manifest-v1\n";
 
 /// What an entry is.
@@ -143,23 +145,38 @@ impl Manifest {
 
     /// Takes rows sorted by the names they point to.
     pub(crate) fn from_sorted(names: Vec<u8>, rows: Vec<Row>) -> Result<Self, ManifestError> {
-        let mut manifest = Self::unnamed(names, rows)?;
-        let mut hasher = Sha256::new();
-        let mut encoded_len = 0u64;
-        manifest.encode_with(|chunk| {
-            hasher.update(chunk);
-            encoded_len += chunk.len() as u64;
-        });
-        manifest.hash = ContentHash(hasher.finalize().into());
-        manifest.encoded_len = encoded_len;
+        check(&names, &rows)?;
+        let total_size = total_size(&rows);
+        let mut manifest = Self { names, rows, hash: ContentHash([0; 32]), encoded_len: 0, total_size };
+        (manifest.hash, manifest.encoded_len) = manifest.hash_encoded();
         Ok(manifest)
     }
 
-    /// Without its hash and length.
-    fn unnamed(names: Vec<u8>, rows: Vec<Row>) -> Result<Self, ManifestError> {
-        check(&names, &rows)?;
-        let total_size = rows.iter().fold(0u64, |sum, row| sum.saturating_add(row.size));
-        Ok(Self { names, rows, hash: ContentHash([0; 32]), encoded_len: 0, total_size })
+    /// Hash and length of the encoded form. Encoding and hashing cost the same; a large manifest
+    /// does both at once.
+    fn hash_encoded(&self) -> (ContentHash, u64) {
+        let mut hasher = Sha256::new();
+        let mut length = 0u64;
+        if self.rows.len() < MANY {
+            self.encode_with(|piece| {
+                hasher.update(piece);
+                length += piece.len() as u64;
+            });
+            return (ContentHash(hasher.finalize().into()), length);
+        }
+        let (hand_over, pieces) = std::sync::mpsc::sync_channel::<Vec<u8>>(8);
+        std::thread::scope(|scope| {
+            let encoder = scope.spawn(move || {
+                self.encode_with(|piece| drop(hand_over.send(piece.to_vec())));
+            });
+            for piece in pieces {
+                hasher.update(&piece);
+                length += piece.len() as u64;
+            }
+            // Joined by the scope, which passes a panic on.
+            drop(encoder);
+        });
+        (ContentHash(hasher.finalize().into()), length)
     }
 
     /// The content hash.
@@ -249,22 +266,8 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let body = bytes.strip_prefix(HEADER).ok_or(ManifestError::Version)?;
-        let mut names = Vec::with_capacity(body.len() / 2);
-        let mut rows = Vec::with_capacity(body.len() / 100);
-        let body = match body {
-            [] => body,
-            [entries @ .., 0] => entries,
-            _ => return Err(ManifestError::Form),
-        };
-        if !body.is_empty() {
-            for (position, record) in body.split(|&byte| byte == 0).enumerate() {
-                let row = decode_row(record, &mut names)?.ok_or(ManifestError::Entry(position))?;
-                rows.push(row);
-            }
-        }
-        names.shrink_to_fit();
-        let mut manifest = Self::unnamed(names, rows)?;
+        let manifest = Self::parse(bytes)?;
+        check(&manifest.names, &manifest.rows)?;
         // One snapshot has one form: `007` is not a size.
         let mut rest = bytes;
         let mut same = true;
@@ -275,9 +278,39 @@ impl Manifest {
         if !same || !rest.is_empty() {
             return Err(ManifestError::Form);
         }
-        manifest.hash = ContentHash::of(bytes);
-        manifest.encoded_len = bytes.len() as u64;
-        Ok(manifest)
+        Ok(Self { hash: ContentHash::of(bytes), ..manifest })
+    }
+
+    /// Reads bytes again that this engine wrote from a manifest with this hash.
+    pub(crate) fn decode_own(bytes: &[u8], hash: ContentHash) -> Option<Self> {
+        let (is_it, parsed) = if bytes.len() < MANY * 100 {
+            (ContentHash::of(bytes) == hash, Self::parse(bytes))
+        } else {
+            std::thread::scope(|scope| {
+                let is_it = scope.spawn(|| ContentHash::of(bytes) == hash);
+                let parsed = Self::parse(bytes);
+                (is_it.join().unwrap_or(false), parsed)
+            })
+        };
+        Some(Self { hash, ..parsed.ok().filter(|_| is_it)? })
+    }
+
+    /// Without its hash.
+    fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let mut body = bytes.strip_prefix(HEADER).ok_or(ManifestError::Version)?;
+        let mut names = Vec::with_capacity(body.len() / 2);
+        let mut rows = Vec::with_capacity(body.len() / 100);
+        while !body.is_empty() {
+            // No NUL is in what comes before the size; most of a record need not be searched.
+            let tail = body.get(FIXED..).ok_or(ManifestError::Form)?;
+            let end = tail.iter().position(|&byte| byte == 0).ok_or(ManifestError::Form)? + FIXED;
+            let row = decode_row(&body[..end], &mut names)?;
+            rows.push(row.ok_or(ManifestError::Entry(rows.len()))?);
+            body = &body[end + 1..];
+        }
+        names.shrink_to_fit();
+        let total_size = total_size(&rows);
+        Ok(Self { names, rows, hash: ContentHash([0; 32]), encoded_len: bytes.len() as u64, total_size })
     }
 
     /// What differs, sorted by path.
@@ -322,24 +355,27 @@ impl<'a> Change<'a> {
     }
 }
 
+fn total_size(rows: &[Row]) -> u64 {
+    rows.iter().fold(0u64, |sum, row| sum.saturating_add(row.size))
+}
+
 fn name_of<'a>(names: &'a [u8], row: &Row) -> &'a [u8] {
     // Rows are only made with the name they point to; an empty name fails every check.
     names.get(row.start as usize..row.start as usize + row.len as usize).unwrap_or_default()
 }
 
+/// Kind, space, 64 digits, space.
+const FIXED: usize = 67;
+
 fn decode_row(record: &[u8], names: &mut Vec<u8>) -> Result<Option<Row>, ManifestError> {
-    let mut fields = record.splitn(4, |&byte| byte == b' ');
-    let (Some(kind), Some(hash), Some(size), Some(path)) =
-        (fields.next(), fields.next(), fields.next(), fields.next())
-    else {
+    let Some((fixed, rest)) = record.split_at_checked(FIXED) else { return Ok(None) };
+    let (kind, hash) = (EntryKind::from_letter(&fixed[..1]), ContentHash::from_hex(&fixed[2..66]));
+    let Some(space) = rest.iter().position(|&byte| byte == b' ') else { return Ok(None) };
+    let size = std::str::from_utf8(&rest[..space]).ok().and_then(|text| text.parse().ok());
+    let (Some(kind), Some(hash), Some(size), b' ', b' ') = (kind, hash, size, fixed[1], fixed[66]) else {
         return Ok(None);
     };
-    let size = std::str::from_utf8(size).ok().and_then(|text| text.parse().ok());
-    let (Some(kind), Some(hash), Some(size)) =
-        (EntryKind::from_letter(kind), ContentHash::from_hex(hash), size)
-    else {
-        return Ok(None);
-    };
+    let path = &rest[space + 1..];
     let start = u32::try_from(names.len()).map_err(|_| ManifestError::TooLarge)?;
     let len = u32::try_from(path.len()).map_err(|_| ManifestError::TooLarge)?;
     names.extend_from_slice(path);
@@ -350,15 +386,17 @@ fn check(names: &[u8], rows: &[Row]) -> Result<(), ManifestError> {
     let mut previous: &[u8] = b"";
     for row in rows {
         let path = name_of(names, row);
-        if !is_plain(path) {
+        let shared = shared_prefix(path, previous);
+        // Components that the previous path has too were looked at there.
+        let fresh = path[..shared].iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        if !is_plain(&path[fresh..]) {
             return Err(ManifestError::Path(super::error::shown(path)));
         }
-        if path <= previous {
+        if path.get(shared) <= previous.get(shared) {
             return Err(ManifestError::Order(super::error::shown(path)));
         }
         // A file above this path sorts before it, though not always directly; only components
         // that the previous path does not share can be new files.
-        let shared = path.iter().zip(previous).take_while(|(a, b)| a == b).count();
         for (end, _) in path.iter().enumerate().skip(shared).filter(|&(_, &byte)| byte == b'/') {
             if rows.binary_search_by(|row| name_of(names, row).cmp(&path[..end])).is_ok() {
                 return Err(ManifestError::Conflict(super::error::shown(&path[..end])));
@@ -369,10 +407,16 @@ fn check(names: &[u8], rows: &[Row]) -> Result<(), ManifestError> {
     Ok(())
 }
 
+fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
+    const WORD: usize = 16;
+    let words = a.chunks_exact(WORD).zip(b.chunks_exact(WORD)).take_while(|(a, b)| a == b).count() * WORD;
+    words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count()
+}
+
 /// Whether every component is a plain name, so that the path stays inside the tree.
 fn is_plain(path: &[u8]) -> bool {
-    !path.contains(&0)
-        && path.split(|&byte| byte == b'/').all(|component| !matches!(component, b"" | b"." | b".."))
+    path.split(|&byte| byte == b'/')
+        .all(|component| !matches!(component, b"" | b"." | b"..") && !component.contains(&0))
 }
 
 fn push_decimal(out: &mut Vec<u8>, number: u64) {

@@ -1,4 +1,27 @@
 //! A snapshot is the git view of a source tree, named by its content.
+//!
+//! [`Store::take`] lists what git tracks and what is untracked but not ignored, reads only what
+//! changed since the last time, and publishes a [`Manifest`]. Equal content has an equal
+//! [`ContentHash`]; then nothing is written. Trees are a cache, made from the store when a job
+//! first needs one: [`workspace::lease_tree`] below an overlay, [`workspace::private_copy`]
+//! where there is none, [`metadata::publish_tree`] for readers outside the engine.
+//!
+//! Nothing here changes the source tree or reads the environment. Any number of processes may
+//! use one store; killing one at any moment loses at most the snapshot it was taking.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`take`] | one snapshot, from listing to publication |
+//! | [`profile`] | what a kind of run leaves out |
+//! | `git`, `walk` | the view of the tree, with and without a repository |
+//! | `index`, `stat` | what is known about files that did not change |
+//! | `ingest` | reading the others, once |
+//! | [`manifest`], [`hash`] | the list of a snapshot and its format |
+//! | [`store`], `segment`, `objects`, [`collect`] | contents: kept, found, forgotten |
+//! | [`materialize`], `exact`, `at` | trees: new, patched, made exact; no link leads out |
+//! | [`workspace`], [`metadata`] | trees for jobs, trees for others |
+//! | [`changed`] | which files a branch changed |
+
 pub mod changed;
 pub mod collect;
 pub mod error;

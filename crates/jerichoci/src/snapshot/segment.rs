@@ -9,7 +9,6 @@
 //! A segment is written under a temporary name and never changes after it was renamed.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,13 +101,9 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Completes the segment and gives it its name. `sync_below`: up to this size it is on the
-    /// disk when this returns; a larger one is handed back for [`File::sync_data`]. `None` when
-    /// nothing was sealed; then there is no file.
-    pub(crate) fn publish(
-        mut self,
-        sync_below: u64,
-    ) -> Result<Option<(PathBuf, Option<File>)>, SnapshotError> {
+    /// Completes the segment and gives it its name. Returns the file and its size, for
+    /// [`File::sync_data`]. `None` when nothing was sealed; then there is no file.
+    pub(crate) fn publish(mut self) -> Result<Option<(File, u64)>, SnapshotError> {
         if self.rows.is_empty() {
             return Ok(None);
         }
@@ -126,14 +121,10 @@ impl SegmentWriter {
         table.extend_from_slice(END);
         self.flush()?;
         self.write(&table)?;
-        let small = self.written <= sync_below;
-        if small {
-            self.file.sync_data().map_err(SnapshotError::io("sync", &self.staged))?;
-        }
         std::fs::rename(&self.staged, &self.target).map_err(SnapshotError::io("publish", &self.target))?;
         self.published = true;
-        let unsynced = if small { None } else { self.file.try_clone().ok() };
-        Ok(Some((self.target.clone(), unsynced)))
+        let file = self.file.try_clone().map_err(SnapshotError::io("open", &self.target))?;
+        Ok(Some((file, self.written)))
     }
 }
 
@@ -143,17 +134,6 @@ impl Drop for SegmentWriter {
             // Left behind, it only takes space until the next collection.
             drop(std::fs::remove_file(&self.staged));
         }
-    }
-}
-
-impl Write for SegmentWriter {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.append(bytes).map_err(std::io::Error::other)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

@@ -5,11 +5,11 @@
 //! | path | what |
 //! |---|---|
 //! | `<store>/lock` | flock: shared while anything is read or added, exclusive while collecting |
-//! | `<store>/segments/<id>.seg` | contents, see [`segment`](super::segment); `tmp-*` are unfinished |
+//! | `<store>/segments/<id>.seg` | contents, see the module `segment`; `tmp-*` are unfinished |
 //! | `<store>/damaged/<segment>.<hash>` | a copy that was found damaged; it counts as missing |
 //! | `<store>/pins/<hash>.<id>` | flock: a live process uses this snapshot |
 //! | `<snapshots>/<hash>/manifest` | see [`manifest`](super::manifest) |
-//! | `<stat cache>/<sha256 of the root's path>` | see [`index`](super::index) |
+//! | `<stat cache>/<sha256 of the root's path>` | see the module `index` |
 //!
 //! A manifest appears by rename after all its contents did, so killing a process at any moment
 //! loses at most the snapshot it was taking. Segments of up to 4 MiB are on the disk before;
@@ -26,6 +26,7 @@ use std::thread::JoinHandle;
 use jericho_host::lock::FileLock;
 use jericho_host::{CancelToken, Clock};
 
+use super::collect;
 use super::error::SnapshotError;
 use super::hash::ContentHash;
 use super::manifest::Manifest;
@@ -33,7 +34,7 @@ use super::objects::{self, Objects};
 use super::stat;
 use crate::lock;
 
-/// Up to this size a file is synced before it is published.
+/// Segments up to this size are on the disk before a manifest that needs them is published.
 pub(crate) const SYNC_AT_ONCE: u64 = 4 * 1024 * 1024;
 
 /// Where a store keeps what; all of it is made when missing. One file system.
@@ -219,6 +220,11 @@ impl Store {
         Ok(Arc::clone(&objects))
     }
 
+    /// How many segments there were when they were last looked at.
+    pub(crate) fn segments_known(&self) -> usize {
+        guard(&self.objects).segments.len()
+    }
+
     pub(crate) fn has_damage(&self) -> bool {
         std::fs::read_dir(self.marks_dir()).is_ok_and(|mut marks| marks.next().is_some())
     }
@@ -229,10 +235,9 @@ impl Store {
         found.is_ok_and(|found| found.len() == manifest.encoded_len())
     }
 
-    /// Makes a manifest visible by rename. Its contents must be there.
-    pub(crate) fn publish(&self, manifest: &Manifest) -> Result<(), SnapshotError> {
+    /// Writes a manifest under a temporary name.
+    pub(crate) fn stage<'m>(&self, manifest: &'m Manifest) -> Result<Staged<'m>, SnapshotError> {
         use std::io::Write;
-        let path = self.manifest_path(&manifest.hash());
         let directory = self.snapshot_dir(&manifest.hash());
         match std::fs::create_dir(&directory) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -240,28 +245,51 @@ impl Store {
             }
             _ => {}
         }
-        let staged = directory.join(format!("tmp-{}", self.fresh_id()));
-        let mut file = File::create_new(&staged).map_err(SnapshotError::io("create", &staged))?;
+        let path = directory.join(format!("tmp-{}", self.fresh_id()));
+        let mut file = File::create_new(&path).map_err(SnapshotError::io("create", &path))?;
         let mut written = Ok(());
         manifest.encode_with(|piece| {
             if written.is_ok() {
                 written = file.write_all(piece);
             }
         });
-        let written = written.and_then(|()| std::fs::rename(&staged, &path));
-        if let Err(error) = written {
-            drop(std::fs::remove_file(&staged));
-            return Err(SnapshotError::io("write", path)(error));
-        }
-        self.sync_later(vec![file]);
+        let staged = Staged { manifest, path, file: Some(file) };
+        written.map_err(SnapshotError::io("write", &staged.path))?;
+        Ok(staged)
+    }
+
+    /// Makes a staged manifest visible by rename. Its contents must be there.
+    pub(crate) fn publish(&self, mut staged: Staged<'_>) -> Result<(), SnapshotError> {
+        let path = self.manifest_path(&staged.manifest.hash());
+        std::fs::rename(&staged.path, &path).map_err(SnapshotError::io("publish", &path))?;
+        self.sync_later(staged.file.take().into_iter().collect());
         drop(std::fs::remove_file(path.with_extension("damaged")));
         Ok(())
+    }
+}
+
+/// A manifest that is written but not visible; dropped, it is removed.
+pub(crate) struct Staged<'m> {
+    manifest: &'m Manifest,
+    path: PathBuf,
+    /// Absent once it is published.
+    file: Option<File>,
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            drop(std::fs::remove_file(&self.path));
+        }
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
         self.settle();
+        if let Ok(cancel) = CancelToken::new() {
+            drop(self.tidy(collect::MANY_SMALL, &cancel));
+        }
     }
 }
 

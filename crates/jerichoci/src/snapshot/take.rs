@@ -18,6 +18,7 @@ use jericho_host::{CancelToken, Environment};
 use rustix::fs::FileType;
 
 use super::at;
+use super::collect;
 use super::error::{SnapshotError, shown};
 use super::git::{self, Git, GitFacts, Listing, Place};
 use super::hash::ContentHash;
@@ -124,7 +125,7 @@ struct Collected {
     rows: Vec<(Row, Origin)>,
     keys: Vec<StatKey>,
     warnings: Vec<SnapshotWarning>,
-    unsynced: Vec<File>,
+    unsynced: Vec<(File, u64)>,
     read_files: u64,
     read_bytes: u64,
 }
@@ -174,10 +175,8 @@ impl Store {
             None => source.take(Some(self.objects()?))?.ok_or(SnapshotError::Panicked)?,
         };
         drop(lock);
-        if snapshot.stats.is_new {
-            // Many small segments only cost time to open.
-            drop(self.tidy(cancel));
-        }
+        // Many small segments only cost time to open.
+        drop(self.tidy(collect::VERY_MANY_SMALL, cancel));
         Ok(snapshot)
     }
 }
@@ -198,6 +197,10 @@ impl Source<'_> {
             let listed = scope.spawn(|| self.list());
             let cache = StatCache::load(&self.cache_file);
             let verdicts = cache.verify(root.as_fd(), cores());
+            if verdicts.contains(&Verdict::Stale) {
+                // Will be asked for; git is still listing. What fails here fails there too.
+                drop(self.store.objects());
+            }
             (listed.join().unwrap_or(Err(SnapshotError::Panicked)), (cache, verdicts))
         });
         let (listing, facts, warning) = listed?;
@@ -214,24 +217,42 @@ impl Source<'_> {
         let reading_done = clock.monotonic();
 
         let Collected { names, mut rows, keys, mut warnings, unsynced, read_files, read_bytes } = collected;
-        sort_rows(&names, &mut rows);
-        let origins: Vec<Origin> = rows.iter().map(|row| row.1).collect();
-        let rows: Vec<Row> = rows.into_iter().map(|row| row.0).collect();
-        let manifest = Manifest::from_sorted(names, rows).map_err(manifest_error)?;
+        let (small, large): (Vec<_>, Vec<_>) =
+            unsynced.into_iter().partition(|&(_, size)| size <= store::SYNC_AT_ONCE);
+        let unsynced = large.into_iter().map(|(file, _)| file).collect();
+        let (made, synced) = std::thread::scope(|scope| {
+            let syncing = (!small.is_empty())
+                .then(|| scope.spawn(|| small.iter().try_for_each(|(file, _)| file.sync_data())));
+            sort_rows(&names, &mut rows);
+            let origins: Vec<Origin> = rows.iter().map(|row| row.1).collect();
+            let rows: Vec<Row> = rows.into_iter().map(|row| row.0).collect();
+            let manifest = Manifest::from_sorted(names, rows).map_err(manifest_error);
+            let synced = syncing.map_or(Ok(Ok(())), std::thread::ScopedJoinHandle::join);
+            (manifest.map(|manifest| (manifest, origins)), synced)
+        });
+        let synced = synced.map_err(|_| SnapshotError::Panicked)?;
+        synced.map_err(SnapshotError::io("sync", self.store.segments_dir()))?;
+        let (manifest, origins) = made?;
+        let manifest = Arc::new(manifest);
         let is_new = !self.store.is_published(&manifest);
-        if trusted.is_none() && (is_new || self.store.has_damage()) {
+        let staged = if trusted.is_none() && (is_new || self.store.has_damage()) {
             let objects = self.store.objects()?;
-            if manifest.iter().any(|entry| !objects.contains(&entry.hash)) {
+            let (whole, staged) = std::thread::scope(|scope| {
+                let whole = scope.spawn(|| manifest.iter().all(|entry| objects.contains(&entry.hash)));
+                let staged = is_new.then(|| self.store.stage(&manifest)).transpose();
+                (whole.join(), staged)
+            });
+            if !whole.map_err(|_| SnapshotError::Panicked)? {
                 self.store.sync_later(unsynced);
                 return Ok(None);
             }
-        }
-        if is_new {
-            self.store.publish(&manifest)?;
-        }
+            staged?
+        } else {
+            is_new.then(|| self.store.stage(&manifest)).transpose()?
+        };
+        staged.map_or(Ok(()), |staged| self.store.publish(staged))?;
         self.store.sync_later(unsynced);
         let pin = self.store.pin_locked(&manifest.hash())?;
-        let manifest = Arc::new(manifest);
         if manifest.is_empty() {
             warnings.push(SnapshotWarning::Empty);
         }
@@ -261,26 +282,15 @@ impl Source<'_> {
 
     /// The view of the tree, and what git says of it when asked.
     fn list(&self) -> Result<(Listing, Option<GitFacts>, Option<SnapshotWarning>), SnapshotError> {
-        let place = git::place_of(&self.root);
-        let facts = self.spec.facts;
-        let listed = match place {
-            Place::Outside => return Ok((walk::list(&self.root)?, None, None)),
-            Place::Top if facts => {
-                let left_out = self.state_root.as_deref();
-                let listed = self.git.list_with_facts(&self.root, left_out, self.cancel)?;
-                listed.map(|(listing, facts)| (listing, Some(facts)))
-            }
-            Place::Top | Place::Below => {
-                let listing = self.git.list(&self.root, b"", self.cancel)?;
-                match listing {
-                    // Below the top, git tells names relative to the top: only the facts are taken.
-                    Some(listing) if facts => {
-                        let status = self.git.status(&self.root, None, self.cancel)?;
-                        Some((listing, status.map(|(_, facts)| facts)))
-                    }
-                    other => other.map(|listing| (listing, None)),
-                }
-            }
+        if git::place_of(&self.root) == Place::Outside {
+            return Ok((walk::list(&self.root)?, None, None));
+        }
+        let listed = if self.spec.facts {
+            let left_out = |name: &[u8]| self.is_in_state_root(name);
+            let listed = self.git.list_with_facts(&self.root, &left_out, self.cancel)?;
+            listed.map(|(listing, facts)| (listing, Some(facts)))
+        } else {
+            self.git.list(&self.root, b"", self.cancel)?.map(|listing| (listing, None))
         };
         match listed {
             Some((listing, facts)) => Ok((listing, facts, None)),
@@ -288,9 +298,13 @@ impl Source<'_> {
         }
     }
 
+    fn is_in_state_root(&self, name: &[u8]) -> bool {
+        self.state_root.as_deref().is_some_and(|state_root| git::is_inside(name, state_root))
+    }
+
     fn is_left_out(&self, name: &[u8]) -> bool {
         self.spec.profile.excludes(name)
-            || self.state_root.as_deref().is_some_and(|state_root| git::is_inside(name, state_root))
+            || self.is_in_state_root(name)
             || self.rules.as_ref().is_some_and(|rules| walk::is_left_out(rules, name))
     }
 

@@ -8,7 +8,7 @@
 //! | `tree/` | the files |
 //! | `state` | JSON, see below: which snapshot the tree is, or that it is being changed |
 //! | `manifest` | of that snapshot |
-//! | `index` | private copies only: what lstat said of each file, see [`index`](super::index) |
+//! | `index` | private copies only: what lstat said of each file, see the module `index` |
 //!
 //! ```json
 //! { "schema_version": 1, "snapshot": "<content hash>", "changing": false, "affinity": "/home/dev/x",
@@ -304,8 +304,7 @@ impl Used {
     /// The manifest kept beside the tree, when it is the one the state speaks of.
     fn own_manifest(&self) -> Option<Manifest> {
         let bytes = fs::read(self.dir.join("manifest")).ok()?;
-        let manifest = Manifest::decode(&bytes).ok()?;
-        (Some(manifest.hash()) == self.state.snapshot).then_some(manifest)
+        Manifest::decode_own(&bytes, self.state.snapshot?)
     }
 
     /// Keeps the manifest beside the tree: the store's may be collected before the tree is

@@ -156,8 +156,11 @@ fn content_of(path: &Path) -> Result<Option<(EntryKind, Vec<u8>)>> {
     })
 }
 
+/// Path to mode and content.
+pub(crate) type Tree = BTreeMap<Vec<u8>, (u32, Vec<u8>)>;
+
 /// Everything below a directory, as it is: modes, kinds, contents, directories too.
-pub(crate) fn tree_of(root: &Path) -> Result<BTreeMap<Vec<u8>, (u32, Vec<u8>)>> {
+pub(crate) fn tree_of(root: &Path) -> Result<Tree> {
     let mut found = BTreeMap::new();
     let mut todo = vec![root.to_path_buf()];
     while let Some(directory) = todo.pop() {

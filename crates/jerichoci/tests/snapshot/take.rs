@@ -333,7 +333,7 @@ fn a_file_that_cannot_be_read_is_an_error_that_names_it() -> Result<()> {
     repo.write("readable", "1")?;
     fs::set_permissions(rig.root.join("readable"), fs::Permissions::from_mode(0o400))?;
     assert_eq!(rig.take()?.manifest.len(), 2);
-    fs::set_permissions(rig.root.join("dir/locked"), fs::Permissions::from_mode(0))?;
+    fs::set_permissions(rig.root.join("dir/locked"), fs::Permissions::from_mode(0o000))?;
     let error = rig.take().unwrap_err();
     assert!(matches!(&error, SnapshotError::Unreadable { file, .. } if file == "dir/locked"), "{error}");
     Ok(())

@@ -109,7 +109,7 @@ fn a_private_copy_keeps_what_is_right_and_removes_the_rest() -> Result<()> {
     fs::write(tree.join("target/debug/deep/out"), "x")?;
     fs::set_permissions(tree.join("target/debug/deep"), fs::Permissions::from_mode(0o500))?;
     fs::create_dir(tree.join("d2/locked"))?;
-    fs::set_permissions(tree.join("d2/locked"), fs::Permissions::from_mode(0))?;
+    fs::set_permissions(tree.join("d2/locked"), fs::Permissions::from_mode(0o000))?;
     repo::fifo(&tree.join("fifo"))?;
     symlink(&outside, tree.join("d3/way-out"))?;
     fs::remove_dir_all(tree.join("d4"))?;
@@ -239,7 +239,7 @@ fn a_tree_can_be_patched_after_its_old_snapshot_was_collected() -> Result<()> {
     drop(workspace::lease_tree(&rig.store, &slots, &rig.take()?.manifest, "/x", &rig.cancel)?);
     repo.write("d2/f2", "changed")?;
     let snapshot = rig.take()?;
-    rig.store.collect(&[snapshot.hash].into(), false, &rig.cancel)?;
+    rig.store.collect(|| Ok([snapshot.hash].into()), false, &rig.cancel)?;
     let lease = workspace::lease_tree(&rig.store, &slots, &snapshot.manifest, "/x", &rig.cancel)?;
     assert_eq!(lease.report.written, 1);
     expected_tree(&snapshot.manifest, &lease.path)

@@ -57,8 +57,9 @@ pub(crate) fn main() -> Exit {
         }
     };
     let ended = dispatch(&cli).and_then(|exit| match std::io::stdout().flush().map_err(CliError::output) {
-        // That the reader went away changes no verdict.
-        Err(error) if !error.is_quiet() => Err(error),
+        // That the reader went away changes no verdict, and what could not be written only one
+        // that nobody has reason to look into.
+        Err(error) if exit == Exit::Success && !error.is_quiet() => Err(error),
         _ => Ok(exit),
     });
     ended.unwrap_or_else(|error| {

@@ -9,6 +9,8 @@ use crate::config::RunFlags;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::report::{self, Format, OutputFlags};
+use crate::render::text::shorten;
+use crate::render::watched::Watched;
 use crate::selection::{Changes, Selection, select};
 use crate::signals::Listener;
 use crate::source::Source;
@@ -50,7 +52,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     config.group_widths.clone_from(catalog.group_widths());
     let engine = Engine::new(config);
     let base = match &args.base {
-        Some(base) => Some(base.clone()),
+        Some(base) => {
+            if let Some(why) = &source.without_git {
+                let message = format!("--base {} needs git: {why}", shorten(base));
+                return Err(CliError::usage(message).hint("leave --base out: every target runs then"));
+            }
+            Some(base.clone())
+        }
         None => session.surroundings().base_ref()?,
     };
     let interrupt = Interrupt::listen()?;
@@ -93,8 +101,15 @@ pub(super) fn carry_out(
         &CancelToken,
     ) -> Result<jerichoci::model::record::RunRecord, jerichoci::EngineError>,
 ) -> Result<Exit, CliError> {
-    let mut reporter = report::reporter(format, |args| session.typed(args.iter().copied()));
-    let record = run(reporter.as_mut(), &interrupt.cancel).map_err(|error| session.engine_error(error))?;
+    let reporter = report::reporter(format, |args| session.typed(args.iter().copied()));
+    let mut watched = Watched::new(format, reporter);
+    let record = run(&mut watched, &interrupt.cancel).map_err(|error| session.engine_error(error))?;
+    watched.say_rest(&mut std::io::stderr(), &record);
+    if let Some(why) = watched.lost() {
+        // Also when every job had passed by then: what was not told must not look like a success.
+        report::note(&format!("cannot write to standard output: {why}"));
+        return Ok(Exit::Cancelled);
+    }
     report::finish(format, &record, Exit::from(record.verdict))
 }
 

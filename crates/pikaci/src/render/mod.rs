@@ -7,3 +7,4 @@ pub(crate) mod report;
 pub(crate) mod status;
 mod tail;
 pub(crate) mod text;
+pub(crate) mod watched;

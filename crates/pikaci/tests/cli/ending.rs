@@ -153,3 +153,31 @@ fn a_full_standard_output_is_an_error() {
         assert!(String::from_utf8(output.stderr).unwrap().contains("cannot write to standard output"));
     }
 }
+
+#[test]
+fn a_run_whose_output_is_lost_is_no_success_and_its_record_is_kept() {
+    let tree = Tree::with_targets("[targets.good.jobs.good]\ncommand = \"true\"\n");
+    for form in ["human", "jsonl"] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = tree.pikaci(&["run", "good", "--output", form]).stdout(full).output().unwrap();
+        let ended = Ended::of(output).code(4);
+        assert!(ended.stderr.contains("cannot write to standard output"), "{ended:#?}");
+    }
+    assert_eq!(tree.run_ids().len(), 2);
+}
+
+#[test]
+fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
+    let tree = Tree::with_targets("");
+    let fifo = tree.outside().join("fifo");
+    assert!(command("mkfifo".as_ref()).arg(&fifo).status().unwrap().success());
+    tree.write("jericho.toml", format!("[targets.t.jobs.j]\ncommand = \"cat {}\"\n", fifo.display()));
+    let pikaci = tree.pikaci(&[]);
+    let mut run = command("sh".as_ref());
+    run.current_dir(tree.root()).stdin(Stdio::null()).arg("-c");
+    run.arg("trap '' HUP; exec \"$0\" run t --output jsonl").arg(pikaci.get_program());
+    let running = Running::start(run);
+    running.signal("HUP");
+    fs::write(&fifo, "go\n").unwrap();
+    running.end().code(0);
+}

@@ -75,7 +75,7 @@ fn a_failure_shows_the_last_lines_and_the_command_for_all_of_them() {
       | red
       | \xff
       all of it: pikaci logs RUN --job broken
-    after: skipped: not run: execute-broken did not pass
+    after: skipped: not run: broken did not pass
     bad failed: 1 failed, 1 skipped in TIME
       repeat it: pikaci rerun RUN
     ");

@@ -5,7 +5,7 @@
 //! | written | stands for |
 //! |---|---|
 //! | `*` | any part of one component; it does not cross `/` |
-//! | `**` | any number of components; a component of its own |
+//! | `**` | any number of components; a component of its own; `x/**` is also `x` itself |
 //! | `?`, `[a-z]`, `[!a-z]` | one byte that is not `/` |
 //! | `{a,b}` | each of the alternatives, also empty or nested |
 //! | `\` | the next character, as it is |

@@ -168,9 +168,16 @@ impl Pattern {
         Ok(Self { excludes, flats })
     }
 
-    /// One glob for each alternative.
+    /// The globs of each alternative. `x/**` is also `x` itself: a submodule that changed is one
+    /// path, the directory's own.
     pub(super) fn globs(&self) -> impl Iterator<Item = Result<Glob, PatternError>> {
-        self.flats.iter().map(|flat| glob(flat))
+        self.flats.iter().flat_map(|flat| {
+            let itself = match flat.as_slice() {
+                [above @ .., Part::Slash, Part::Stars(2..)] if !above.is_empty() => Some(glob(above)),
+                _ => None,
+            };
+            std::iter::once(glob(flat)).chain(itself)
+        })
     }
 }
 

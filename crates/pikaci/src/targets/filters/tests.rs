@@ -46,7 +46,7 @@ fn a_pattern_matches_whole_paths_and_a_star_stays_in_its_component() {
         ("**", "a/b/c", true),
         ("src/**", "src/a", true),
         ("src/**", "src/a/b/c", true),
-        ("src/**", "src", false),
+        ("src/**", "src", true),
         ("src/**", "srcs/a", false),
         ("**/*.md", "README.md", true),
         ("**/*.md", "docs/a/b.md", true),
@@ -340,4 +340,11 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn everything_below_a_directory_is_also_the_directory_itself_for_a_submodule_is_one_path() {
+    let filters = Filters::new(["vendor/lib/**", "!vendor/lib/docs/**"]).unwrap();
+    assert_eq!(filters.first_match(["vendor/lib"]), Some(("vendor/lib", "vendor/lib/**")));
+    assert_eq!(filters.first_match(["vendor/lib/docs", "vendor/lib/docs/a", "vendor"]), None);
 }

@@ -1,0 +1,143 @@
+//! Runs, edits and collections at the same time.
+
+use crate::common::{Tree, each_way};
+
+/// Says that it runs, waits for a file, and shows what it sees.
+const TARGETS: &str = r#"
+[targets.show.jobs.show]
+command = """
+: > "@OUT@/runs-${JERICHOCI_JOB%%/*}"
+until [ -e @OUT@/go ]; do sleep 0.02; done
+cat a.txt; ls
+"""
+[targets.show.jobs.later]
+command = "cat a.txt; ls"
+needs = ["show"]
+[targets.write.jobs.write]
+command = "cat a.txt; echo written > a.txt; echo new > new; rm gone; mkdir -p sub; echo x > sub/x"
+[targets.write.jobs.look]
+needs = ["write"]
+command = "cat a.txt; ls"
+"#;
+
+fn tree(way: crate::common::Way) -> Tree {
+    let tree = Tree::new(way, TARGETS);
+    tree.write("a.txt", "one\n");
+    tree.write("gone", "");
+    tree
+}
+
+fn start(tree: &Tree) -> crate::common::Live {
+    let live = tree.start(&["run", "show"]);
+    tree.wait_for_file(&format!("runs-{}", live.id));
+    live
+}
+
+const FIRST: &str = "one\na.txt\ngone\njericho.toml\n";
+const SECOND: &str = "two\na.txt\nadded\njericho.toml\n";
+
+fn edit(tree: &Tree) {
+    tree.write("a.txt", "two\n");
+    tree.write("added", "");
+    std::fs::remove_file(tree.root().join("gone")).unwrap();
+}
+
+fn logs(tree: &Tree, id: &str) -> [String; 2] {
+    ["show", "later"].map(|job| String::from_utf8(tree.host_log(id, job)).unwrap())
+}
+
+#[test]
+fn a_job_sees_its_snapshot_while_the_tree_is_edited() {
+    each_way(|way| {
+        let tree = tree(way);
+        let live = start(&tree);
+        let id = live.id.clone();
+        edit(&tree);
+        tree.make_file("go");
+        live.end().code(0);
+        assert_eq!(logs(&tree, &id), [FIRST, FIRST]);
+    });
+}
+
+#[test]
+fn two_runs_of_one_target_at_once_see_each_their_own_source() {
+    each_way(|way| {
+        let tree = tree(way);
+        let one = start(&tree);
+        edit(&tree);
+        let two = start(&tree);
+        tree.make_file("go");
+        let ids = [one.id.clone(), two.id.clone()];
+        one.end().code(0);
+        two.end().code(0);
+        assert_eq!(logs(&tree, &ids[0]), [FIRST, FIRST]);
+        assert_eq!(logs(&tree, &ids[1]), [SECOND, SECOND]);
+        assert_ne!(tree.stored(&ids[0])["snapshot_hash"], tree.stored(&ids[1])["snapshot_hash"]);
+    });
+}
+
+#[test]
+fn a_rerun_sees_the_same_bytes_after_edits_and_the_recorded_definitions() {
+    each_way(|way| {
+        let tree = tree(way);
+        tree.make_file("go");
+        let first = tree.record_of(&["run", "show"]);
+        edit(&tree);
+        tree.targets("[targets.other.jobs.other]\ncommand = \"false\"\n");
+        let again = tree.record_of(&["rerun", first["run_id"].as_str().unwrap()]);
+        assert_eq!(again["status"], "passed", "{again:#}");
+        assert_eq!(again["snapshot_hash"], first["snapshot_hash"]);
+        assert_eq!(again["rerun_of"], first["run_id"]);
+        assert_eq!(logs(&tree, again["run_id"].as_str().unwrap()), [FIRST, FIRST]);
+        assert_eq!(std::fs::read_to_string(tree.root().join("a.txt")).unwrap(), "two\n");
+    });
+}
+
+#[test]
+fn what_one_job_writes_neither_the_next_job_nor_the_next_run_nor_the_tree_sees() {
+    each_way(|way| {
+        let tree = tree(way);
+        for _ in 0..2 {
+            let record = tree.record_of(&["run", "write"]);
+            assert_eq!(record["status"], "passed", "{record:#}");
+            let id = record["run_id"].as_str().unwrap();
+            assert_eq!(tree.host_log(id, "write"), b"one\n");
+            assert_eq!(String::from_utf8(tree.host_log(id, "look")).unwrap(), FIRST);
+        }
+        assert_eq!(tree.git(["status", "--porcelain"]), "?? a.txt\n?? gone\n");
+        assert_eq!(std::fs::read_to_string(tree.root().join("a.txt")).unwrap(), "one\n");
+    });
+}
+
+#[test]
+fn gc_during_a_run_takes_nothing_that_it_needs() {
+    each_way(|way| {
+        let tree = tree(way);
+        tree.make_file("go");
+        let old = tree.record_of(&["run", "show"]);
+        std::fs::remove_file(tree.outside().join("go")).unwrap();
+        let live = start(&tree);
+        let id = live.id.clone();
+        edit(&tree);
+        let gc = tree.run(&["gc", "--keep-runs", "0"]).code(0).says(&format!("{id} goes on and was kept"));
+        assert_eq!(gc.text(), format!("removed_runs=1\n{}\n", old["run_id"].as_str().unwrap()));
+        tree.make_file("go");
+        live.end().code(0);
+        assert_eq!(logs(&tree, &id), [FIRST, FIRST]);
+        let again = tree.record_of(&["rerun", &id]);
+        assert_eq!(logs(&tree, again["run_id"].as_str().unwrap()), [FIRST, FIRST]);
+        tree.run(&["gc", "--keep-runs", "0"]).code(0);
+        assert_eq!(tree.run_ids(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn gc_keeps_the_newest_runs_also_of_one_second() {
+    let tree = Tree::with("[targets.quick.jobs.quick]\ncommand = \"true\"\n");
+    for _ in 0..5 {
+        tree.run(&["run", "quick"]).code(0);
+    }
+    let ids = tree.run_ids();
+    tree.run(&["gc", "--keep-runs", "2"]).code(0);
+    assert_eq!(tree.run_ids(), ids[..2]);
+}
