@@ -163,7 +163,11 @@ impl Session {
             EngineError::NoJobs { run_id } | EngineError::NoPreparedOutputs { run_id } => {
                 (Exit::NotFound, Some(self.typed(["status", run_id])))
             }
-            EngineError::File { path, .. } => (Exit::Infrastructure, Some(format!("ls -ld {}", typed(path)))),
+            EngineError::File { path, .. } => {
+                // What is not there can only be looked at from above.
+                let there = path.ancestors().find(|above| above.exists()).unwrap_or(path);
+                (Exit::Infrastructure, Some(format!("ls -ld {}", typed(there))))
+            }
             _ => (Exit::Infrastructure, None),
         };
         let this = CliError::new(exit, error.to_string());
