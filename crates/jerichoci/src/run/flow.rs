@@ -130,7 +130,7 @@ fn stages(
         dispatcher.save_first();
         snapshot.join().unwrap_or_else(|_| Err("the snapshot panicked".to_owned()))
     });
-    let snapshot = match taken {
+    let mut snapshot = match taken {
         Ok(snapshot) => snapshot,
         Err(problem) => {
             dispatcher.phases(phases.into_records());
@@ -144,6 +144,11 @@ fn stages(
     for warning in &snapshot.warnings {
         dispatcher.warn(warning.clone());
     }
+    if let Some(repeat) = repeat {
+        // What git said of the tree was said when the snapshot was taken.
+        snapshot.git_head.clone_from(&repeat.git_head);
+        snapshot.git_dirty = repeat.git_dirty;
+    }
     let run = dispatcher.layout().clone();
     if let Err(error) = snapshots.link(&run, &snapshot) {
         return dispatcher.finish(infrastructure, Some(with_causes(&error)));
@@ -151,10 +156,8 @@ fn stages(
     dispatcher.update(|record| {
         record.snapshot_dir = run.snapshot().to_string_lossy().into_owned();
         record.snapshot_hash = Some(snapshot.hash.clone());
-        if repeat.is_none() {
-            record.git_head = snapshot.git_head.clone();
-            record.git_dirty = snapshot.git_dirty;
-        }
+        record.git_head.clone_from(&snapshot.git_head);
+        record.git_dirty = snapshot.git_dirty;
     });
     dispatcher.store_plan(&planned.bind(&PlanInputs {
         run_id,

@@ -4,9 +4,9 @@
 //! never sees a part of one; the journal is appended to line by line and synced in groups by a
 //! thread of its own, so that power loss loses at most the last second.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -75,6 +75,12 @@ pub struct EngineRecord {
 pub fn prepare_state_root(layout: &Layout, fresh_id: &str) -> Result<EngineRecord, EngineError> {
     let root = layout.root();
     make_private_dir(root)?;
+    if let Ok(known) = read_json::<serde_json::Value>(&layout.engine())
+        && known["schema_version"].as_u64().is_some_and(|found| found > u64::from(version::ENGINE))
+    {
+        let problem = format!("it has version {}, written by a newer Jericho CI", known["schema_version"]);
+        return Err(EngineError::Corrupt { path: layout.engine(), problem });
+    }
     for dir in [layout.runs(), layout.active(), layout.cache()] {
         fs::create_dir_all(&dir).map_err(file_error("make", &dir))?;
     }
@@ -105,7 +111,14 @@ pub fn prepare_state_root(layout: &Layout, fresh_id: &str) -> Result<EngineRecor
 
 fn make_private_dir(dir: &Path) -> Result<(), EngineError> {
     if dir.is_dir() {
-        return Ok(());
+        // Somebody's own empty directory becomes as private as one that is made here. One that is
+        // in use keeps what its operator has set.
+        let empty = fs::read_dir(dir).map_err(file_error("read", dir))?.next().is_none();
+        return match empty {
+            true => fs::set_permissions(dir, Permissions::from_mode(0o700))
+                .map_err(file_error("make private", dir)),
+            false => Ok(()),
+        };
     }
     if let Some(parent) = dir.parent() {
         fs::create_dir_all(parent).map_err(file_error("make", parent))?;
