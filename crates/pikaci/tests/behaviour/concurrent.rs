@@ -172,3 +172,36 @@ fn collections_in_a_loop_disturb_no_run_at_any_point_of_its_life() {
         });
     });
 }
+
+#[test]
+fn a_run_has_an_owner_from_the_moment_it_has_its_name() {
+    let tree = Tree::with(
+        "[targets.wait.jobs.wait]\ncommand = \"until [ -e @OUT@/${JERICHOCI_JOB%%/*} ]; do sleep 0.01; done\"\n\
+         [targets.quick.jobs.quick]\ncommand = \"true\"\n",
+    );
+    tree.run(&["run", "quick"]).code(0);
+    let runs = tree.state_root().join("runs");
+    let ids = || -> Vec<String> {
+        let names =
+            std::fs::read_dir(&runs).unwrap().map(|run| run.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.starts_with('.')).collect()
+    };
+    let mut known = ids();
+    for _ in 0..20 {
+        let mut child = tree.pikaci(&["run", "wait", "--output", "json"]);
+        let mut child = child.stdout(std::process::Stdio::null()).spawn().unwrap();
+        // As fast as it can be seen: a collection may come at any moment.
+        let id = loop {
+            if let Some(id) = ids().into_iter().find(|id| !known.contains(id)) {
+                break id;
+            }
+            assert!(child.try_wait().unwrap().is_none(), "it ended without a run");
+        };
+        let owner = std::fs::File::open(runs.join(&id).join("owner.json"));
+        let owned = owner.is_ok_and(|owner| owner.try_lock_shared().is_err());
+        tree.make_file(&id);
+        assert!(child.wait().unwrap().success());
+        assert!(owned, "{id} had no owner");
+        known.push(id);
+    }
+}
