@@ -75,6 +75,7 @@ pub struct EngineRecord {
 pub fn prepare_state_root(layout: &Layout, fresh_id: &str) -> Result<EngineRecord, EngineError> {
     let root = layout.root();
     make_private_dir(root)?;
+    refuse_links(layout)?;
     if let Ok(known) = read_json::<serde_json::Value>(&layout.engine())
         && known["schema_version"].as_u64().is_some_and(|found| found > u64::from(version::ENGINE))
     {
@@ -107,6 +108,41 @@ pub fn prepare_state_root(layout: &Layout, fresh_id: &str) -> Result<EngineRecor
     };
     write_json(&path, &record, false)?;
     Ok(record)
+}
+
+/// Refuses a state root with links where its directories belong. One that came with somebody
+/// else's tree could otherwise make this program write, or remove, wherever they point.
+///
+/// # Errors
+/// [`EngineError::Corrupt`].
+pub(crate) fn refuse_links(layout: &Layout) -> Result<(), EngineError> {
+    let (store, cache) = (layout.store(), layout.cache());
+    let places = [
+        layout.runs(),
+        layout.active(),
+        layout.snapshots(),
+        layout.engine(),
+        layout.gitignore(),
+        store.join("segments"),
+        store.join("damaged"),
+        store.join("pins"),
+        store.join("lock"),
+        layout.stat_cache(),
+        layout.trees(),
+        layout.cargo_home(),
+        cache.join("host-local"),
+        cache.join("dev-env"),
+        store,
+        cache,
+    ];
+    match places.into_iter().find(|place| place.is_symlink()) {
+        Some(path) => Err(EngineError::Corrupt {
+            path,
+            problem: "it is a symbolic link; a state root has none there, so this one was not made here"
+                .to_owned(),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn make_private_dir(dir: &Path) -> Result<(), EngineError> {
@@ -183,8 +219,7 @@ impl RunStore {
         process: jericho_host::sys::ProcessIdentity,
     ) -> Result<(Journal, Ownership), EngineError> {
         fs::create_dir(run.dir()).map_err(file_error("make", run.dir()))?;
-        let ownership = Ownership::take_new(run)?;
-        ownership.sign(process)?;
+        let ownership = Ownership::take_new(run, process)?;
         fs::create_dir(run.jobs()).map_err(file_error("make", &run.jobs()))?;
         write_json(&run.spec(), spec, false)?;
         let reserve = run.reserve();
