@@ -95,6 +95,8 @@ pub(crate) fn collect(engine: &Engine, policy: &GcPolicy) -> Result<GcReport, En
                 report.kept_live.push(id.to_string());
                 kept.push(id);
             }
+            // Somebody else collects at the same time.
+            Err(_) if !run.dir().exists() => {}
             Err(error) => {
                 report.problems.push(format!("run {id}: {}", with_causes(&error)));
                 kept.push(id);

@@ -117,6 +117,13 @@ impl RunLayout {
         &self.dir
     }
 
+    /// The run directory before it has an owner: under a name that no reader takes for a run.
+    #[must_use]
+    pub(crate) fn in_the_making(&self) -> Self {
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        Self::at(self.dir.with_file_name(format!(".{name}.new")))
+    }
+
     /// The run record.
     #[must_use]
     pub fn record(&self) -> PathBuf {

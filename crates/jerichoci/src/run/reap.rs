@@ -87,7 +87,17 @@ fn reap_run(
         // just begun is left alone; the marker's age is its own clock's.
         return reap_stillborn(engine, &run, &marker);
     }
-    let Some(ownership) = Ownership::try_take(&run)? else { return Ok(()) };
+    let ownership = match Ownership::try_take(&run) {
+        Ok(Some(ownership)) => ownership,
+        Ok(None) => return Ok(()),
+        // It ended, and somebody collected it.
+        Err(_) if !run.dir().exists() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !marker.exists() {
+        // It ended since it was listed.
+        return Ok(());
+    }
     // What its jobs left running ends before anything is said about them.
     let left = engine.host.end_tagged(JOB_TAG, &format!("{id}/"), engine.config.grace.min(GRACE))?;
     report.processes.extend(left.iter().map(|process| format!("{} (pid {})", process.command, process.pid)));
@@ -141,6 +151,8 @@ fn reap_stillborn(engine: &Engine, run: &RunLayout, marker: &std::path::Path) ->
     if age < chrono::Duration::minutes(1) {
         return Ok(());
     }
+    let making = run.in_the_making();
+    jericho_host::fs::remove_tree(making.dir()).map_err(file_error("remove", making.dir()))?;
     jericho_host::fs::remove_tree(run.dir()).map_err(file_error("remove", run.dir()))?;
     fs::remove_file(marker).map_err(file_error("remove", marker))
 }

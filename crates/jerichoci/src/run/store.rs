@@ -206,6 +206,7 @@ impl RunStore {
             Ok((journal, ownership)) => Ok(Self { layout: run, active, journal, _ownership: ownership }),
             Err(error) => {
                 // The error that is told is the first one.
+                let _ = remove_tree(run.in_the_making().dir());
                 let _ = remove_tree(run.dir());
                 let _ = fs::remove_file(&active);
                 Err(error)
@@ -218,8 +219,11 @@ impl RunStore {
         spec: &RunSpecRecord,
         process: jericho_host::sys::ProcessIdentity,
     ) -> Result<(Journal, Ownership), EngineError> {
-        fs::create_dir(run.dir()).map_err(file_error("make", run.dir()))?;
-        let ownership = Ownership::take_new(run, process)?;
+        // A collection takes what has no owner: the run gets its name when it has one.
+        let making = run.in_the_making();
+        fs::create_dir(making.dir()).map_err(file_error("make", making.dir()))?;
+        let ownership = Ownership::take_new(&making, process)?;
+        fs::rename(making.dir(), run.dir()).map_err(file_error("make", run.dir()))?;
         fs::create_dir(run.jobs()).map_err(file_error("make", &run.jobs()))?;
         write_json(&run.spec(), spec, false)?;
         let reserve = run.reserve();
