@@ -8,10 +8,13 @@ use jericho_host::LocalHost;
 use jerichoci::model::id::RunId;
 use jerichoci::{Engine, EngineError};
 
-use crate::config::{Origin, RunFlags, Setting, Settings, Surroundings, check_state_root, resolve_path};
+use crate::config::{
+    Origin, RunFlags, Setting, Settings, Surroundings, check_chosen_state_root, check_state_root, look_at,
+    resolve_path,
+};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::render::text::{shorten, typed};
+use crate::render::text::shorten;
 use crate::source::{self, Source};
 
 /// Options of every command.
@@ -67,7 +70,10 @@ impl Session {
             self.directory()?;
         }
         match self.given_state_root()? {
-            Some(given) => Ok(given.value),
+            Some(given) => {
+                check_chosen_state_root(&given.value)?;
+                Ok(given.value)
+            }
             None => {
                 let path = self.source()?.root.join(STATE_ROOT);
                 check_state_root(&path)?;
@@ -76,6 +82,7 @@ impl Session {
         }
     }
 
+    /// The state root by flag or environment, resolved. Whether it can be one is not looked at.
     fn given_state_root(&self) -> Result<Option<Setting<PathBuf>>, CliError> {
         let (path, origin) = match (&self.globals.state_root, self.surroundings.state_root()?) {
             (Some(path), _) => (path.clone(), Origin::Flag),
@@ -90,9 +97,8 @@ impl Session {
             let shown = shorten(&absolute.to_string_lossy());
             CliError::new(Exit::Infrastructure, format!("the state root {shown} cannot be reached"))
                 .because(error)
-                .hint(format!("ls -ld {}", typed(&absolute)))
+                .hint(look_at(&absolute))
         })?;
-        check_state_root(&value)?;
         Ok(Some(Setting { value, origin }))
     }
 
@@ -113,6 +119,9 @@ impl Session {
                 shorten(&source.root.to_string_lossy())
             );
             return Err(CliError::usage(message).hint("pikaci --state-root DIR, with a directory of its own"));
+        }
+        if state_root.origin != Origin::Default {
+            check_chosen_state_root(&state_root.value)?;
         }
         Settings::resolve(&self.surroundings, flags, source.root.clone(), state_root)
     }
@@ -163,7 +172,7 @@ impl Session {
             EngineError::NoJobs { run_id } | EngineError::NoPreparedOutputs { run_id } => {
                 (Exit::NotFound, Some(self.typed(["status", run_id])))
             }
-            EngineError::File { path, .. } => (Exit::Infrastructure, Some(format!("ls -ld {}", typed(path)))),
+            EngineError::File { path, .. } => (Exit::Infrastructure, Some(look_at(path))),
             _ => (Exit::Infrastructure, None),
         };
         let this = CliError::new(exit, error.to_string());

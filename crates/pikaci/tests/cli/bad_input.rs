@@ -101,7 +101,7 @@ fn a_state_root_that_cannot_be_one_is_refused() {
     insta::assert_snapshot!(refused(&tree, &["list", "--state-root", "../file/below"], 3), @r"
     error: the state root TREE/../file/below cannot be reached
       because: Not a directory (os error 20)
-      hint: ls -ld TREE/../file/below
+      hint: ls -ld TREE/../file
     ");
     insta::assert_snapshot!(refused(&tree, &["run", "hello", "--state-root", ""], 2), @r"
     error: a value is required for '--state-root <DIR>' but none was supplied
@@ -119,6 +119,43 @@ fn a_state_root_around_the_source_is_refused() {
     ");
     assert!(refused(&tree, &["run", "hello", "--state-root", ".."], 2).contains("holds the source tree"));
     assert!(!tree.root().join("runs").exists());
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_no_state_root() {
+    let tree = Tree::with_targets(HELLO);
+    tree.write("src/lib.rs", "");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello", "--state-root", "src"], 2), @r"
+    error: the directory TREE/src is no state root: it has other things in it
+      hint: pikaci --state-root DIR, with a name that is free or an empty directory
+    ");
+    let by_variable = |args: &[&str], place: &str| {
+        let output = tree.pikaci(args).env("JERICHOCI_STATE_ROOT", place).output().unwrap();
+        holds(&tree, Ended::of(output), 2)
+    };
+    for args in [&["run", "hello"][..], &["list"], &["gc"]] {
+        assert!(by_variable(args, "src").contains("TREE/src is no state root"));
+        assert!(by_variable(args, ".git/state").contains("TREE/.git/state is inside a git directory"));
+        assert!(by_variable(args, ".git").contains("TREE/.git is inside a git directory"));
+    }
+    let left: Vec<_> = std::fs::read_dir(tree.root().join("src")).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing was written: {left:?}");
+    assert!(!tree.root().join(".git/state").exists());
+    tree.git(&["init", "-q", "--bare", "../bare"]);
+    assert!(refused(&tree, &["list", "--state-root", "../bare/new"], 2).contains("inside a git directory"));
+}
+
+#[test]
+fn an_empty_directory_becomes_a_state_root_and_stays_one() {
+    let tree = Tree::with_targets(HELLO);
+    std::fs::create_dir(tree.outside().join("empty")).unwrap();
+    for _ in 0..2 {
+        tree.run(&["run", "hello", "--state-root", "../empty"]).code(0);
+    }
+    // What a copy without its identity, or an earlier version, has.
+    std::fs::remove_file(tree.outside().join("empty/engine.json")).unwrap();
+    let list = tree.run(&["list", "--state-root", "../empty"]).code(0);
+    assert_eq!(list.stdout.lines().count(), 2);
 }
 
 #[test]
