@@ -24,7 +24,7 @@ use session::{Globals, Session};
 
 /// Runs the checks of a source tree the same way everywhere
 #[derive(Debug, Parser)]
-#[command(name = "pikaci", version, max_term_width = 100)]
+#[command(name = "pikaci", version, max_term_width = 100, color = clap::ColorChoice::Never)]
 struct Cli {
     #[command(flatten)]
     globals: Globals,
