@@ -15,6 +15,7 @@ use jerichoci::model::record::SettingRecord;
 
 pub(crate) use place::{check_chosen_state_root, check_state_root, look_at, resolve_path};
 pub(crate) use surroundings::Surroundings;
+pub(crate) use variables::BASE_REF;
 
 use crate::error::CliError;
 

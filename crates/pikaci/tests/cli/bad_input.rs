@@ -255,3 +255,31 @@ fn a_base_without_git_is_refused() {
     assert!(ended.stderr.contains("--base main needs git"), "{ended:#?}");
     assert!(!tree.state_root().exists(), "nothing was written");
 }
+
+#[test]
+fn a_base_that_is_no_commit_is_refused() {
+    let tree = Tree::with_targets(&format!(
+        "{HELLO}[targets.docs]\npaths = [\"docs/**\"]\njobs.a.command = \"true\"\n"
+    ));
+    tree.git(&["tag", "a-tag"]);
+    tree.git(&["tag", "a-tree", "HEAD^{tree}"]);
+    insta::assert_snapshot!(refused(&tree, &["run", "docs", "--base", "maim"], 2), @r"
+    error: --base is `maim`, which is no commit in this repository
+      hint: git fetch, when a remote has it; or leave --base out, for the upstream's default branch
+    ");
+    for base in ["maim", "", "--all", "a-tree", "0123456789012345678901234567890123456789"] {
+        let flag = format!("--base={base}");
+        for target in ["docs", "hello"] {
+            refused(&tree, &["run", target, &flag], 2);
+        }
+    }
+    let with_variable = |target: &str| {
+        Ended::of(tree.pikaci(&["run", target]).env("JERICHOCI_BASE_REF", "maim").output().unwrap())
+    };
+    insta::assert_snapshot!(holds(&tree, with_variable("docs"), 2), @r"
+    error: JERICHOCI_BASE_REF is `maim`, which is no commit in this repository
+      hint: git fetch, when a remote has it; or unset JERICHOCI_BASE_REF, for the upstream's default branch
+    ");
+    with_variable("hello").code(0);
+    tree.run(&["run", "hello", "--base", "a-tag"]).code(0);
+}
