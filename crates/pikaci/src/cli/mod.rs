@@ -3,6 +3,7 @@
 mod cancel;
 mod gc;
 mod help;
+mod hints;
 mod list;
 mod logs;
 mod prepared_outputs;

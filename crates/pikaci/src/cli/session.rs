@@ -8,6 +8,7 @@ use jericho_host::LocalHost;
 use jerichoci::model::id::RunId;
 use jerichoci::{Engine, EngineError};
 
+use super::hints::{self, Told};
 use crate::config::{
     Origin, RunFlags, Setting, Settings, Surroundings, check_chosen_state_root, check_state_root, look_at,
     resolve_path,
@@ -161,29 +162,13 @@ impl Session {
 
     /// An error of the engine, with its exit code and what to type next.
     pub(crate) fn engine_error(&self, error: EngineError) -> CliError {
-        let (exit, hint) = match &error {
-            EngineError::Request(_) | EngineError::Id(_) => (Exit::Usage, None),
-            EngineError::NotRepeatable { .. } => (Exit::Usage, Some(self.typed(["list"]))),
-            EngineError::RunNotFound { .. } => (Exit::NotFound, Some(self.typed(["list"]))),
-            EngineError::JobNotFound { run_id, .. } => (Exit::NotFound, Some(self.typed(["status", run_id]))),
-            EngineError::LogNotFound { run_id, .. } => {
-                (Exit::NotFound, Some(self.typed(["logs", run_id, "--metadata-json"])))
-            }
-            EngineError::NoJobs { run_id } | EngineError::NoPreparedOutputs { run_id } => {
-                (Exit::NotFound, Some(self.typed(["status", run_id])))
-            }
-            EngineError::File { path, .. } => (Exit::Infrastructure, Some(look_at(path))),
-            _ => (Exit::Infrastructure, None),
+        let Told { exit, message, hint } = hints::of(self, &error);
+        let this = match (message, std::error::Error::source(&error)) {
+            (Some(message), _) => CliError::new(exit, message).because(error),
+            (None, Some(_)) => CliError::new(exit, error.to_string()).because(CauseOf(error)),
+            (None, None) => CliError::new(exit, error.to_string()),
         };
-        let this = CliError::new(exit, error.to_string());
-        let this = match std::error::Error::source(&error) {
-            Some(_) => this.because(CauseOf(error)),
-            None => this,
-        };
-        match hint {
-            Some(hint) => this.hint(hint),
-            None => this,
-        }
+        this.hint(hint)
     }
 }
 

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use jerichoci::EngineConfig;
 use jerichoci::model::record::SettingRecord;
 
-pub(crate) use place::{check_chosen_state_root, check_state_root, look_at, resolve_path};
+pub(crate) use place::{check_chosen_state_root, check_state_root, existing, look_at, resolve_path};
 pub(crate) use surroundings::Surroundings;
 pub(crate) use variables::BASE_REF;
 

@@ -72,8 +72,8 @@ pub(crate) fn check_chosen_state_root(path: &Path) -> Result<(), CliError> {
     check_state_root(path)?;
     let layout = Layout::new(path);
     let known = layout.engine().is_file() || layout.runs().is_dir();
-    let empty = || std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none());
-    if known || empty() {
+    let used = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    if known || !used {
         return Ok(());
     }
     let message = format!("the directory {shown} is no state root: it has other things in it");
@@ -86,9 +86,12 @@ fn is_git_directory(path: &Path) -> bool {
         || (path.join("HEAD").is_file() && path.join("objects").is_dir() && path.join("refs").is_dir())
 }
 
-/// A command that shows what stands in the way of a path: the path, or the nearest directory
-/// above it that is there.
+/// A command that shows what stands in the way of a path.
 pub(crate) fn look_at(path: &Path) -> String {
-    let there = path.ancestors().find(|above| above.symlink_metadata().is_ok()).unwrap_or(path);
-    format!("ls -ld {}", typed(there))
+    format!("ls -ld {}", typed(existing(path)))
+}
+
+/// The path, or the nearest directory above it that is there.
+pub(crate) fn existing(path: &Path) -> &Path {
+    path.ancestors().find(|above| above.symlink_metadata().is_ok()).unwrap_or(path)
 }

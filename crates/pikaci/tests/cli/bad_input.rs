@@ -283,3 +283,34 @@ fn a_base_that_is_no_commit_is_refused() {
     with_variable("hello").code(0);
     tree.run(&["run", "hello", "--base", "a-tag"]).code(0);
 }
+
+#[test]
+fn a_damaged_record_is_told_by_its_run_with_the_place_and_a_hint() {
+    let tree = Tree::with_targets(HELLO);
+    tree.run(&["run", "hello"]).code(0);
+    let id = tree.run_ids()[0].clone();
+    let record = tree.state_root().join("runs").join(&id).join("run.json");
+    for broken in [Some("{"), Some(""), Some("null"), None] {
+        match broken {
+            Some(text) => std::fs::write(&record, text).unwrap(),
+            None => std::fs::remove_file(&record).unwrap(),
+        }
+        for command in ["status", "logs", "rerun", "snapshot"] {
+            let told = tree.run(&[command, &id]).code(3).told(&tree);
+            assert!(told.starts_with("error: the record of run RUN is damaged\n"), "{command}: {told}");
+            assert!(told.contains("/run.json: "), "{command}: {told}");
+            assert!(told.contains("  hint: cat TREE/.jerichoci/runs/"), "{command}: {told}");
+        }
+    }
+    insta::assert_snapshot!(tree.run(&["status", &id]).told(&tree).replace(&id, "RUN"), @r"
+    error: the record of run RUN is damaged
+      because: TREE/.jerichoci/runs/RUN/run.json: the run has no record
+      hint: cat TREE/.jerichoci/runs/RUN/events.jsonl, for what is known of the run
+    ");
+    std::fs::remove_file(record.with_file_name("events.jsonl")).unwrap();
+    let told = tree.run(&["status", &id]).code(3).told(&tree);
+    assert!(
+        told.ends_with("hint: pikaci list, for the other runs; gc removes this one in its turn"),
+        "{told}"
+    );
+}
