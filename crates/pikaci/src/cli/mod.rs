@@ -13,6 +13,7 @@ mod session;
 mod snapshot;
 mod staged_linux_remote_defaults;
 mod status;
+pub(crate) mod usage;
 
 use std::io::Write as _;
 
@@ -53,7 +54,10 @@ pub(crate) fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are errors to the parser; it knows which stream each belongs to.
-            let _ = error.print();
+            let _ = match usage::refusal(&error) {
+                Some(refusal) => writeln!(std::io::stderr(), "{refusal}"),
+                None => error.print(),
+            };
             return if error.use_stderr() { Exit::Usage } else { Exit::Success };
         }
     };

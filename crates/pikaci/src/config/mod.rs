@@ -48,7 +48,7 @@ pub(crate) struct Setting<T> {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct RunFlags {
     /// At most this many jobs at once [default: the number of processors]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = crate::cli::usage::from_one)]
     pub(crate) jobs: Option<NonZeroUsize>,
     /// Jobs see the whole environment of this shell, not only what is known to be harmless
     #[arg(long)]

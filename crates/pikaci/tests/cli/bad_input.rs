@@ -104,9 +104,8 @@ fn a_state_root_that_cannot_be_one_is_refused() {
       hint: ls -ld TREE/../file
     ");
     insta::assert_snapshot!(refused(&tree, &["run", "hello", "--state-root", ""], 2), @r"
-    error: a value is required for '--state-root <DIR>' but none was supplied
-
-    For more information, try '--help'.
+    error: --state-root is empty; it must have a value
+      hint: pikaci --help
     ");
 }
 
@@ -313,4 +312,61 @@ fn a_damaged_record_is_told_by_its_run_with_the_place_and_a_hint() {
         told.ends_with("hint: pikaci list, for the other runs; gc removes this one in its turn"),
         "{told}"
     );
+}
+
+#[test]
+fn what_the_parser_refuses_is_one_line_and_a_hint() {
+    let tree = Tree::with_targets(HELLO);
+    insta::assert_snapshot!(refused(&tree, &["run", "-j", "0"], 2), @r"
+    error: --jobs is `0`; it must be a whole number from 1
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["rerun", "x", "--jobs", "x\x1b[31m"], 2), @r"
+    error: --jobs is `x\u{1b}[31m`; it must be a whole number from 1
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["gc", "--keep-runs", "abc"], 2), @r"
+    error: --keep-runs is `abc`; it must be a whole number from 0
+      hint: pikaci gc --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["run", "--output", "xml"], 2), @r"
+    error: --output is `xml`; it must be one of human, json, jsonl
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["run", "--bogus"], 2), @r"
+    error: unexpected argument '--bogus' found
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["status"], 2), @r"
+    error: <RUN_ID> is missing
+      hint: pikaci status --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["run", "--base"], 2), @r"
+    error: --base is empty; it must have a value
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["run", "--base", "a", "--base", "b"], 2), @r"
+    error: the argument '--base <REV>' cannot be used multiple times
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["list", "more"], 2), @r"
+    error: unexpected argument 'more' found
+      hint: pikaci list --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["bogus"], 2), @r"
+    error: no command is called `bogus`
+      hint: pikaci --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["stauts"], 2), @r"
+    error: no command is called `stauts`
+      hint: did you mean `pikaci status`?
+    ");
+    insta::assert_snapshot!(refused(&tree, &["-x"], 2), @r"
+    error: unexpected argument '-x' found
+      hint: pikaci --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["--state-root", "x"], 2), @r"
+    error: no command was named
+      hint: pikaci --help
+    ");
 }
