@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use jericho_host::CancelToken;
+use jericho_host::{CancelReason, CancelToken};
 
 use super::control;
 use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
@@ -47,7 +47,7 @@ pub(crate) fn run(
     let started = engine.clock.monotonic();
     let layout = Layout::new(&engine.config.state_root);
     prepare_state_root(&layout, &engine.ids.fresh())?;
-    super::reap::reap(engine)?;
+    let reaped = super::reap::reap(engine)?;
     let created_at = engine.clock.now();
     let run_id = RunId::new(created_at, &engine.ids.fresh());
     let spec = RunSpecRecord {
@@ -83,17 +83,28 @@ pub(crate) fn run(
         source,
     })?;
     std::thread::scope(|scope| {
+        // Also when something here panics: the listener must not be waited for for ever.
+        let _done = CancelOnDrop(done.clone());
         let told = report_on_thread(scope, reporter, sender.clone());
         let mut dispatcher = Dispatcher::new(&around, store, record, told, started);
         let control = dispatcher.layout().control();
         if let Err(error) = control::listen(scope, &control, cancel.clone(), done.clone()) {
             dispatcher.warn(format!("this run cannot be cancelled by its id: {error}"));
         }
-        let record =
-            stages(engine, request, repeat, &planned, &layout, &run_id, dispatcher, &(sender, messages));
-        done.cancel(jericho_host::CancelReason::Requested);
-        Ok(record)
+        for line in reaped.lines() {
+            dispatcher.warn(line);
+        }
+        Ok(stages(engine, request, repeat, &planned, &layout, &run_id, dispatcher, &(sender, messages)))
     })
+}
+
+/// Cancels a token when it goes out of scope, however that happens.
+struct CancelOnDrop(CancelToken);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel(CancelReason::Requested);
+    }
 }
 
 #[expect(

@@ -11,7 +11,7 @@ use jericho_host::fs::remove_tree;
 
 use super::layout::{Layout, RunLayout};
 use super::read::load_run_record;
-use super::store::{file_error, read_json, write_json};
+use super::store::{file_error, read_json, refuse_links, write_json};
 use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
 use crate::model::id::RunId;
@@ -60,6 +60,7 @@ pub(crate) struct Snapshots<'a> {
 
 impl<'a> Snapshots<'a> {
     pub(crate) fn open(engine: &'a Engine, layout: &'a Layout) -> Result<Self, EngineError> {
+        refuse_links(layout)?;
         let dirs = StoreDirs {
             store: layout.store(),
             snapshots: layout.snapshots(),

@@ -75,6 +75,7 @@ pub struct EngineRecord {
 pub fn prepare_state_root(layout: &Layout, fresh_id: &str) -> Result<EngineRecord, EngineError> {
     let root = layout.root();
     make_private_dir(root)?;
+    refuse_links(layout)?;
     if let Ok(known) = read_json::<serde_json::Value>(&layout.engine())
         && known["schema_version"].as_u64().is_some_and(|found| found > u64::from(version::ENGINE))
     {
@@ -107,6 +108,41 @@ pub fn prepare_state_root(layout: &Layout, fresh_id: &str) -> Result<EngineRecor
     };
     write_json(&path, &record, false)?;
     Ok(record)
+}
+
+/// Refuses a state root with links where its directories belong. One that came with somebody
+/// else's tree could otherwise make this program write, or remove, wherever they point.
+///
+/// # Errors
+/// [`EngineError::Corrupt`].
+pub(crate) fn refuse_links(layout: &Layout) -> Result<(), EngineError> {
+    let (store, cache) = (layout.store(), layout.cache());
+    let places = [
+        layout.runs(),
+        layout.active(),
+        layout.snapshots(),
+        layout.engine(),
+        layout.gitignore(),
+        store.join("segments"),
+        store.join("damaged"),
+        store.join("pins"),
+        store.join("lock"),
+        layout.stat_cache(),
+        layout.trees(),
+        layout.cargo_home(),
+        cache.join("host-local"),
+        cache.join("dev-env"),
+        store,
+        cache,
+    ];
+    match places.into_iter().find(|place| place.is_symlink()) {
+        Some(path) => Err(EngineError::Corrupt {
+            path,
+            problem: "it is a symbolic link; a state root has none there, so this one was not made here"
+                .to_owned(),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn make_private_dir(dir: &Path) -> Result<(), EngineError> {
@@ -186,8 +222,7 @@ impl RunStore {
         // A collection takes what has no owner: the run gets its name when it has one.
         let making = run.in_the_making();
         fs::create_dir(making.dir()).map_err(file_error("make", making.dir()))?;
-        let ownership = Ownership::take_new(&making)?;
-        ownership.sign(process)?;
+        let ownership = Ownership::take_new(&making, process)?;
         fs::rename(making.dir(), run.dir()).map_err(file_error("make", run.dir()))?;
         fs::create_dir(run.jobs()).map_err(file_error("make", &run.jobs()))?;
         write_json(&run.spec(), spec, false)?;

@@ -54,11 +54,9 @@ fn the_base_comes_from_flag_then_environment() {
 #[test]
 fn without_a_base_or_without_changes_everything_runs_and_says_why() {
     let tree = Tree::with_targets(TARGETS);
-    for (args, why) in [
-        (&["run", "docs"][..], "no change list"),
-        (&["run", "docs", "--base", "nowhere"], "nowhere"),
-        (&["run", "docs", "--base", "main"], "is the head itself"),
-    ] {
+    for (args, why) in
+        [(&["run", "docs"][..], "no change list"), (&["run", "docs", "--base", "main"], "is the head itself")]
+    {
         let ended = tree.run(args).code(0);
         assert_eq!(status(&ended), "passed");
         assert!(ended.stderr.contains(why), "{why}: {ended:#?}");
