@@ -141,3 +141,34 @@ fn gc_keeps_the_newest_runs_also_of_one_second() {
     tree.run(&["gc", "--keep-runs", "2"]).code(0);
     assert_eq!(tree.run_ids(), ids[..2]);
 }
+
+#[test]
+fn collections_in_a_loop_disturb_no_run_at_any_point_of_its_life() {
+    each_way(|way| {
+        let tree = Tree::new(way, "[targets.quick.jobs.quick]\ncommand = \"cat a.txt\"\n");
+        tree.write("a.txt", "0");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for keep in ["0", "1"] {
+                let (tree, stop) = (&tree, &stop);
+                scope.spawn(move || {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let gc = tree.run(&["gc", "--keep-runs", keep]);
+                        assert_eq!(gc.code, Some(0), "{}", gc.stderr);
+                    }
+                });
+            }
+            let runs = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                for round in 0..12 {
+                    tree.write("a.txt", round.to_string());
+                    let both = [tree.start(&["run", "quick"]), tree.start(&["run", "quick"])];
+                    for live in both {
+                        live.end().code(0);
+                    }
+                }
+            }));
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(runs.is_ok(), "a run was disturbed");
+        });
+    });
+}
