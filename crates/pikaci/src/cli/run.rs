@@ -68,7 +68,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     };
     let request = request(args, target, changes);
     if let Some(why) = &source.without_git {
-        report::note(&format!("{}: {why}; it is taken as it is", source.root.display()));
+        let left_out = "what .gitignore and .jerichociignore name is left out";
+        report::note(&format!("{}: {why}; {left_out}", source.root.display()));
     }
     if let (Some(message), false) = (&request.metadata.message, request.skip.is_some()) {
         report::note(&format!("{} {message}", target.id));

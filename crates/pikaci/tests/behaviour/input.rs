@@ -133,7 +133,9 @@ fn a_directory_that_is_not_a_repository_is_taken_as_it_is_and_that_is_said() {
     tree.write(".gitignore", "left-out\n");
     tree.write("left-out", "");
     tree.targets("[targets.hello.jobs.greet]\ncommand = \"ls\"\n");
-    tree.run(&["run", "hello"]).code(0).says("it is not in a git repository; it is taken as it is");
+    tree.run(&["run", "hello"])
+        .code(0)
+        .says("it is not in a git repository; what .gitignore and .jerichociignore name is left out");
     let id = &tree.run_ids()[0];
     assert_eq!(tree.host_log(id, "greet"), b"jericho.toml\n");
 }

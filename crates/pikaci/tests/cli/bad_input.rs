@@ -32,6 +32,18 @@ fn an_unknown_target_suggests_the_nearest() {
 }
 
 #[test]
+fn of_many_targets_an_error_names_the_first() {
+    let many: String = (100..130).map(|n| format!("[targets.t{n}.jobs.a]\ncommand = \"true\"\n")).collect();
+    let tree = Tree::with_targets(&many);
+    for args in [&["run", "zzzzzzzz"][..], &["run"]] {
+        let ended = tree.run(args);
+        let told = ended.told(&tree);
+        assert!(told.contains("jericho-smoke, t100,") && told.contains("t118, … and 11 more"), "{told}");
+        assert!(!told.contains("t119"), "{told}");
+    }
+}
+
+#[test]
 fn a_run_without_a_name_needs_a_default_target() {
     let tree = Tree::with_targets(HELLO);
     insta::assert_snapshot!(refused(&tree, &["run"], 2), @r"

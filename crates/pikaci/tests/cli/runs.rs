@@ -123,6 +123,8 @@ fn a_rerun_sees_the_bytes_of_its_run() {
     let seen =
         std::fs::read_to_string(std::path::Path::new(snapshot.stdout.trim_end()).join("seen")).unwrap();
     assert_eq!(seen, "before");
+    let printed = std::path::Path::new(snapshot.stdout.trim_end());
+    assert_eq!(printed, printed.canonicalize().unwrap(), "the one name of the place");
 }
 
 #[test]
