@@ -6,6 +6,7 @@ use std::path::Path;
 use jericho_host::HostError;
 use jericho_host::lock::LockError;
 use jerichoci::EngineError;
+use jerichoci::model::id::RunId;
 use jerichoci::snapshot::SnapshotError;
 
 use super::session::Session;
@@ -54,7 +55,11 @@ pub(super) fn of(session: &Session, error: &EngineError) -> Told {
 /// A document that cannot be understood. That of a run is named by its run.
 fn damaged(session: &Session, path: &Path) -> (Option<String>, String) {
     let directory = path.parent().unwrap_or(path);
-    let run_id = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = directory.file_name().and_then(|name| name.to_str());
+    let Some(run_id) = name.and_then(|name| name.parse::<RunId>().ok()) else {
+        // Of the state root as a whole.
+        return (None, "pikaci --state-root DIR, with a name that is free or an empty directory".to_owned());
+    };
     let message = (path.file_name().is_some_and(|name| name == "run.json"))
         .then(|| format!("the record of run {run_id} is damaged"));
     let journal = directory.join("events.jsonl");

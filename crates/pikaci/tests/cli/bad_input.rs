@@ -382,3 +382,14 @@ fn what_the_parser_refuses_is_one_line_and_a_hint() {
       hint: pikaci --help
     ");
 }
+
+#[test]
+fn a_state_root_that_cannot_be_understood_is_told_with_another_as_the_hint() {
+    let tree = Tree::with_targets(HELLO);
+    std::fs::create_dir(tree.state_root()).unwrap();
+    std::fs::write(tree.state_root().join("engine.json"), "{\"schema_version\": 99}").unwrap();
+    insta::assert_snapshot!(tree.run(&["run", "hello"]).code(3).told(&tree), @r"
+    error: TREE/.jerichoci/engine.json: it has version 99, written by a newer Jericho CI
+      hint: pikaci --state-root DIR, with a name that is free or an empty directory
+    ");
+}
