@@ -16,13 +16,23 @@ pub(crate) struct Source {
     /// Its top, absolute.
     pub(crate) root: PathBuf,
     /// Why git has no say in it; none when it has.
-    pub(crate) without_git: Option<String>,
+    pub(crate) without_git: Option<WithoutGit>,
+}
+
+/// Why git has no say in a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WithoutGit {
+    /// It is not installed.
+    #[error("there is no git on this machine's PATH")]
+    NoProgram,
+    /// There is nothing for it to say.
+    #[error("it is not in a git repository")]
+    NoRepository,
 }
 
 /// Finds the source tree that `directory` (absolute, existing) lies in.
 pub(crate) fn find(host: &dyn Host, directory: &Path, env: &Environment) -> Result<Source, CliError> {
-    let plain =
-        |root: &Path, why: &str| Source { root: root.to_path_buf(), without_git: Some(why.to_owned()) };
+    let plain = |root: &Path, why: WithoutGit| Source { root: root.to_path_buf(), without_git: Some(why) };
     let mut env = env.clone();
     // The words below are looked for in what git says.
     env.set("LC_ALL", "C").remove("LANGUAGE");
@@ -32,7 +42,7 @@ pub(crate) fn find(host: &dyn Host, directory: &Path, env: &Environment) -> Resu
         Ok(output) => output,
         Err(HostError::NotFound { .. }) => {
             let top = directory.ancestors().find(|above| above.join(".git").exists());
-            return Ok(plain(top.unwrap_or(directory), "there is no git on this machine's PATH"));
+            return Ok(plain(top.unwrap_or(directory), WithoutGit::NoProgram));
         }
         Err(error) => return Err(failed(directory).because(error)),
     };
@@ -45,7 +55,7 @@ pub(crate) fn find(host: &dyn Host, directory: &Path, env: &Environment) -> Resu
     }
     let said = String::from_utf8_lossy(&output.stderr);
     if said.contains("not a git repository") {
-        return Ok(plain(directory, "it is not in a git repository"));
+        return Ok(plain(directory, WithoutGit::NoRepository));
     }
     if said.contains("must be run in a work tree") {
         return Err(CliError::usage(format!(

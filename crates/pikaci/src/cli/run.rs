@@ -13,8 +13,8 @@ use crate::render::text::shorten;
 use crate::render::watched::Watched;
 use crate::selection::{Changes, Selection, select};
 use crate::signals::Listener;
-use crate::source::Source;
-use crate::targets::{Catalog, TargetSpec};
+use crate::source::{Source, WithoutGit};
+use crate::targets::{self, Catalog, TargetSpec};
 
 /// Runs a target against a snapshot of the source tree
 ///
@@ -37,6 +37,10 @@ pub(crate) struct Args {
     /// Revision that changes are counted from [default: the upstream's default branch]
     #[arg(long, value_name = "REV")]
     base: Option<String>,
+    /// Take a tree that is in no git repository, or on a machine without git: all of it but what
+    /// .gitignore and .jerichociignore name
+    #[arg(long)]
+    no_git: bool,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
@@ -48,6 +52,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         Some(name) => catalog.find(name)?,
         None => catalog.default_target()?,
     };
+    // What is built in is about the machine and passes on any tree.
+    if let (Some(why), false, targets::Origin::File(_)) = (&source.without_git, args.no_git, &target.origin) {
+        return Err(needs_git(&source.root, why));
+    }
     let mut config = settings.engine_config(session.surroundings());
     config.group_widths.clone_from(catalog.group_widths());
     let engine = Engine::new(config);
@@ -75,6 +83,17 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         report::note(&format!("{} {message}", target.id));
     }
     carry_out(session, format, &interrupt, |reporter, cancel| engine.run(&request, reporter, cancel))
+}
+
+/// Without git nobody knows what belongs to the tree: a guess would check something else than
+/// what a commit has, so it is made only when it is asked for.
+fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
+    let exit = match why {
+        WithoutGit::NoProgram => Exit::Infrastructure,
+        WithoutGit::NoRepository => Exit::Usage,
+    };
+    CliError::new(exit, format!("{}: {why}", shorten(&root.to_string_lossy())))
+        .hint("git init; or --no-git, for everything but what .gitignore and .jerichociignore name")
 }
 
 /// The base that was asked for.
@@ -188,7 +207,7 @@ fn changes(
     cancel: &CancelToken,
 ) -> Result<Changes, CliError> {
     if let Some(why) = &source.without_git {
-        return Ok(Changes::Unknown { why: why.clone() });
+        return Ok(Changes::Unknown { why: why.to_string() });
     }
     let changed = engine.changed_files(base, cancel).map_err(|error| session.engine_error(error))?;
     Ok(match changed.base {

@@ -127,13 +127,18 @@ fn a_new_state_root_is_private_and_out_of_git() {
 }
 
 #[test]
-fn a_directory_that_is_not_a_repository_is_taken_as_it_is_and_that_is_said() {
+fn a_directory_that_is_not_a_repository_is_refused_and_taken_only_when_asked_for() {
     let tree = Tree::with(HELLO);
     std::fs::remove_dir_all(tree.root().join(".git")).unwrap();
     tree.write(".gitignore", "left-out\n");
     tree.write("left-out", "");
     tree.targets("[targets.hello.jobs.greet]\ncommand = \"ls\"\n");
     tree.run(&["run", "hello"])
+        .code(2)
+        .says("it is not in a git repository")
+        .says("hint: git init; or --no-git");
+    assert!(!tree.state_root().exists(), "nothing was written");
+    tree.run(&["run", "hello", "--no-git"])
         .code(0)
         .says("it is not in a git repository; what .gitignore and .jerichociignore name is left out");
     let id = &tree.run_ids()[0];
@@ -141,14 +146,18 @@ fn a_directory_that_is_not_a_repository_is_taken_as_it_is_and_that_is_said() {
 }
 
 #[test]
-fn without_git_on_path_that_is_said_and_named() {
+fn without_git_on_path_a_run_is_refused_and_starts_only_when_asked_for() {
     let tree = Tree::with("[targets.hello.jobs.greet]\ncommand = [\"cat\", \"jericho.toml\"]\n");
     let programs = tree.outside().join("programs");
     std::fs::create_dir(&programs).unwrap();
     let path = variable("PATH").unwrap();
     let cat = std::env::split_paths(&path).map(|dir| dir.join("cat")).find(|cat| cat.exists()).unwrap();
     symlink(cat, programs.join("cat")).unwrap();
-    let mut pikaci = command(built_program!("pikaci").as_os_str());
-    let output = pikaci.current_dir(tree.root()).args(["run", "hello"]).env("PATH", &programs).output();
-    Ended::of(output.unwrap()).code(0).says("there is no git on this machine's PATH");
+    let run = |args: &[&str]| {
+        let mut pikaci = command(built_program!("pikaci").as_os_str());
+        Ended::of(pikaci.current_dir(tree.root()).args(args).env("PATH", &programs).output().unwrap())
+    };
+    run(&["run", "hello"]).code(3).says("there is no git on this machine's PATH").says("--no-git");
+    assert!(!tree.state_root().exists(), "nothing was written");
+    run(&["run", "hello", "--no-git"]).code(0).says("there is no git on this machine's PATH");
 }

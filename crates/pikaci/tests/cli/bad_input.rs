@@ -261,7 +261,7 @@ fn wrong_usage_is_exit_code_2_and_help_is_0() {
 fn a_base_without_git_is_refused() {
     let tree = Tree::plain();
     tree.write("jericho.toml", "[targets.t.jobs.j]\ncommand = \"true\"\n");
-    let ended = tree.run(&["run", "t", "--base", "main"]).code(2);
+    let ended = tree.run(&["run", "t", "--no-git", "--base", "main"]).code(2);
     assert_eq!(ended.stdout, "");
     assert!(ended.stderr.contains("--base main needs git"), "{ended:#?}");
     assert!(!tree.state_root().exists(), "nothing was written");

@@ -61,6 +61,8 @@ fn every_command_has_its_help() {
           --keep-going      After a failure, go on with what does not depend on it
           --base <REV>      Revision that changes are counted from [default: the upstream's default
                             branch]
+          --no-git          Take a tree that is in no git repository, or on a machine without git: all
+                            of it but what .gitignore and .jerichociignore name
       -h, --help            Print help (see more with '--help')
 
     Global options:
