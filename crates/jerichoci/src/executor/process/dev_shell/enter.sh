@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Makes this bash the dev shell and becomes the command in it.
 # Arguments: the captured script, a file that is told how far it got, a directory for temporary
 # files, names of variables that the shell must not change, `--`, the command.
@@ -16,6 +17,7 @@ shift
 __jerichoci_command=("$@")
 set --
 export TMPDIR=$__jerichoci_temporary
+# shellcheck source=/dev/null
 source "$__jerichoci_script"
 for __jerichoci_name in "${__jerichoci_kept[@]}"; do
   __jerichoci_value=__jerichoci_kept_$__jerichoci_name
