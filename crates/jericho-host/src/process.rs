@@ -59,6 +59,12 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
+/// Whether this error says that the process is nobody's business here: it has ended, or `/proc`
+/// shows other users' processes to nobody (`hidepid`). Those are never ours.
+pub(crate) fn is_none_of_ours(error: &io::Error) -> bool {
+    is_gone(error) || matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+}
+
 /// An open `/proc`, and a buffer for what is read from it.
 pub(crate) struct Table {
     dir: OwnedFd,

@@ -13,7 +13,7 @@ use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::record::RunRecord;
-use jerichoci::{CancelAnswer, Engine, EngineConfig, GcPolicy, NoReporter, RunRequest};
+use jerichoci::{CancelAnswer, Engine, EngineConfig, EngineError, GcPolicy, NoReporter, RunRequest};
 
 struct Tree {
     _dir: tempfile::TempDir,
@@ -107,6 +107,69 @@ fn a_job_that_runs_as_root_cannot_change_the_store_by_accident() {
     let script = ["store", "snapshots", "cache/trees"].map(attempt).concat() + "true";
     let run = tree.run(vec![sh("attempt", &script)]);
     assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+}
+
+#[test]
+fn a_job_cannot_read_the_callers_environment_from_the_init_above_it() {
+    if !jericho_testkit::need::needs_root("a_job_cannot_read_the_callers_environment_from_the_init_above_it")
+    {
+        return;
+    }
+    let tree = Tree::new();
+    let run = tree
+        .run(vec![sh("look", "tr '\\0' '\\n' < /proc/1/environ | grep -c =; tr -d '\\0' < /proc/1/comm")]);
+    assert_eq!(tree.host_log(&run, "look"), "0\njericho-init\n");
+}
+
+/// What a repository could ship below the name of the state root.
+fn shipped_state_root(tree: &Tree, link: &str) -> PathBuf {
+    let victim = tree.root.with_file_name("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join("precious"), "mine").unwrap();
+    let place = tree.root.join(".jerichoci").join(link);
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&victim, place).unwrap();
+    victim
+}
+
+#[test]
+fn a_state_root_with_links_that_came_with_the_tree_is_refused_by_all_that_write() {
+    for link in
+        ["runs", "active", "store", "store/segments", "store/pins", "snapshots", "cache", "cache/stat"]
+    {
+        let tree = Tree::new();
+        let victim = shipped_state_root(&tree, link);
+        fs::create_dir_all(tree.root.join(".jerichoci/runs")).unwrap();
+        let request = RunRequest::new(vec![sh("a", "true")]);
+        let refused = tree.engine.run(&request, &mut NoReporter, &CancelToken::new().unwrap());
+        assert!(matches!(refused, Err(EngineError::Corrupt { .. })), "{link}: {refused:?}");
+        let collected = tree.engine.gc(&GcPolicy { keep_runs: 0, ..GcPolicy::default() });
+        assert!(matches!(collected, Err(EngineError::Corrupt { .. })), "{link}: {collected:?}");
+        let names: Vec<_> = fs::read_dir(&victim).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["precious"], "{link}");
+    }
+}
+
+#[test]
+fn reaping_writes_through_no_link_of_a_run_that_came_with_the_tree() {
+    let tree = Tree::new();
+    let id = "20260401T120000Z-0a1b2c3d";
+    let root = tree.root.join(".jerichoci");
+    let run = tree.run(vec![sh("j", "true")]);
+    let shipped = root.join("runs").join(id);
+    fs::create_dir_all(shipped.join("jobs/j")).unwrap();
+    let record = fs::read_to_string(tree.run_dir(&run).join("run.json")).unwrap();
+    let record = record.replace(&run.run_id, id).replace("\"passed\"", "\"running\"");
+    fs::write(shipped.join("run.json"), record).unwrap();
+    fs::write(shipped.join("owner.json"), "{}").unwrap();
+    let victim = tree.root.with_file_name("profile");
+    fs::write(&victim, "mine").unwrap();
+    std::os::unix::fs::symlink(&victim, shipped.join("jobs/j/host.log")).unwrap();
+    fs::write(shipped.join("jobs/j/host.log.tail-0-0"), "theirs").unwrap();
+    fs::write(root.join("active").join(id), "").unwrap();
+    let reaped = tree.engine.reap().unwrap();
+    assert_eq!(reaped.runs, [id], "{reaped:?}");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
 }
 
 #[test]

@@ -54,9 +54,9 @@ pub fn select(filters: &Filters, changes: &Changes) -> Selection {
         }
         Changes::Known { base, files } => Selection::Skip {
             message: format!(
-                "skipped: none of the {} changed against {base} matches the {}",
+                "skipped: {} changed against {base}, and no path filter matches (of {})",
                 counted(files.len(), "file"),
-                counted(filters.patterns().len(), "path filter"),
+                filters.patterns().len(),
             ),
         },
     }
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(
             select(&filters, &known(&["docs/a", "src/a.md"])),
             Selection::Skip {
-                message: "skipped: none of the 2 files changed against main matches the 2 path filters"
+                message: "skipped: 2 files changed against main, and no path filter matches (of 2)"
                     .to_owned()
             }
         );

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::thread::JoinHandle;
 
 use jericho_host::{CancelReason, CancelToken};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::error::CliError;
@@ -21,7 +21,9 @@ impl Listener {
     /// Passes signals on to the token.
     pub(crate) fn start(token: &CancelToken) -> Result<Self, CliError> {
         let failed = |error| CliError::new(Exit::Infrastructure, "cannot listen for signals").because(error);
-        let mut wanted = vec![SIGINT, SIGTERM];
+        // The last one is heard so that it does not end the engine in the middle of a write: a write
+        // beyond a limit on the size of files fails by itself.
+        let mut wanted = vec![SIGINT, SIGTERM, SIGXFSZ];
         if !ignores_hangup(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()) {
             wanted.push(SIGHUP);
         }
@@ -29,7 +31,8 @@ impl Listener {
         let handle = signals.handle();
         let token = token.clone();
         let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for (earlier, _) in signals.forever().enumerate() {
+            let asked = signals.forever().filter(|signal| *signal != SIGXFSZ);
+            for (earlier, _) in asked.enumerate() {
                 let (reason, words) = match earlier {
                     0 => (CancelReason::Signal, "ending the run; once more ends it at once"),
                     1 => (CancelReason::Forced, "ending the run at once"),

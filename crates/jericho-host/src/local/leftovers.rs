@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 
 use crate::host::{HostError, Leaked};
-use crate::process::{Held, Stat, Table, is_gone};
+use crate::process::{Held, Stat, Table, is_none_of_ours};
 use crate::wait::{now, wait};
 
 /// How long processes get to vanish after KILL. Only a hung device or file system takes longer.
@@ -158,7 +158,7 @@ fn tagged(table: &mut Table, name: &str, prefix: &str) -> io::Result<Vec<Stat>> 
         }
         let stat = match table.stat(pid) {
             Ok(stat) => stat,
-            Err(error) if is_gone(&error) => continue,
+            Err(error) if is_none_of_ours(&error) => continue,
             Err(error) => return Err(error),
         };
         if stat.is_dead() || stat.is_kernel_thread() {

@@ -16,7 +16,7 @@ use super::prepare::{Prepared, c_string, start_error};
 use super::session::wait_for;
 use super::supervise::Tree;
 use crate::host::{Exit, HostError, Leaked, Mount};
-use crate::process::{Table, is_gone};
+use crate::process::{Table, is_none_of_ours};
 use crate::sys::namespace::{Plan, Report, Step, TERMINATE, start};
 use crate::wait::{is_ready, now, wait};
 
@@ -197,7 +197,7 @@ impl Tree for Namespace {
                     let holds = pipe.is_some_and(|pipe| table.writes_to_pipe(pid, pipe));
                     found.push((stat, holds));
                 }
-                Err(error) if is_gone(&error) => {}
+                Err(error) if is_none_of_ours(&error) => {}
                 Err(error) => return Err(table_error(error)),
             }
         }

@@ -12,7 +12,7 @@ use super::leftovers::{KILL_PATIENCE, Leftovers, table_error};
 use super::prepare::Prepared;
 use super::supervise::Tree;
 use crate::host::{Exit, HostError, Leaked};
-use crate::process::{Stat, Table, is_gone};
+use crate::process::{Stat, Table, is_none_of_ours};
 use crate::sys::spawn::Leads;
 use crate::wait::{is_ready, now, wait};
 
@@ -116,7 +116,7 @@ impl Session {
                 }
                 let stat = match table.stat(pid) {
                     Ok(stat) => stat,
-                    Err(error) if is_gone(&error) => continue,
+                    Err(error) if is_none_of_ours(&error) => continue,
                     Err(error) => return Err(error),
                 };
                 if stat.start < main_start || stat.is_dead() || stat.is_kernel_thread() {

@@ -168,6 +168,29 @@ fn fail(report: Report) -> ! {
     unsafe { libc::_exit(127) }
 }
 
+/// Blanks the environment that this process shows in `/proc/1/environ`: it is the engine's, and
+/// the command is root enough to read it.
+///
+/// # Safety
+/// As [`init`]: nobody else reads or writes the environment of this process.
+unsafe fn forget_environment() {
+    unsafe extern "C" {
+        static environ: *const *mut c_char;
+    }
+    // SAFETY: the array ends with a null pointer, and each string with a NUL.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let mut byte = *entry;
+            while *byte != 0 {
+                *byte = 0;
+                byte = byte.add(1);
+            }
+            entry = entry.add(1);
+        }
+    }
+}
+
 /// Pid 1 of the namespace.
 ///
 /// # Safety
@@ -176,6 +199,7 @@ unsafe fn init(plan: &Plan<'_>, argv: &[*mut c_char], envp: &[*mut c_char]) -> !
     // SAFETY: as the caller promises. Every call below is a bare system call on valid pointers.
     unsafe {
         keep_descriptors(plan);
+        forget_environment();
         libc::prctl(libc::PR_SET_NAME, c"jericho-init".as_ptr());
         // Nothing that is mounted here may be seen outside.
         let root = c"/".as_ptr();

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -16,6 +17,7 @@ use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use jericho_host::{CancelToken, Host, Isolation, Mount};
 
 use super::overlay::Overlays;
+use crate::lock::WaitError;
 use crate::snapshot::workspace::{PrivateCopy, TreeLease, lease_tree, private_copy};
 use crate::snapshot::{Manifest, SnapshotError, Store};
 
@@ -138,8 +140,7 @@ impl RunSource {
         scratch: &Path,
         cancel: &CancelToken,
     ) -> Result<JobView, WorkspaceError> {
-        make_dir(cache_dir)?;
-        let in_use = use_cache(cache_dir)?;
+        let in_use = use_cache(cache_dir, cancel)?;
         if *self.has_overlays.get_or_init(|| self.overlays.work(&*self.host, cache_dir)) {
             self.overlay(cache_dir, scratch, in_use, cancel)
         } else {
@@ -161,11 +162,7 @@ impl RunSource {
         for dir in [&workspace, &cargo_target, &upper, &work] {
             make_dir(dir)?;
         }
-        // What other runs stand on is not written by accident, not even by a job that runs as root.
-        let dirs = self.store.dirs();
-        let mut mounts: Vec<Mount> = [&dirs.store, &dirs.snapshots, &self.trees]
-            .map(|dir| Mount::Bind { source: dir.clone(), target: dir.clone(), read_only: true })
-            .into();
+        let mut mounts = self.protected();
         mounts.push(Mount::Overlay { lower: tree.path.clone(), upper, work, target: workspace.clone() });
         if tree.slot > 0 {
             // Another run has the first tree: its cache must not meet the file times of this one.
@@ -180,6 +177,13 @@ impl RunSource {
             isolation: Isolation::Namespaces(mounts),
             _hold: Hold::Tree(tree, in_use),
         })
+    }
+
+    /// What other runs stand on is not written by accident, not even by a job that runs as root.
+    fn protected(&self) -> Vec<Mount> {
+        let dirs = self.store.dirs();
+        let all = [&dirs.store, &dirs.snapshots, &self.trees].into_iter().filter(|dir| dir.is_dir());
+        all.map(|dir| Mount::Bind { source: dir.clone(), target: dir.clone(), read_only: true }).collect()
     }
 
     /// The shared tree, written when the first job asks for it.
@@ -206,7 +210,7 @@ impl RunSource {
         let copy = private_copy(&self.store, &slot, &self.manifest, cancel)?;
         let workspace = copy.path.clone();
         let isolation = match self.host.supports_namespaces() {
-            true => Isolation::Namespaces(Vec::new()),
+            true => Isolation::Namespaces(self.protected()),
             false => Isolation::Session,
         };
         Ok(JobView {
@@ -220,13 +224,25 @@ impl RunSource {
 }
 
 /// Keeps what a job keeps from run to run from being collected, and notes that it was used.
-fn use_cache(cache_dir: &Path) -> Result<FileLock, WorkspaceError> {
+fn use_cache(cache_dir: &Path, cancel: &CancelToken) -> Result<FileLock, WorkspaceError> {
     let path = cache_dir.join(CACHE_LOCK);
-    let lock = FileLock::shared_blocking(&path)?;
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    futimens(lock.file(), &Timestamps { last_access: now, last_modification: now })
-        .map_err(|errno| WorkspaceError::Dir { path, source: errno.into() })?;
-    Ok(lock)
+    let failed = |source| WorkspaceError::Dir { path: path.clone(), source };
+    loop {
+        make_dir(cache_dir)?;
+        let lock = crate::lock::shared(&path, cancel).map_err(|error| match error {
+            WaitError::Lock(error) => WorkspaceError::Lock(error),
+            other => failed(io::Error::other(other)),
+        })?;
+        // A collection that was faster has removed the directory, and with it the file that is
+        // locked now.
+        let (held, named) = (lock.file().metadata().map_err(&failed)?, fs::metadata(&path));
+        if named.is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())) {
+            let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+            futimens(lock.file(), &Timestamps { last_access: now, last_modification: now })
+                .map_err(|errno| failed(errno.into()))?;
+            return Ok(lock);
+        }
+    }
 }
 
 /// The first slot that no other run uses.

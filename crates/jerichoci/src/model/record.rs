@@ -200,12 +200,6 @@ impl JobRecord {
             warnings: Vec::new(),
         }
     }
-
-    /// Whether something of it outlived its command.
-    #[must_use]
-    pub fn leaky(&self) -> bool {
-        !self.leaked.is_empty()
-    }
 }
 
 /// How long a prepare node took.

@@ -67,6 +67,8 @@ pub(crate) struct Dispatcher<'a> {
     recorded: Duration,
     dirty: bool,
     records_problem: Option<String>,
+    /// Events that could not be stored yet, and so are not told.
+    unstored: Vec<JournalEntry>,
 }
 
 /// Runs `reporter` on its own thread until every sender is gone or it fails.
@@ -110,6 +112,7 @@ impl<'a> Dispatcher<'a> {
             recorded,
             dirty: false,
             records_problem: None,
+            unstored: Vec::new(),
         };
         let record = &this.record;
         this.emit(RunLifecycleEvent::RunStarted {
@@ -146,14 +149,34 @@ impl<'a> Dispatcher<'a> {
     pub(crate) fn emit(&mut self, event: RunLifecycleEvent) {
         self.seq += 1;
         let entry = JournalEntry { seq: self.seq, time: self.around.tools.clock.now(), event };
-        let mut result = self.store.append(&entry);
-        if result.is_err() {
-            self.store.release_reserve();
-            result = self.store.append(&entry).and(result);
+        if self.records_problem.is_none() {
+            match self.store.append(&entry) {
+                // A reporter that has failed has said so by a message of its own.
+                Ok(()) => return drop(self.told.send(entry)),
+                Err(error) => self.note_problem(Err(error)),
+            }
         }
-        self.note_problem(result);
-        // A reporter that has failed has said so by a message of its own.
-        let _ = self.told.send(entry);
+        self.unstored.push(entry);
+    }
+
+    /// Nothing of the run writes any more: what the reserve has kept free is for its end. Jobs
+    /// that ran on would have taken it.
+    fn store_the_rest(&mut self) {
+        self.store.release_reserve();
+        for entry in std::mem::take(&mut self.unstored) {
+            if self.store.append(&entry).is_err() {
+                // Numbers have no gaps: what comes later is not stored either.
+                return;
+            }
+            let _ = self.told.send(entry);
+        }
+        for job in &self.record.jobs {
+            let files = self.store.layout().job(&job.id);
+            if files.dir().is_dir() {
+                // The run record holds the same; this one is for its readers' convenience.
+                let _ = self.store.write_job(&files, job);
+            }
+        }
     }
 
     /// A warning, in the record and told.
@@ -185,18 +208,18 @@ impl<'a> Dispatcher<'a> {
 
     /// The first problem with the records ends the run: what is not recorded did not happen.
     fn note_problem(&mut self, result: Result<(), EngineError>) {
-        if let Err(error) = result {
-            self.store.release_reserve();
-            if self.records_problem.is_none() {
-                self.records_problem = Some(with_causes(&error));
-                self.around.cancel.cancel(CancelReason::RecordsFailed);
-            }
+        if let Err(error) = result
+            && self.records_problem.is_none()
+        {
+            self.records_problem = Some(with_causes(&error));
+            self.around.cancel.cancel(CancelReason::RecordsFailed);
         }
     }
 
     fn save_if_due(&mut self) {
         let now = self.around.tools.clock.monotonic();
-        if self.dirty && now.saturating_sub(self.recorded) >= RECORD_INTERVAL {
+        let due = now.saturating_sub(self.recorded) >= RECORD_INTERVAL;
+        if self.dirty && due && self.records_problem.is_none() {
             let result = self.store.write_record(&self.record, false);
             self.note_problem(result);
             self.recorded = now;
@@ -285,7 +308,7 @@ impl<'a> Dispatcher<'a> {
 
     /// Waits for a message; when the record has to be written first, not longer than that.
     fn next(&mut self, messages: &Receiver<Message>) -> Option<Message> {
-        if !self.dirty {
+        if !self.dirty || self.records_problem.is_some() {
             return messages.recv().ok();
         }
         let since = self.around.tools.clock.monotonic().saturating_sub(self.recorded);
@@ -408,6 +431,9 @@ impl<'a> Dispatcher<'a> {
                 record.message = message;
             }
         });
+        if self.records_problem.is_some() {
+            self.store_the_rest();
+        }
         // Whoever is told of the end may read the record at once.
         let written = self.store.write_record(&self.record, true);
         let incomplete = written.err().map(|error| {
@@ -418,6 +444,8 @@ impl<'a> Dispatcher<'a> {
                 record.message = Some(message);
             });
         });
+        // What has stopped the records so far must not stop the last one.
+        self.records_problem = None;
         self.emit(RunLifecycleEvent::RunFinished { run: Box::new(self.record.clone()) });
         // Without a terminal record the run stays in the list of the unfinished, to be found by
         // the next command.

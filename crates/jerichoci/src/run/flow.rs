@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use jericho_host::CancelToken;
+use jericho_host::{CancelReason, CancelToken};
 
 use super::control;
 use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
@@ -47,7 +47,7 @@ pub(crate) fn run(
     let started = engine.clock.monotonic();
     let layout = Layout::new(&engine.config.state_root);
     prepare_state_root(&layout, &engine.ids.fresh())?;
-    super::reap::reap(engine)?;
+    let reaped = super::reap::reap(engine)?;
     let created_at = engine.clock.now();
     let run_id = RunId::new(created_at, &engine.ids.fresh());
     let spec = RunSpecRecord {
@@ -83,17 +83,28 @@ pub(crate) fn run(
         source,
     })?;
     std::thread::scope(|scope| {
+        // Also when something here panics: the listener must not be waited for for ever.
+        let _done = CancelOnDrop(done.clone());
         let told = report_on_thread(scope, reporter, sender.clone());
         let mut dispatcher = Dispatcher::new(&around, store, record, told, started);
         let control = dispatcher.layout().control();
         if let Err(error) = control::listen(scope, &control, cancel.clone(), done.clone()) {
             dispatcher.warn(format!("this run cannot be cancelled by its id: {error}"));
         }
-        let record =
-            stages(engine, request, repeat, &planned, &layout, &run_id, dispatcher, &(sender, messages));
-        done.cancel(jericho_host::CancelReason::Requested);
-        Ok(record)
+        for line in reaped.lines() {
+            dispatcher.warn(line);
+        }
+        Ok(stages(engine, request, repeat, &planned, &layout, &run_id, dispatcher, &(sender, messages)))
     })
+}
+
+/// Cancels a token when it goes out of scope, however that happens.
+struct CancelOnDrop(CancelToken);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel(CancelReason::Requested);
+    }
 }
 
 #[expect(
@@ -130,7 +141,7 @@ fn stages(
         dispatcher.save_first();
         snapshot.join().unwrap_or_else(|_| Err("the snapshot panicked".to_owned()))
     });
-    let snapshot = match taken {
+    let mut snapshot = match taken {
         Ok(snapshot) => snapshot,
         Err(problem) => {
             dispatcher.phases(phases.into_records());
@@ -144,6 +155,11 @@ fn stages(
     for warning in &snapshot.warnings {
         dispatcher.warn(warning.clone());
     }
+    if let Some(repeat) = repeat {
+        // What git said of the tree was said when the snapshot was taken.
+        snapshot.git_head.clone_from(&repeat.git_head);
+        snapshot.git_dirty = repeat.git_dirty;
+    }
     let run = dispatcher.layout().clone();
     if let Err(error) = snapshots.link(&run, &snapshot) {
         return dispatcher.finish(infrastructure, Some(with_causes(&error)));
@@ -151,10 +167,8 @@ fn stages(
     dispatcher.update(|record| {
         record.snapshot_dir = run.snapshot().to_string_lossy().into_owned();
         record.snapshot_hash = Some(snapshot.hash.clone());
-        if repeat.is_none() {
-            record.git_head = snapshot.git_head.clone();
-            record.git_dirty = snapshot.git_dirty;
-        }
+        record.git_head.clone_from(&snapshot.git_head);
+        record.git_dirty = snapshot.git_dirty;
     });
     dispatcher.store_plan(&planned.bind(&PlanInputs {
         run_id,

@@ -15,7 +15,7 @@ use super::layout::{Layout, RunLayout};
 use super::list::list_runs;
 use super::owner::{Ownership, is_alive};
 use super::snapshots::{Snapshots, kept_by};
-use super::store::file_error;
+use super::store::{file_error, refuse_links};
 use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
 use crate::executor::workspace::CACHE_LOCK;
@@ -69,6 +69,7 @@ pub(crate) fn collect(engine: &Engine, policy: &GcPolicy) -> Result<GcReport, En
     if !layout.runs().is_dir() {
         return Ok(report);
     }
+    refuse_links(&layout)?;
     if !policy.dry_run {
         report.problems.extend(super::reap::reap(engine)?.problems);
     }
@@ -94,6 +95,8 @@ pub(crate) fn collect(engine: &Engine, policy: &GcPolicy) -> Result<GcReport, En
                 report.kept_live.push(id.to_string());
                 kept.push(id);
             }
+            // Somebody else collects at the same time.
+            Err(_) if !run.dir().exists() => {}
             Err(error) => {
                 report.problems.push(format!("run {id}: {}", with_causes(&error)));
                 kept.push(id);
@@ -187,32 +190,42 @@ fn collect_snapshots(
 }
 
 fn collect_caches(engine: &Engine, layout: &Layout, policy: &GcPolicy, report: &mut GcReport) {
+    for slot in subdirectories(&layout.trees()) {
+        // Its last user wrote the state when it let go.
+        collect_cache(engine, layout, &slot, ("lock", "state"), policy, report);
+    }
     for scope in subdirectories(&layout.cache().join("host-local")) {
         for job in subdirectories(&scope) {
-            let in_use = job.join(CACHE_LOCK);
-            if !unused_for(engine, &in_use, policy.cache_max_age) {
-                continue;
-            }
-            let lock = match FileLock::try_exclusive(&in_use) {
-                Ok(Some(lock)) => lock,
-                Ok(None) => continue,
-                Err(error) => {
-                    report.problems.push(with_causes(&error));
-                    continue;
-                }
-            };
-            report.freed_bytes += disk_usage(&job);
-            report
-                .removed_caches
-                .extend(job.strip_prefix(layout.root()).map(|path| path.display().to_string()));
-            if !policy.dry_run
-                && let Err(error) = remove_tree(&job)
-            {
-                report.problems.push(format!("{}: {error}", job.display()));
-            }
-            drop(lock);
+            collect_cache(engine, layout, &job, (CACHE_LOCK, CACHE_LOCK), policy, report);
         }
     }
+}
+
+/// Collects one cache directory, when its lock is free and what is written at its last use is old.
+fn collect_cache(
+    engine: &Engine,
+    layout: &Layout,
+    dir: &Path,
+    (lock, used): (&str, &str),
+    policy: &GcPolicy,
+    report: &mut GcReport,
+) {
+    if !unused_for(engine, &dir.join(used), policy.cache_max_age) {
+        return;
+    }
+    let lock = match FileLock::try_exclusive(&dir.join(lock)) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return,
+        Err(error) => return report.problems.push(with_causes(&error)),
+    };
+    report.freed_bytes += disk_usage(dir);
+    report.removed_caches.extend(dir.strip_prefix(layout.root()).map(|path| path.display().to_string()));
+    if !policy.dry_run
+        && let Err(error) = remove_tree(dir)
+    {
+        report.problems.push(format!("{}: {error}", dir.display()));
+    }
+    drop(lock);
 }
 
 fn unused_for(engine: &Engine, lock: &Path, limit: Duration) -> bool {

@@ -91,12 +91,6 @@ impl Layout {
         self.cache().join("cargo-home")
     }
 
-    /// Captured dev shells.
-    #[must_use]
-    pub fn dev_env(&self) -> PathBuf {
-        self.cache().join("dev-env")
-    }
-
     /// What one job of one target keeps from run to run. `scope` is `target-<id>` or `adhoc`.
     #[must_use]
     pub fn host_local_job(&self, scope: &str, job_id: &str) -> PathBuf {
@@ -121,6 +115,13 @@ impl RunLayout {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The run directory before it has an owner: under a name that no reader takes for a run.
+    #[must_use]
+    pub(crate) fn in_the_making(&self) -> Self {
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        Self::at(self.dir.with_file_name(format!(".{name}.new")))
     }
 
     /// The run record.

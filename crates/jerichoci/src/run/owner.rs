@@ -31,15 +31,20 @@ pub struct Ownership {
 }
 
 impl Ownership {
-    /// Takes a run that was just made. Somebody who looks whether it is alive may be in the way
-    /// for a moment.
+    /// Takes a run that was just made and says who this is. The file gets its name when it is
+    /// locked and signed: whoever finds it finds it held.
     ///
     /// # Errors
     /// When the file system has no locks, or the file cannot be made.
-    pub fn take_new(run: &RunLayout) -> Result<Self, EngineError> {
+    pub(crate) fn take_new(run: &RunLayout, process: ProcessIdentity) -> Result<Self, EngineError> {
         let path = run.owner();
-        let lock = FileLock::exclusive_blocking(&path)?;
-        Ok(Self { _lock: lock, path })
+        let unnamed = path.with_extension("json.tmp");
+        let lock = FileLock::exclusive_blocking(&unnamed)?;
+        let mut this = Self { _lock: lock, path: unnamed.clone() };
+        this.sign(process)?;
+        fs::rename(&unnamed, &path).map_err(file_error("make", &path))?;
+        this.path = path;
+        Ok(this)
     }
 
     /// Takes a run that nobody works on; nothing when somebody does.

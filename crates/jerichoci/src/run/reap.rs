@@ -4,17 +4,20 @@
 //! no terminal record, so it costs nothing however many runs there are.
 
 use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
+use super::beneath;
 use super::journal::read_journal;
 use super::layout::{Layout, RunLayout};
 use super::logs;
 use super::owner::Ownership;
 use super::recover::interrupted;
-use super::store::{RunStore, file_error, read_json};
+use super::store::{RunStore, file_error, read_json, refuse_links};
 use crate::engine::{Engine, EngineError};
 use crate::executor::process::JOB_TAG;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
-use crate::model::id::RunId;
+use crate::model::id::{RunId, check_name};
 use crate::model::outcome::Verdict;
 use crate::model::record::RunRecord;
 
@@ -29,10 +32,25 @@ pub struct ReapReport {
     pub problems: Vec<String>,
 }
 
+impl ReapReport {
+    /// What a person should know of it, one line each.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let runs = self.runs.iter().map(|run| format!("run {run} was interrupted: its engine died"));
+        let processes =
+            self.processes.iter().map(|process| format!("left by a dead engine and ended: {process}"));
+        let problems = self.problems.iter().map(|problem| format!("not put in order: {problem}"));
+        runs.chain(processes).chain(problems).collect()
+    }
+}
+
+/// How long the processes of a dead engine get between TERM and KILL: somebody waits.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Puts in order what was left under the engine's state root.
 pub(crate) fn reap(engine: &Engine) -> Result<ReapReport, EngineError> {
     let layout = Layout::new(&engine.config.state_root);
     let mut report = ReapReport::default();
+    refuse_links(&layout)?;
     let active = layout.active();
     let entries = match fs::read_dir(&active) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(report),
@@ -58,14 +76,30 @@ fn reap_run(
 ) -> Result<(), EngineError> {
     let run = layout.run(id);
     let marker = layout.active().join(id.as_str());
+    if run.dir().is_symlink() {
+        return Err(EngineError::Corrupt {
+            path: run.dir().to_path_buf(),
+            problem: "it is a symbolic link, and no run's directory is".to_owned(),
+        });
+    }
     if !run.owner().exists() {
         // Either its engine is between two of its first steps, or it died there. A run that was
         // just begun is left alone; the marker's age is its own clock's.
         return reap_stillborn(engine, &run, &marker);
     }
-    let Some(ownership) = Ownership::try_take(&run)? else { return Ok(()) };
+    let ownership = match Ownership::try_take(&run) {
+        Ok(Some(ownership)) => ownership,
+        Ok(None) => return Ok(()),
+        // It ended, and somebody collected it.
+        Err(_) if !run.dir().exists() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !marker.exists() {
+        // It ended since it was listed.
+        return Ok(());
+    }
     // What its jobs left running ends before anything is said about them.
-    let left = engine.host.end_tagged(JOB_TAG, &format!("{id}/"), engine.config.grace)?;
+    let left = engine.host.end_tagged(JOB_TAG, &format!("{id}/"), engine.config.grace.min(GRACE))?;
     report.processes.extend(left.iter().map(|process| format!("{} (pid {})", process.command, process.pid)));
     if !run.record().exists() {
         // It died before its first record: there is nothing to tell, and no reader knows it.
@@ -82,7 +116,13 @@ fn reap_run(
         let record = interrupted(&run, record, journal);
         for job in &record.jobs {
             let files = run.job(&job.id);
-            if files.dir().exists() {
+            // A state root may have come with a tree: nothing is written through a link.
+            let real = beneath::walk(run.dir(), &Path::new("jobs").join(&job.id), false);
+            if check_name(&job.id).is_ok() && real.is_ok() {
+                let log = fs::symlink_metadata(files.host_log());
+                if log.is_ok_and(|log| !log.is_file()) {
+                    continue;
+                }
                 logs::tail::recover(&files.host_log()).map_err(|source| EngineError::File {
                     action: "recover",
                     path: files.host_log(),
@@ -111,6 +151,8 @@ fn reap_stillborn(engine: &Engine, run: &RunLayout, marker: &std::path::Path) ->
     if age < chrono::Duration::minutes(1) {
         return Ok(());
     }
+    let making = run.in_the_making();
+    jericho_host::fs::remove_tree(making.dir()).map_err(file_error("remove", making.dir()))?;
     jericho_host::fs::remove_tree(run.dir()).map_err(file_error("remove", run.dir()))?;
     fs::remove_file(marker).map_err(file_error("remove", marker))
 }

@@ -40,6 +40,7 @@ pub(crate) fn rerun(
             String::new()
         }
         (_, Some(hash)) => hash,
+        (Verdict::Running, None) => return Err(refuse("it goes on, and has no snapshot yet".to_owned())),
         (_, None) => return Err(refuse("it ended before it had a snapshot".to_owned())),
     };
     let repeat =

@@ -8,17 +8,16 @@ use std::sync::Arc;
 
 use jericho_host::CancelToken;
 use jericho_host::fs::remove_tree;
-use serde::Serialize;
 
 use super::layout::{Layout, RunLayout};
 use super::read::load_run_record;
-use super::store::{file_error, write_json};
+use super::store::{file_error, read_json, refuse_links, write_json};
 use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
 use crate::model::id::RunId;
 use crate::model::job::JobSpec;
 use crate::model::staged::StagedLinuxSnapshotProfile;
-use crate::snapshot::metadata::publish_tree;
+use crate::snapshot::metadata::{TreeState, write_published_tree};
 use crate::snapshot::{ContentHash, Manifest, Pin, Profile, Snapshot, SourceSpec, Store, StoreDirs};
 use crate::snapshot::{MARKER, SnapshotMetadata};
 
@@ -29,6 +28,7 @@ pub(crate) struct RunSnapshot {
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) git_head: Option<String>,
     pub(crate) git_dirty: Option<bool>,
+    pub(crate) git_branch: Option<String>,
     pub(crate) warnings: Vec<String>,
     _pin: PinOf,
 }
@@ -60,6 +60,7 @@ pub(crate) struct Snapshots<'a> {
 
 impl<'a> Snapshots<'a> {
     pub(crate) fn open(engine: &'a Engine, layout: &'a Layout) -> Result<Self, EngineError> {
+        refuse_links(layout)?;
         let dirs = StoreDirs {
             store: layout.store(),
             snapshots: layout.snapshots(),
@@ -94,6 +95,7 @@ impl<'a> Snapshots<'a> {
             manifest: Arc::clone(&snapshot.manifest),
             git_head: snapshot.facts.as_ref().and_then(|facts| facts.head.clone()),
             git_dirty: snapshot.facts.as_ref().and_then(|facts| facts.dirty),
+            git_branch: snapshot.facts.as_ref().and_then(|facts| facts.branch.clone()),
             warnings: snapshot.warnings.iter().map(ToString::to_string).collect(),
             _pin: PinOf::Taken(Box::new(snapshot)),
         })
@@ -112,6 +114,7 @@ impl<'a> Snapshots<'a> {
             manifest: Arc::new(manifest),
             git_head: None,
             git_dirty: None,
+            git_branch: None,
             warnings: Vec::new(),
             _pin: PinOf::Found(pin),
         })
@@ -125,30 +128,18 @@ impl<'a> Snapshots<'a> {
         symlink(target, &link).map_err(file_error("make", &link))?;
         let dir = run.snapshot();
         fs::create_dir(&dir).map_err(file_error("make", &dir))?;
-        let marker = Marker { metadata: self.metadata(run, snapshot), tree: Some("on_demand".to_owned()) };
-        write_json(&dir.join(MARKER), &marker, false)
-    }
-
-    fn metadata(&self, run: &RunLayout, snapshot: &RunSnapshot) -> SnapshotMetadata {
-        SnapshotMetadata {
+        let marker = SnapshotMetadata {
             source_root: self.engine.config.source_root.to_string_lossy().into_owned(),
-            snapshot_dir: run.snapshot().to_string_lossy().into_owned(),
+            snapshot_dir: dir.to_string_lossy().into_owned(),
             git_head: snapshot.git_head.clone(),
             git_dirty: snapshot.git_dirty,
             created_at: self.engine.clock.now(),
             content_hash: snapshot.hash.parse().ok(),
-            git_branch: None,
-        }
+            git_branch: snapshot.git_branch.clone(),
+            tree: Some(TreeState::OnDemand),
+        };
+        write_json(&dir.join(MARKER), &marker, false)
     }
-}
-
-/// The marker in the place of a tree that is not written out.
-#[derive(Debug, Serialize)]
-struct Marker {
-    #[serde(flatten)]
-    metadata: SnapshotMetadata,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tree: Option<String>,
 }
 
 /// The snapshot that a run keeps from being collected; none before it has one.
@@ -161,10 +152,10 @@ pub(crate) fn kept_by(run: &RunLayout) -> std::io::Result<Option<ContentHash>> {
     Ok(name.and_then(|name| name.parse().ok()))
 }
 
-/// The source tree of a run, written out when it is not there. Runs of one snapshot share it.
+/// The source tree of a run, written out in the place of its marker when it is not there.
 pub(crate) fn tree_of(engine: &Engine, run_id: &RunId) -> Result<PathBuf, EngineError> {
     let layout = Layout::new(&engine.config.state_root);
-    let record = load_run_record(layout.root(), run_id)?;
+    load_run_record(layout.root(), run_id)?;
     let run = layout.run(run_id);
     let dir = run.snapshot();
     let refuse = |why: &str| EngineError::NotRepeatable { run_id: run_id.to_string(), why: why.to_owned() };
@@ -172,30 +163,36 @@ pub(crate) fn tree_of(engine: &Engine, run_id: &RunId) -> Result<PathBuf, Engine
         // A run of an earlier system has the tree itself, or none.
         return if dir.join(MARKER).exists() { Ok(dir) } else { Err(refuse("it has no snapshot")) };
     };
+    // A file of the marker's name that is no marker is the source's own: the tree is there.
+    let marker = match read_json::<SnapshotMetadata>(&dir.join(MARKER)) {
+        Ok(marker) if marker.tree == Some(TreeState::OnDemand) => marker,
+        _ => return Ok(dir),
+    };
     let cancel = CancelToken::new().map_err(file_error("make", Path::new("eventfd")))?;
     let snapshots = Snapshots::open(engine, &layout)?;
     let _pin = snapshots.store.pin(&hash, &cancel)?;
     let manifest = snapshots.store.load(&hash)?.ok_or_else(|| refuse("its snapshot is gone"))?;
-    let metadata = |snapshot_dir: &Path| SnapshotMetadata {
-        source_root: record.source_root.clone(),
-        snapshot_dir: snapshot_dir.to_string_lossy().into_owned(),
-        git_head: record.git_head.clone(),
-        git_dirty: record.git_dirty,
-        created_at: record.created_at,
-        content_hash: Some(hash),
-        git_branch: None,
-    };
-    publish_tree(&snapshots.store, &manifest, metadata, &cancel)?;
-    if !dir.is_symlink() {
-        let target = PathBuf::from("../../snapshots").join(hash.to_string()).join("snapshot");
-        remove_tree(&dir).map_err(file_error("remove", &dir))?;
-        match symlink(target, &dir) {
-            // Somebody else asked at the same time.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            other => other.map_err(file_error("make", &dir))?,
+    let staged = run.dir().join(format!("snapshot.tmp-{}", engine.ids.fresh()));
+    let written = write_published_tree(&snapshots.store, &manifest, &marker, &staged, &cancel)
+        .map_err(EngineError::Snapshot)
+        .and_then(|()| exchange(&staged, &dir).map_err(file_error("replace", &dir)));
+    // What is in the staged place now is the marker alone, or a tree that failed.
+    let removed = remove_tree(&staged).map_err(file_error("remove", &staged));
+    written.and(removed).map(|()| dir)
+}
+
+/// Swaps two directories, so that readers always find one.
+fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(()),
+        // Not every file system can.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            remove_tree(b)?;
+            fs::rename(a, b)
         }
+        Err(errno) => Err(errno.into()),
     }
-    Ok(dir)
 }
 
 /// A run of staged jobs needs less of the tree.

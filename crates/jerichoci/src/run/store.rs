@@ -4,9 +4,9 @@
 //! never sees a part of one; the journal is appended to line by line and synced in groups by a
 //! thread of its own, so that power loss loses at most the last second.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -75,6 +75,13 @@ pub struct EngineRecord {
 pub fn prepare_state_root(layout: &Layout, fresh_id: &str) -> Result<EngineRecord, EngineError> {
     let root = layout.root();
     make_private_dir(root)?;
+    refuse_links(layout)?;
+    if let Ok(known) = read_json::<serde_json::Value>(&layout.engine())
+        && known["schema_version"].as_u64().is_some_and(|found| found > u64::from(version::ENGINE))
+    {
+        let problem = format!("it has version {}, written by a newer Jericho CI", known["schema_version"]);
+        return Err(EngineError::Corrupt { path: layout.engine(), problem });
+    }
     for dir in [layout.runs(), layout.active(), layout.cache()] {
         fs::create_dir_all(&dir).map_err(file_error("make", &dir))?;
     }
@@ -103,9 +110,51 @@ pub fn prepare_state_root(layout: &Layout, fresh_id: &str) -> Result<EngineRecor
     Ok(record)
 }
 
+/// Refuses a state root with links where its directories belong. One that came with somebody
+/// else's tree could otherwise make this program write, or remove, wherever they point.
+///
+/// # Errors
+/// [`EngineError::Corrupt`].
+pub(crate) fn refuse_links(layout: &Layout) -> Result<(), EngineError> {
+    let (store, cache) = (layout.store(), layout.cache());
+    let places = [
+        layout.runs(),
+        layout.active(),
+        layout.snapshots(),
+        layout.engine(),
+        layout.gitignore(),
+        store.join("segments"),
+        store.join("damaged"),
+        store.join("pins"),
+        store.join("lock"),
+        layout.stat_cache(),
+        layout.trees(),
+        layout.cargo_home(),
+        cache.join("host-local"),
+        cache.join("dev-env"),
+        store,
+        cache,
+    ];
+    match places.into_iter().find(|place| place.is_symlink()) {
+        Some(path) => Err(EngineError::Corrupt {
+            path,
+            problem: "it is a symbolic link; a state root has none there, so this one was not made here"
+                .to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
 fn make_private_dir(dir: &Path) -> Result<(), EngineError> {
     if dir.is_dir() {
-        return Ok(());
+        // Somebody's own empty directory becomes as private as one that is made here. One that is
+        // in use keeps what its operator has set.
+        let empty = fs::read_dir(dir).map_err(file_error("read", dir))?.next().is_none();
+        return match empty {
+            true => fs::set_permissions(dir, Permissions::from_mode(0o700))
+                .map_err(file_error("make private", dir)),
+            false => Ok(()),
+        };
     }
     if let Some(parent) = dir.parent() {
         fs::create_dir_all(parent).map_err(file_error("make", parent))?;
@@ -157,6 +206,7 @@ impl RunStore {
             Ok((journal, ownership)) => Ok(Self { layout: run, active, journal, _ownership: ownership }),
             Err(error) => {
                 // The error that is told is the first one.
+                let _ = remove_tree(run.in_the_making().dir());
                 let _ = remove_tree(run.dir());
                 let _ = fs::remove_file(&active);
                 Err(error)
@@ -169,9 +219,11 @@ impl RunStore {
         spec: &RunSpecRecord,
         process: jericho_host::sys::ProcessIdentity,
     ) -> Result<(Journal, Ownership), EngineError> {
-        fs::create_dir(run.dir()).map_err(file_error("make", run.dir()))?;
-        let ownership = Ownership::take_new(run)?;
-        ownership.sign(process)?;
+        // A collection takes what has no owner: the run gets its name when it has one.
+        let making = run.in_the_making();
+        fs::create_dir(making.dir()).map_err(file_error("make", making.dir()))?;
+        let ownership = Ownership::take_new(&making, process)?;
+        fs::rename(making.dir(), run.dir()).map_err(file_error("make", run.dir()))?;
         fs::create_dir(run.jobs()).map_err(file_error("make", &run.jobs()))?;
         write_json(&run.spec(), spec, false)?;
         let reserve = run.reserve();

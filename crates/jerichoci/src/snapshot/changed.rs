@@ -58,6 +58,20 @@ pub fn git_changed_files(
     repository.changed(base)
 }
 
+/// The commit that a revision stands for in the repository that `root` is in; nothing when it
+/// stands for none, or there is no git.
+///
+/// # Errors
+/// [`SnapshotError`] when git cannot be run.
+pub fn git_commit_of(
+    root: &Path,
+    rev: &str,
+    env: &Environment,
+    cancel: &CancelToken,
+) -> Result<Option<String>, SnapshotError> {
+    Repository { git: Git::new(env), root, cancel }.commit_of(rev)
+}
+
 struct Repository<'a> {
     git: Git,
     root: &'a Path,

@@ -44,8 +44,19 @@ pub struct SnapshotMetadata {
     /// 64 hexadecimal digits.
     pub content_hash: Option<ContentHash>,
     /// Branch.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git_branch: Option<String>,
+    /// Present when the directory is not the tree yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<TreeState>,
+}
+
+/// Why a directory with a marker has no tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TreeState {
+    /// It is written out when somebody asks for it.
+    OnDemand,
 }
 
 fn rfc3339<S: serde::Serializer>(time: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -65,6 +76,7 @@ impl SnapshotMetadata {
             created_at: snapshot.taken_at,
             content_hash: Some(snapshot.hash),
             git_branch: facts.branch,
+            tree: None,
         }
     }
 
@@ -109,15 +121,9 @@ pub fn publish_tree(
     }
     std::fs::create_dir_all(&above).map_err(SnapshotError::io("create", &above))?;
     let staged = above.join(format!("tmp-{}", store.fresh_id()));
-    make_root(&staged)?;
-    let written = materialize::write_tree(store, manifest, &staged, cancel).and_then(|_| {
-        let encode = |source| SnapshotError::Encode { what: "the marker of a snapshot", source };
-        let text = serde_json::to_vec_pretty(&metadata(&target)).map_err(encode)?;
-        store::replace(&marker, &text, &store.fresh_id())?;
-        if manifest.get(MARKER.as_bytes()).is_none() && !is_directory(manifest) {
-            let inside = staged.join(MARKER);
-            std::fs::write(&inside, &text).map_err(SnapshotError::io("write", inside))?;
-        }
+    let metadata = metadata(&target);
+    let written = write_published_tree(store, manifest, &metadata, &staged, cancel).and_then(|()| {
+        store::replace(&marker, &encode(&metadata)?, &store.fresh_id())?;
         match std::fs::rename(&staged, &target) {
             // Another process laid it out in the meantime.
             Err(_) if target.is_dir() => Ok(false),
@@ -129,6 +135,30 @@ pub fn publish_tree(
         drop(std::fs::remove_dir_all(&staged));
     }
     written.map(|_| target)
+}
+
+/// Lays a snapshot out as the new directory `dir`, with the marker in it. A file of the marker's
+/// name that the source has is kept in its place.
+pub(crate) fn write_published_tree(
+    store: &Store,
+    manifest: &Manifest,
+    metadata: &SnapshotMetadata,
+    dir: &Path,
+    cancel: &CancelToken,
+) -> Result<(), SnapshotError> {
+    make_root(dir)?;
+    materialize::write_tree(store, manifest, dir, cancel)?;
+    if manifest.get(MARKER.as_bytes()).is_none() && !is_directory(manifest) {
+        let inside = dir.join(MARKER);
+        let text = encode(&SnapshotMetadata { tree: None, ..metadata.clone() })?;
+        std::fs::write(&inside, text).map_err(SnapshotError::io("write", inside))?;
+    }
+    Ok(())
+}
+
+fn encode(metadata: &SnapshotMetadata) -> Result<Vec<u8>, SnapshotError> {
+    let failed = |source| SnapshotError::Encode { what: "the marker of a snapshot", source };
+    serde_json::to_vec_pretty(metadata).map_err(failed)
 }
 
 /// Whether the source has a directory of the marker's name.

@@ -44,7 +44,7 @@ mod segment;
 mod stat;
 mod walk;
 
-pub use changed::{Base, ChangedFiles, git_changed_files};
+pub use changed::{Base, ChangedFiles, git_changed_files, git_commit_of};
 pub use collect::CollectReport;
 pub use error::SnapshotError;
 pub use git::GitFacts;

@@ -16,7 +16,7 @@ use crate::render::text::bytes;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Keep this many of the newest runs
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = super::usage::from_zero)]
     keep_runs: usize,
     /// Say what would go, and remove nothing
     #[arg(long)]

@@ -3,6 +3,7 @@
 mod cancel;
 mod gc;
 mod help;
+mod hints;
 mod list;
 mod logs;
 mod prepared_outputs;
@@ -12,6 +13,7 @@ mod session;
 mod snapshot;
 mod staged_linux_remote_defaults;
 mod status;
+pub(crate) mod usage;
 
 use std::io::Write as _;
 
@@ -24,7 +26,7 @@ use session::{Globals, Session};
 
 /// Runs the checks of a source tree the same way everywhere
 #[derive(Debug, Parser)]
-#[command(name = "pikaci", version, max_term_width = 100)]
+#[command(name = "pikaci", version, max_term_width = 100, color = clap::ColorChoice::Never)]
 struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -52,7 +54,10 @@ pub(crate) fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are errors to the parser; it knows which stream each belongs to.
-            let _ = error.print();
+            let _ = match usage::refusal(&error) {
+                Some(refusal) => writeln!(std::io::stderr(), "{refusal}"),
+                None => error.print(),
+            };
             return if error.use_stderr() { Exit::Usage } else { Exit::Success };
         }
     };

@@ -1,11 +1,11 @@
 //! `pikaci run`.
 
 use jericho_host::CancelToken;
-use jerichoci::snapshot::Base;
+use jerichoci::snapshot::{Base, git_commit_of};
 use jerichoci::{Engine, RunMetadata, RunOptions, RunRequest};
 
 use super::session::Session;
-use crate::config::RunFlags;
+use crate::config::{BASE_REF, Origin, RunFlags, Setting};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::report::{self, Format, OutputFlags};
@@ -51,29 +51,69 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let mut config = settings.engine_config(session.surroundings());
     config.group_widths.clone_from(catalog.group_widths());
     let engine = Engine::new(config);
-    let base = match &args.base {
-        Some(base) => {
-            if let Some(why) = &source.without_git {
-                let message = format!("--base {} needs git: {why}", shorten(base));
-                return Err(CliError::usage(message).hint("leave --base out: every target runs then"));
-            }
-            Some(base.clone())
-        }
-        None => session.surroundings().base_ref()?,
-    };
+    let base = base(session, args, &source)?;
     let interrupt = Interrupt::listen()?;
-    let changes = match target.filters.is_empty() {
-        true => None,
-        false => Some(changes(session, &engine, &source, base.as_deref(), &interrupt.cancel)?),
+    // Given by flag, it was meant for this run. The variable stands for every run, also for those
+    // that compare nothing.
+    let filtered = !target.filters.is_empty();
+    if let Some(base) = base.as_ref().filter(|base| filtered || base.origin == Origin::Flag) {
+        check_base(session, base, &source, &interrupt.cancel)?;
+    }
+    let changes = match filtered {
+        false => None,
+        true => {
+            let base = base.as_ref().map(|base| base.value.as_str());
+            Some(changes(session, &engine, &source, base, &interrupt.cancel)?)
+        }
     };
     let request = request(args, target, changes);
     if let Some(why) = &source.without_git {
-        report::note(&format!("{}: {why}; it is taken as it is", source.root.display()));
+        let left_out = "what .gitignore and .jerichociignore name is left out";
+        report::note(&format!("{}: {why}; {left_out}", source.root.display()));
     }
     if let (Some(message), false) = (&request.metadata.message, request.skip.is_some()) {
         report::note(&format!("{} {message}", target.id));
     }
     carry_out(session, format, &interrupt, |reporter, cancel| engine.run(&request, reporter, cancel))
+}
+
+/// The base that was asked for.
+fn base(session: &Session, args: &Args, source: &Source) -> Result<Option<Setting<String>>, CliError> {
+    let Some(base) = &args.base else {
+        let value = session.surroundings().base_ref()?;
+        return Ok(value.map(|value| Setting { value, origin: Origin::Environment }));
+    };
+    if let Some(why) = &source.without_git {
+        let message = format!("--base {} needs git: {why}", shorten(base));
+        return Err(CliError::usage(message).hint("leave --base out: every target runs then"));
+    }
+    Ok(Some(Setting { value: base.clone(), origin: Origin::Flag }))
+}
+
+/// Refuses a base that is no commit. A check against something else than what was asked for would
+/// look like the one that was asked for.
+fn check_base(
+    session: &Session,
+    base: &Setting<String>,
+    source: &Source,
+    cancel: &CancelToken,
+) -> Result<(), CliError> {
+    if source.without_git.is_some() {
+        return Ok(());
+    }
+    let environment = session.surroundings().environment();
+    let commit = git_commit_of(&source.root, &base.value, environment, cancel)
+        .map_err(|error| session.engine_error(error.into()))?;
+    if commit.is_some() {
+        return Ok(());
+    }
+    let (name, without) = match base.origin {
+        Origin::Flag => ("--base", "leave --base out".to_owned()),
+        _ => (BASE_REF, format!("unset {BASE_REF}")),
+    };
+    let message = format!("{name} is `{}`, which is no commit in this repository", shorten(&base.value));
+    Err(CliError::usage(message)
+        .hint(format!("git fetch, when a remote has it; or {without}, for the upstream's default branch")))
 }
 
 /// A token that signals cancel, from here on.

@@ -8,10 +8,14 @@ use jericho_host::LocalHost;
 use jerichoci::model::id::RunId;
 use jerichoci::{Engine, EngineError};
 
-use crate::config::{Origin, RunFlags, Setting, Settings, Surroundings, check_state_root, resolve_path};
+use super::hints::{self, Told};
+use crate::config::{
+    Origin, RunFlags, Setting, Settings, Surroundings, check_chosen_state_root, check_state_root, look_at,
+    resolve_path,
+};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::render::text::{shorten, typed};
+use crate::render::text::shorten;
 use crate::source::{self, Source};
 
 /// Options of every command.
@@ -67,7 +71,10 @@ impl Session {
             self.directory()?;
         }
         match self.given_state_root()? {
-            Some(given) => Ok(given.value),
+            Some(given) => {
+                check_chosen_state_root(&given.value)?;
+                Ok(given.value)
+            }
             None => {
                 let path = self.source()?.root.join(STATE_ROOT);
                 check_state_root(&path)?;
@@ -76,6 +83,7 @@ impl Session {
         }
     }
 
+    /// The state root by flag or environment, resolved. Whether it can be one is not looked at.
     fn given_state_root(&self) -> Result<Option<Setting<PathBuf>>, CliError> {
         let (path, origin) = match (&self.globals.state_root, self.surroundings.state_root()?) {
             (Some(path), _) => (path.clone(), Origin::Flag),
@@ -90,9 +98,8 @@ impl Session {
             let shown = shorten(&absolute.to_string_lossy());
             CliError::new(Exit::Infrastructure, format!("the state root {shown} cannot be reached"))
                 .because(error)
-                .hint(format!("ls -ld {}", typed(&absolute)))
+                .hint(look_at(&absolute))
         })?;
-        check_state_root(&value)?;
         Ok(Some(Setting { value, origin }))
     }
 
@@ -113,6 +120,9 @@ impl Session {
                 shorten(&source.root.to_string_lossy())
             );
             return Err(CliError::usage(message).hint("pikaci --state-root DIR, with a directory of its own"));
+        }
+        if state_root.origin != Origin::Default {
+            check_chosen_state_root(&state_root.value)?;
         }
         Settings::resolve(&self.surroundings, flags, source.root.clone(), state_root)
     }
@@ -152,29 +162,13 @@ impl Session {
 
     /// An error of the engine, with its exit code and what to type next.
     pub(crate) fn engine_error(&self, error: EngineError) -> CliError {
-        let (exit, hint) = match &error {
-            EngineError::Request(_) | EngineError::Id(_) => (Exit::Usage, None),
-            EngineError::NotRepeatable { .. } => (Exit::Usage, Some(self.typed(["list"]))),
-            EngineError::RunNotFound { .. } => (Exit::NotFound, Some(self.typed(["list"]))),
-            EngineError::JobNotFound { run_id, .. } => (Exit::NotFound, Some(self.typed(["status", run_id]))),
-            EngineError::LogNotFound { run_id, .. } => {
-                (Exit::NotFound, Some(self.typed(["logs", run_id, "--metadata-json"])))
-            }
-            EngineError::NoJobs { run_id } | EngineError::NoPreparedOutputs { run_id } => {
-                (Exit::NotFound, Some(self.typed(["status", run_id])))
-            }
-            EngineError::File { path, .. } => (Exit::Infrastructure, Some(format!("ls -ld {}", typed(path)))),
-            _ => (Exit::Infrastructure, None),
+        let Told { exit, message, hint } = hints::of(self, &error);
+        let this = match (message, std::error::Error::source(&error)) {
+            (Some(message), _) => CliError::new(exit, message).because(error),
+            (None, Some(_)) => CliError::new(exit, error.to_string()).because(CauseOf(error)),
+            (None, None) => CliError::new(exit, error.to_string()),
         };
-        let this = CliError::new(exit, error.to_string());
-        let this = match std::error::Error::source(&error) {
-            Some(_) => this.because(CauseOf(error)),
-            None => this,
-        };
-        match hint {
-            Some(hint) => this.hint(hint),
-            None => this,
-        }
+        this.hint(hint)
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let run_id = session.run_id(&args.run_id)?;
     let engine = session.engine()?;
     let tree = engine.snapshot_tree(&run_id).map_err(|error| session.engine_error(error))?;
+    // The record's directory links to it.
+    let tree = tree.canonicalize().unwrap_or(tree);
     let line = [tree.as_os_str().as_bytes(), b"\n"].concat();
     std::io::stdout().write_all(&line).map_err(CliError::output)?;
     Ok(Exit::Success)

@@ -3,20 +3,21 @@
 //! The files that will stand between environment and default are the repository's and the
 //! user's; nothing of them is a setting yet.
 
+mod place;
 mod surroundings;
 mod variables;
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jerichoci::EngineConfig;
 use jerichoci::model::record::SettingRecord;
 
+pub(crate) use place::{check_chosen_state_root, check_state_root, existing, look_at, resolve_path};
 pub(crate) use surroundings::Surroundings;
+pub(crate) use variables::BASE_REF;
 
 use crate::error::CliError;
-use crate::exit::Exit;
-use crate::render::text::{shorten, typed};
 
 /// Layer that a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub(crate) struct Setting<T> {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct RunFlags {
     /// At most this many jobs at once [default: the number of processors]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = crate::cli::usage::from_one)]
     pub(crate) jobs: Option<NonZeroUsize>,
     /// Jobs see the whole environment of this shell, not only what is known to be harmless
     #[arg(long)]
@@ -110,59 +111,5 @@ impl Settings {
             record("host_local_nix_shell", shell, self.host_local_nix_shell.origin),
             record("inherit_env", self.inherit_env.value.to_string(), self.inherit_env.origin),
         ]
-    }
-}
-
-/// Resolves symbolic links and `..` as far as the path exists, so that one place has one name.
-pub(crate) fn resolve_path(path: &Path) -> std::io::Result<PathBuf> {
-    let mut missing = Vec::new();
-    let mut existing = path;
-    loop {
-        match existing.canonicalize() {
-            Ok(mut resolved) => {
-                for component in missing.into_iter().rev() {
-                    match component {
-                        std::path::Component::ParentDir => {
-                            resolved.pop();
-                        }
-                        other => resolved.push(other),
-                    }
-                }
-                return Ok(resolved);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let (Some(parent), Some(last)) = (existing.parent(), existing.components().next_back())
-                else {
-                    return Err(error);
-                };
-                missing.push(last);
-                existing = parent;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Refuses a state root that cannot be one. One that is not there yet is fine.
-pub(crate) fn check_state_root(path: &Path) -> Result<(), CliError> {
-    let unusable = |why: &str| {
-        CliError::new(
-            Exit::Infrastructure,
-            format!("the state root {} {why}", shorten(&path.to_string_lossy())),
-        )
-    };
-    match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_dir() => Err(unusable("is not a directory")
-            .hint("pikaci --state-root DIR, with a directory or a name that is free")),
-        Ok(_) => match std::fs::read_dir(path) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                Err(unusable("cannot be read").because(error).hint(format!("ls -ld {}", typed(path))))
-            }
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => {
-            Err(unusable("cannot be reached").because(error).hint(format!("ls -ld {}", typed(path))))
-        }
     }
 }

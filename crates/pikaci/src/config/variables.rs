@@ -3,7 +3,7 @@
 pub(super) const STATE_ROOT: &str = "JERICHOCI_STATE_ROOT";
 pub(super) const MAX_CONCURRENT_EXECUTES: &str = "JERICHOCI_MAX_CONCURRENT_EXECUTES";
 pub(super) const HOST_LOCAL_NIX_SHELL: &str = "JERICHOCI_HOST_LOCAL_NIX_SHELL";
-pub(super) const BASE_REF: &str = "JERICHOCI_BASE_REF";
+pub(crate) const BASE_REF: &str = "JERICHOCI_BASE_REF";
 
 /// Once selected which jobs run in Incus.
 pub(super) const REMOVED: &str = "JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES";

@@ -16,8 +16,8 @@ impl Catalog {
     /// Reads `jericho.toml` in `source_root`. A tree without one has the built-in targets.
     ///
     /// # Errors
-    /// [`TargetError::Toml`] with everything that is wrong in the file, [`TargetError::File`] or
-    /// [`TargetError::NotAFile`] when it cannot be read.
+    /// [`TargetError::Toml`] with everything that is wrong in the file, [`TargetError::File`],
+    /// [`TargetError::NotAFile`] or [`TargetError::TooLarge`] when it cannot be read.
     pub fn load(source_root: &Path) -> Result<Self, TargetError> {
         let mut targets = vec![smoke::target()];
         let built_in: Vec<&str> = targets.iter().map(|target| target.id.as_str()).collect();

@@ -34,7 +34,13 @@ pub enum TargetError {
         #[source]
         source: std::io::Error,
     },
-    /// The name of the file is taken by something that is not a file, or by a huge one.
+    /// The file is larger than any that a person writes.
+    #[error("{} is larger than 1 MiB", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The name of the file is taken by something that is not a file.
     #[error("{} is {what}", path.display())]
     NotAFile {
         /// What was found in its place.
@@ -60,10 +66,13 @@ impl TargetError {
             Self::UnknownTarget { nearest: Some(nearest), .. } => {
                 Some(format!("did you mean `pikaci run {nearest}`?"))
             }
-            Self::UnknownTarget { known, .. } => Some(format!("the targets are: {}", known.join(", "))),
+            Self::UnknownTarget { known, .. } => Some(format!("the targets are: {}", first(known))),
             Self::NoDefault { known } => {
-                Some(format!("name one of: {}; or set `default = true` in {FILE_NAME}", known.join(", ")))
+                Some(format!("name one of: {}; or set `default = true` in {FILE_NAME}", first(known)))
             }
+            Self::TooLarge { .. } => Some(format!(
+                "let jobs call scripts, and {FILE_NAME} say only which; what is generated belongs elsewhere"
+            )),
             Self::File { .. } => Some(format!("make {FILE_NAME} readable, or remove it")),
             Self::NotAFile { .. } => {
                 Some(format!("{FILE_NAME} declares the targets of a source tree; move the other thing away"))
@@ -97,6 +106,16 @@ impl fmt::Display for Problem {
             None => Ok(()),
         }
     }
+}
+
+/// As many names as a person reads, comma separated.
+fn first(names: &[String]) -> String {
+    const MOST: usize = 20;
+    let mut text = names.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > MOST {
+        text.push_str(&format!(", … and {} more", names.len() - MOST));
+    }
+    text
 }
 
 fn lines(problems: &[Problem], more: usize) -> String {

@@ -141,3 +141,67 @@ fn gc_keeps_the_newest_runs_also_of_one_second() {
     tree.run(&["gc", "--keep-runs", "2"]).code(0);
     assert_eq!(tree.run_ids(), ids[..2]);
 }
+
+#[test]
+fn collections_in_a_loop_disturb_no_run_at_any_point_of_its_life() {
+    each_way(|way| {
+        let tree = Tree::new(way, "[targets.quick.jobs.quick]\ncommand = \"cat a.txt\"\n");
+        tree.write("a.txt", "0");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for keep in ["0", "1"] {
+                let (tree, stop) = (&tree, &stop);
+                scope.spawn(move || {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let gc = tree.run(&["gc", "--keep-runs", keep]);
+                        assert_eq!(gc.code, Some(0), "{}", gc.stderr);
+                    }
+                });
+            }
+            let runs = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                for round in 0..12 {
+                    tree.write("a.txt", round.to_string());
+                    let both = [tree.start(&["run", "quick"]), tree.start(&["run", "quick"])];
+                    for live in both {
+                        live.end().code(0);
+                    }
+                }
+            }));
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(runs.is_ok(), "a run was disturbed");
+        });
+    });
+}
+
+#[test]
+fn a_run_has_an_owner_from_the_moment_it_has_its_name() {
+    let tree = Tree::with(
+        "[targets.wait.jobs.wait]\ncommand = \"until [ -e @OUT@/${JERICHOCI_JOB%%/*} ]; do sleep 0.01; done\"\n\
+         [targets.quick.jobs.quick]\ncommand = \"true\"\n",
+    );
+    tree.run(&["run", "quick"]).code(0);
+    let runs = tree.state_root().join("runs");
+    let ids = || -> Vec<String> {
+        let names =
+            std::fs::read_dir(&runs).unwrap().map(|run| run.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.starts_with('.')).collect()
+    };
+    let mut known = ids();
+    for _ in 0..20 {
+        let mut child = tree.pikaci(&["run", "wait", "--output", "json"]);
+        let mut child = child.stdout(std::process::Stdio::null()).spawn().unwrap();
+        // As fast as it can be seen: a collection may come at any moment.
+        let id = loop {
+            if let Some(id) = ids().into_iter().find(|id| !known.contains(id)) {
+                break id;
+            }
+            assert!(child.try_wait().unwrap().is_none(), "it ended without a run");
+        };
+        let owner = std::fs::File::open(runs.join(&id).join("owner.json"));
+        let owned = owner.is_ok_and(|owner| owner.try_lock_shared().is_err());
+        tree.make_file(&id);
+        assert!(child.wait().unwrap().success());
+        assert!(owned, "{id} had no owner");
+        known.push(id);
+    }
+}

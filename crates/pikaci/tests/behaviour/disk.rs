@@ -105,3 +105,16 @@ fn a_disk_without_room_for_a_run_is_an_error_that_leaves_no_half_run() {
     assert_eq!(fs::read_dir(state.join("runs")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(state.join("active")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_is_infrastructure_and_never_ends_the_engine() {
+    let tree = Tree::with(TARGETS);
+    let mut shell = command("bash".as_ref());
+    shell.current_dir(tree.root()).args(["-c", "ulimit -f 4096; exec \"$@\"", "bash"]);
+    let ended = Ended::of(shell.arg(built_program!("pikaci")).args(["run", "flood"]).output().unwrap());
+    ended.code(3).says("flood errored: 1 errored, 1 passed, 1 skipped");
+    let record = tree.stored(&tree.run_ids()[0]);
+    assert_eq!(record["failure_kind"], "infrastructure", "{record:#}");
+    assert!(record["jobs"][1]["message"].as_str().unwrap().contains("File too large"), "{record:#}");
+    tree.nothing_is_left();
+}

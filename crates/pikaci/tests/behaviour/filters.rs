@@ -68,11 +68,9 @@ fn without_a_flag_the_base_is_the_upstreams_default_branch() {
 fn without_a_base_every_lane_runs_and_says_why() {
     let tree = Tree::with(TARGETS);
     commits(&tree, &["other"]);
-    for args in [&["run", "docs"][..], &["run", "docs", "--base", "no-such-revision"]] {
-        let (word, ended) = outcome(tree.run(args));
-        assert_eq!(word, "passed");
-        ended.says("runs whatever its path filters say: no change list");
-    }
+    let (word, ended) = outcome(tree.run(&["run", "docs"]));
+    assert_eq!(word, "passed");
+    ended.says("runs whatever its path filters say: no change list");
 }
 
 #[test]

@@ -99,6 +99,24 @@ fn a_state_root_that_is_a_file_is_an_error_and_nothing_is_written() {
 }
 
 #[test]
+fn a_tree_in_which_no_state_root_can_be_made_is_an_error_that_names_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let tree = Tree::with(HELLO);
+    let mode = |mode| std::fs::set_permissions(tree.root(), std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o555);
+    let program = built_program!("pikaci");
+    let root = std::fs::write(tree.root().join("probe"), "").is_ok();
+    let mut pikaci = match root {
+        true => without_rights("dac_override", program.as_os_str()),
+        false => command(program.as_os_str()),
+    };
+    let _ = std::fs::remove_file(tree.root().join("probe"));
+    pikaci.current_dir(tree.root()).args(["run", "hello"]);
+    refused(&tree, pikaci, 3, &format!("hint: ls -ld {}\n", tree.root().display()));
+    mode(0o755);
+}
+
+#[test]
 fn a_new_state_root_is_private_and_out_of_git() {
     use std::os::unix::fs::PermissionsExt as _;
     let tree = Tree::with(HELLO);
@@ -115,7 +133,9 @@ fn a_directory_that_is_not_a_repository_is_taken_as_it_is_and_that_is_said() {
     tree.write(".gitignore", "left-out\n");
     tree.write("left-out", "");
     tree.targets("[targets.hello.jobs.greet]\ncommand = \"ls\"\n");
-    tree.run(&["run", "hello"]).code(0).says("it is not in a git repository; it is taken as it is");
+    tree.run(&["run", "hello"])
+        .code(0)
+        .says("it is not in a git repository; what .gitignore and .jerichociignore name is left out");
     let id = &tree.run_ids()[0];
     assert_eq!(tree.host_log(id, "greet"), b"jericho.toml\n");
 }

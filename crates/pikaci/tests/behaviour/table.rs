@@ -19,8 +19,10 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
 fn has_test(text: &str, name: &str) -> bool {
     let needle = format!("fn {name}(");
     let Some(at) = text.find(&needle) else { return false };
-    let before: Vec<&str> = text[..at].lines().rev().skip(1).take(4).map(str::trim).collect();
-    before.contains(&"#[test]") || text[..at].contains("proptest!")
+    // What stands above: its attributes and, inside a macro, the blanks before `fn`.
+    let mut above =
+        text[..at].lines().rev().map(str::trim).take_while(|line| line.is_empty() || line.starts_with('#'));
+    above.any(|line| line == "#[test]")
 }
 
 #[test]

@@ -32,6 +32,18 @@ fn an_unknown_target_suggests_the_nearest() {
 }
 
 #[test]
+fn of_many_targets_an_error_names_the_first() {
+    let many: String = (100..130).map(|n| format!("[targets.t{n}.jobs.a]\ncommand = \"true\"\n")).collect();
+    let tree = Tree::with_targets(&many);
+    for args in [&["run", "zzzzzzzz"][..], &["run"]] {
+        let ended = tree.run(args);
+        let told = ended.told(&tree);
+        assert!(told.contains("jericho-smoke, t100,") && told.contains("t118, … and 11 more"), "{told}");
+        assert!(!told.contains("t119"), "{told}");
+    }
+}
+
+#[test]
 fn a_run_without_a_name_needs_a_default_target() {
     let tree = Tree::with_targets(HELLO);
     insta::assert_snapshot!(refused(&tree, &["run"], 2), @r"
@@ -101,12 +113,11 @@ fn a_state_root_that_cannot_be_one_is_refused() {
     insta::assert_snapshot!(refused(&tree, &["list", "--state-root", "../file/below"], 3), @r"
     error: the state root TREE/../file/below cannot be reached
       because: Not a directory (os error 20)
-      hint: ls -ld TREE/../file/below
+      hint: ls -ld TREE/../file
     ");
     insta::assert_snapshot!(refused(&tree, &["run", "hello", "--state-root", ""], 2), @r"
-    error: a value is required for '--state-root <DIR>' but none was supplied
-
-    For more information, try '--help'.
+    error: --state-root is empty; it must have a value
+      hint: pikaci --help
     ");
 }
 
@@ -119,6 +130,43 @@ fn a_state_root_around_the_source_is_refused() {
     ");
     assert!(refused(&tree, &["run", "hello", "--state-root", ".."], 2).contains("holds the source tree"));
     assert!(!tree.root().join("runs").exists());
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_no_state_root() {
+    let tree = Tree::with_targets(HELLO);
+    tree.write("src/lib.rs", "");
+    insta::assert_snapshot!(refused(&tree, &["run", "hello", "--state-root", "src"], 2), @r"
+    error: the directory TREE/src is no state root: it has other things in it
+      hint: pikaci --state-root DIR, with a name that is free or an empty directory
+    ");
+    let by_variable = |args: &[&str], place: &str| {
+        let output = tree.pikaci(args).env("JERICHOCI_STATE_ROOT", place).output().unwrap();
+        holds(&tree, Ended::of(output), 2)
+    };
+    for args in [&["run", "hello"][..], &["list"], &["gc"]] {
+        assert!(by_variable(args, "src").contains("TREE/src is no state root"));
+        assert!(by_variable(args, ".git/state").contains("TREE/.git/state is inside a git directory"));
+        assert!(by_variable(args, ".git").contains("TREE/.git is inside a git directory"));
+    }
+    let left: Vec<_> = std::fs::read_dir(tree.root().join("src")).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing was written: {left:?}");
+    assert!(!tree.root().join(".git/state").exists());
+    tree.git(&["init", "-q", "--bare", "../bare"]);
+    assert!(refused(&tree, &["list", "--state-root", "../bare/new"], 2).contains("inside a git directory"));
+}
+
+#[test]
+fn an_empty_directory_becomes_a_state_root_and_stays_one() {
+    let tree = Tree::with_targets(HELLO);
+    std::fs::create_dir(tree.outside().join("empty")).unwrap();
+    for _ in 0..2 {
+        tree.run(&["run", "hello", "--state-root", "../empty"]).code(0);
+    }
+    // What a copy without its identity, or an earlier version, has.
+    std::fs::remove_file(tree.outside().join("empty/engine.json")).unwrap();
+    let list = tree.run(&["list", "--state-root", "../empty"]).code(0);
+    assert_eq!(list.stdout.lines().count(), 2);
 }
 
 #[test]
@@ -217,4 +265,131 @@ fn a_base_without_git_is_refused() {
     assert_eq!(ended.stdout, "");
     assert!(ended.stderr.contains("--base main needs git"), "{ended:#?}");
     assert!(!tree.state_root().exists(), "nothing was written");
+}
+
+#[test]
+fn a_base_that_is_no_commit_is_refused() {
+    let tree = Tree::with_targets(&format!(
+        "{HELLO}[targets.docs]\npaths = [\"docs/**\"]\njobs.a.command = \"true\"\n"
+    ));
+    tree.git(&["tag", "a-tag"]);
+    tree.git(&["tag", "a-tree", "HEAD^{tree}"]);
+    insta::assert_snapshot!(refused(&tree, &["run", "docs", "--base", "maim"], 2), @r"
+    error: --base is `maim`, which is no commit in this repository
+      hint: git fetch, when a remote has it; or leave --base out, for the upstream's default branch
+    ");
+    for base in ["maim", "", "--all", "a-tree", "0123456789012345678901234567890123456789"] {
+        let flag = format!("--base={base}");
+        for target in ["docs", "hello"] {
+            refused(&tree, &["run", target, &flag], 2);
+        }
+    }
+    let with_variable = |target: &str| {
+        Ended::of(tree.pikaci(&["run", target]).env("JERICHOCI_BASE_REF", "maim").output().unwrap())
+    };
+    insta::assert_snapshot!(holds(&tree, with_variable("docs"), 2), @r"
+    error: JERICHOCI_BASE_REF is `maim`, which is no commit in this repository
+      hint: git fetch, when a remote has it; or unset JERICHOCI_BASE_REF, for the upstream's default branch
+    ");
+    with_variable("hello").code(0);
+    tree.run(&["run", "hello", "--base", "a-tag"]).code(0);
+}
+
+#[test]
+fn a_damaged_record_is_told_by_its_run_with_the_place_and_a_hint() {
+    let tree = Tree::with_targets(HELLO);
+    tree.run(&["run", "hello"]).code(0);
+    let id = tree.run_ids()[0].clone();
+    let record = tree.state_root().join("runs").join(&id).join("run.json");
+    for broken in [Some("{"), Some(""), Some("null"), None] {
+        match broken {
+            Some(text) => std::fs::write(&record, text).unwrap(),
+            None => std::fs::remove_file(&record).unwrap(),
+        }
+        for command in ["status", "logs", "rerun", "snapshot"] {
+            let told = tree.run(&[command, &id]).code(3).told(&tree);
+            assert!(told.starts_with("error: the record of run RUN is damaged\n"), "{command}: {told}");
+            assert!(told.contains("/run.json: "), "{command}: {told}");
+            assert!(told.contains("  hint: cat TREE/.jerichoci/runs/"), "{command}: {told}");
+        }
+    }
+    insta::assert_snapshot!(tree.run(&["status", &id]).told(&tree).replace(&id, "RUN"), @r"
+    error: the record of run RUN is damaged
+      because: TREE/.jerichoci/runs/RUN/run.json: the run has no record
+      hint: cat TREE/.jerichoci/runs/RUN/events.jsonl, for what is known of the run
+    ");
+    std::fs::remove_file(record.with_file_name("events.jsonl")).unwrap();
+    let told = tree.run(&["status", &id]).code(3).told(&tree);
+    assert!(
+        told.ends_with("hint: pikaci list, for the other runs; gc removes this one in its turn"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_the_parser_refuses_is_one_line_and_a_hint() {
+    let tree = Tree::with_targets(HELLO);
+    insta::assert_snapshot!(refused(&tree, &["run", "-j", "0"], 2), @r"
+    error: --jobs is `0`; it must be a whole number from 1
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["rerun", "x", "--jobs", "x\x1b[31m"], 2), @r"
+    error: --jobs is `x\u{1b}[31m`; it must be a whole number from 1
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["gc", "--keep-runs", "abc"], 2), @r"
+    error: --keep-runs is `abc`; it must be a whole number from 0
+      hint: pikaci gc --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["run", "--output", "xml"], 2), @r"
+    error: --output is `xml`; it must be one of human, json, jsonl
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["run", "--bogus"], 2), @r"
+    error: unexpected argument '--bogus' found
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["status"], 2), @r"
+    error: <RUN_ID> is missing
+      hint: pikaci status --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["run", "--base"], 2), @r"
+    error: --base is empty; it must have a value
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["run", "--base", "a", "--base", "b"], 2), @r"
+    error: the argument '--base <REV>' cannot be used multiple times
+      hint: pikaci run --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["list", "more"], 2), @r"
+    error: unexpected argument 'more' found
+      hint: pikaci list --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["bogus"], 2), @r"
+    error: no command is called `bogus`
+      hint: pikaci --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["stauts"], 2), @r"
+    error: no command is called `stauts`
+      hint: did you mean `pikaci status`?
+    ");
+    insta::assert_snapshot!(refused(&tree, &["-x"], 2), @r"
+    error: unexpected argument '-x' found
+      hint: pikaci --help
+    ");
+    insta::assert_snapshot!(refused(&tree, &["--state-root", "x"], 2), @r"
+    error: no command was named
+      hint: pikaci --help
+    ");
+}
+
+#[test]
+fn a_state_root_that_cannot_be_understood_is_told_with_another_as_the_hint() {
+    let tree = Tree::with_targets(HELLO);
+    std::fs::create_dir(tree.state_root()).unwrap();
+    std::fs::write(tree.state_root().join("engine.json"), "{\"schema_version\": 99}").unwrap();
+    insta::assert_snapshot!(tree.run(&["run", "hello"]).code(3).told(&tree), @r"
+    error: TREE/.jerichoci/engine.json: it has version 99, written by a newer Jericho CI
+      hint: pikaci --state-root DIR, with a name that is free or an empty directory
+    ");
 }

@@ -1,6 +1,6 @@
 //! Help texts, as people see them.
 
-use crate::common::Tree;
+use crate::common::{Ended, Tree};
 
 #[test]
 fn the_commands_are_listed_by_what_one_wants_to_do() {
@@ -136,4 +136,16 @@ fn the_defaults_of_the_build_host_are_machine_readable() {
             "store_uri",
         ]
     );
+}
+
+#[test]
+fn nothing_is_coloured_also_when_that_is_asked_for() {
+    let tree = Tree::plain();
+    let many = [&["--help"][..], &["run", "--help"], &["run", "-h"], &["bogus"], &["run", "--bogus"], &[]];
+    for args in many {
+        let mut pikaci = tree.pikaci(args);
+        pikaci.envs([("CLICOLOR_FORCE", "1"), ("CLICOLOR", "1"), ("FORCE_COLOR", "1"), ("TERM", "xterm")]);
+        let ended = Ended::of(pikaci.output().unwrap());
+        assert!(!ended.stdout.contains('\x1b') && !ended.stderr.contains('\x1b'), "{ended:?}");
+    }
 }

@@ -123,6 +123,8 @@ fn a_rerun_sees_the_bytes_of_its_run() {
     let seen =
         std::fs::read_to_string(std::path::Path::new(snapshot.stdout.trim_end()).join("seen")).unwrap();
     assert_eq!(seen, "before");
+    let printed = std::path::Path::new(snapshot.stdout.trim_end());
+    assert_eq!(printed, printed.canonicalize().unwrap(), "the one name of the place");
 }
 
 #[test]
@@ -184,9 +186,9 @@ fn gc_says_what_went_and_a_dry_run_removes_nothing() {
     for _ in 0..3 {
         tree.run(&["run", "good"]).code(0);
     }
-    // Ids sort by start, to the second; runs of one second have no other order.
+    // Oldest first; ids alone tell no more than the second.
     let mut ids = tree.run_ids();
-    ids.sort_unstable();
+    ids.reverse();
     let expected = format!("removed_runs=2\n{}\n{}\n", ids[0], ids[1]);
     assert_eq!(tree.run(&["gc", "--keep-runs", "1", "--dry-run"]).code(0).stdout, expected);
     assert_eq!(tree.run_ids().len(), 3);

@@ -118,10 +118,19 @@ impl Script {
     /// A script as nix prints it, when the bash it names is there: the garbage collector may have
     /// taken it.
     fn new(text: Vec<u8>) -> Option<Self> {
-        let line = text.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"BASH='"))?;
-        let bash = Path::new(std::ffi::OsStr::from_bytes(line.strip_suffix(b"'")?)).to_path_buf();
+        // Nix takes only bash for a builder. `BASH` is the second choice: where the builder has no
+        // PATH, bash writes the login shell of the user there.
+        let bash = ["builder='", "BASH='"].iter().find_map(|variable| named_bash(&text, variable))?;
         bash.is_file().then_some(Self { text, bash })
     }
+}
+
+/// The value of a variable of a script, when it is the path of a bash.
+fn named_bash(script: &[u8], variable: &str) -> Option<PathBuf> {
+    let mut lines = script.split(|&byte| byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(variable.as_bytes()))?.strip_suffix(b"'")?;
+    let path = Path::new(std::ffi::OsStr::from_bytes(value));
+    path.ends_with("bash").then(|| path.to_path_buf())
 }
 
 /// What a dev shell is made from.
@@ -267,6 +276,9 @@ mod tests {
         assert!(Script::new(text.clone().into_bytes()).is_none());
         fs::write(&bash, "").unwrap();
         assert_eq!(Script::new(text.into_bytes()).unwrap().bash, bash);
+        let text = format!("BASH='/bin/sh'\nbuilder='{}'\n", bash.display());
+        assert_eq!(Script::new(text.into_bytes()).unwrap().bash, bash);
+        assert!(Script::new(b"BASH='/bin/sh'\n".to_vec()).is_none());
         assert!(Script::new(b"error: no\n".to_vec()).is_none());
     }
 }

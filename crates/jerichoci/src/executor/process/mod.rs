@@ -209,6 +209,13 @@ impl HostProcess {
             None => RuntimeTerminalResult::failed(now, message),
         };
         let path = artifacts.join("result.json");
+        // The job owns this directory, and may have put a link in its place.
+        if !fs::symlink_metadata(artifacts).is_ok_and(|meta| meta.is_dir()) {
+            return Err(format!(
+                "{} is no directory any more: result.json is not written",
+                artifacts.display()
+            ));
+        }
         let failed = |error: &dyn std::error::Error| {
             format!("{} could not be written: {}", path.display(), with_causes(error))
         };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jerichoci::executor::process::JOB_TAG;
 use jerichoci::model::job::{
     GuestCommand, HostProcessRuntimeConfig, IncusRuntimeConfig, JobRuntimeConfig, JobRuntimeKind, JobSpec,
     TartRuntimeConfig,
@@ -187,6 +188,10 @@ fn env(reader: &mut Reader<'_>, value: Value<'_, '_>) -> BTreeMap<String, String
         if key.name.is_empty() || key.name.contains(['=', '\0']) {
             let message = format!("{} cannot be the name of a variable", quoted(key.name));
             reader.problem(key.at, message, "a name has no `=` and at least one letter");
+        }
+        // By it, leftovers of the job are found.
+        if key.name == JOB_TAG {
+            reader.problem(key.at, format!("`{JOB_TAG}` is set by Jericho CI for each job"), "leave it out");
         }
         if let Some(text) = reader.argument(value) {
             variables.insert(key.name.to_owned(), text.to_owned());

@@ -37,7 +37,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, TargetError> {
     let file = File::open(path).map_err(failed)?;
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MOST_BYTES {
-        return Err(not_a_file("larger than 1 MiB"));
+        return Err(TargetError::TooLarge { path: path.to_owned() });
     }
     Ok(Some(bytes))
 }

@@ -326,6 +326,7 @@ fn what_a_job_cannot_say_is_told_with_its_place() {
         "command = 'x'\nenv = ['A=1']",
         "command = 'x'\nenv = { A = 1 }",
         "command = 'x'\nenv = { 'A=B' = '1' }",
+        "command = 'x'\nenv = { ARTIFACTS = '/a', JERICHOCI_JOB = 'x' }",
         "command = 'x'\nruntime = 'incu'",
         "command = 'x'\nruntime = 'docker'",
         "command = 'x'\nruntime = 'incus'\nnix_shell = 'default'",
@@ -381,6 +382,8 @@ fn what_a_job_cannot_say_is_told_with_its_place() {
         jericho.toml:3:13: `A`: expected a string, found the integer 1
     command = 'x'\nenv = { 'A=B' = '1' }
         jericho.toml:3:9: `A=B` cannot be the name of a variable; a name has no `=` and at least one letter
+    command = 'x'\nenv = { ARTIFACTS = '/a', JERICHOCI_JOB = 'x' }
+        jericho.toml:3:27: `JERICHOCI_JOB` is set by Jericho CI for each job; leave it out
     command = 'x'\nruntime = 'incu'
         jericho.toml:3:11: `runtime` cannot be `incu`; did you mean `incus`?
     command = 'x'\nruntime = 'docker'
@@ -582,6 +585,7 @@ fn what_stands_in_place_of_the_file_is_told() {
 
     fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
     assert_eq!(told(), "PATH is larger than 1 MiB");
+    assert!(Catalog::load(root.path()).unwrap_err().hint().unwrap().contains("let jobs call scripts"));
     fs::write(&path, vec![b'#'; 1 << 20]).unwrap();
     assert!(Catalog::load(root.path()).is_ok());
 }
