@@ -369,7 +369,7 @@ fn a_file_that_keeps_changing_is_an_error_that_names_it() -> Result<()> {
     let stop = AtomicBool::new(false);
     let result = std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut file = fs::File::options().write(true).open(rig.root.join("busy.db")).unwrap();
+            let file = fs::File::options().write(true).open(rig.root.join("busy.db")).unwrap();
             while !stop.load(Ordering::Relaxed) {
                 // In place: its size says nothing.
                 file.write_all_at(b"y", 0).unwrap();
