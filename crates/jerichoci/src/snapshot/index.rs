@@ -158,46 +158,45 @@ impl StatCache {
 
 /// Collects entries in order of their names for a new cache.
 pub(crate) struct StatCacheWriter {
-    root: Vec<u8>,
-    rows: Vec<u8>,
+    /// The file so far: its head, to be filled in, and the rows.
+    bytes: Vec<u8>,
     names: Vec<u8>,
+    root: u32,
     count: u32,
 }
 
 impl StatCacheWriter {
-    pub(crate) fn new(root: &Path, expected: usize) -> Self {
+    /// For about this many entries with this many bytes of names.
+    pub(crate) fn new(root: &Path, expected: usize, names: usize) -> Self {
         use std::os::unix::ffi::OsStrExt;
-        Self {
-            root: root.as_os_str().as_bytes().to_vec(),
-            rows: Vec::with_capacity(expected * ROW),
-            names: Vec::new(),
-            count: 0,
-        }
+        let root = root.as_os_str().as_bytes();
+        let mut bytes = Vec::with_capacity(FIXED + root.len() + expected * ROW + names);
+        bytes.extend_from_slice(&[0; FIXED]);
+        bytes.extend_from_slice(root);
+        let root = u32::try_from(root.len()).unwrap_or(0);
+        Self { bytes, names: Vec::with_capacity(names), root, count: 0 }
     }
 
     pub(crate) fn push(&mut self, name: &[u8], hash: &ContentHash, key: &StatKey) {
         let (Ok(start), Ok(len)) = (u32::try_from(self.names.len()), u32::try_from(name.len())) else {
             return; // 4 GiB of names: what is not cached is only hashed again
         };
-        self.rows.extend_from_slice(&hash.0);
-        key.encode(&mut self.rows);
-        self.rows.extend_from_slice(&start.to_le_bytes());
-        self.rows.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(&hash.0);
+        key.encode(&mut self.bytes);
+        self.bytes.extend_from_slice(&start.to_le_bytes());
+        self.bytes.extend_from_slice(&len.to_le_bytes());
         self.names.extend_from_slice(name);
         self.count += 1;
     }
 
     /// The bytes of the file.
     pub(crate) fn finish(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(FIXED + self.root.len() + self.rows.len() + self.names.len());
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&[0; 8]);
-        bytes.extend_from_slice(&self.count.to_le_bytes());
-        bytes.extend_from_slice(&u32::try_from(self.root.len()).unwrap_or(0).to_le_bytes());
-        bytes.extend_from_slice(&u32::try_from(self.names.len()).unwrap_or(0).to_le_bytes());
-        bytes.extend_from_slice(&self.root);
-        bytes.extend_from_slice(&self.rows);
-        bytes.extend_from_slice(&self.names);
+        let Self { mut bytes, names, root, count } = self;
+        bytes.extend_from_slice(&names);
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[16..20].copy_from_slice(&count.to_le_bytes());
+        bytes[20..24].copy_from_slice(&root.to_le_bytes());
+        bytes[24..28].copy_from_slice(&u32::try_from(names.len()).unwrap_or(0).to_le_bytes());
         let sum = checksum(&bytes[16..]);
         bytes[8..16].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -233,7 +232,7 @@ mod tests {
     #[test]
     fn a_damaged_cache_is_an_empty_one() {
         let key = StatKey { size: 1, mtime: 2, ctime: 3, inode: 4, mode: 0o100_644 };
-        let mut writer = StatCacheWriter::new(Path::new("/r"), 2);
+        let mut writer = StatCacheWriter::new(Path::new("/r"), 2, 4);
         writer.push(b"a", &ContentHash::of(b"1"), &key);
         writer.push(b"b/c", &ContentHash::of(b"2"), &key);
         let bytes = writer.finish();

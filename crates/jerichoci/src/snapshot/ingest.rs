@@ -54,8 +54,9 @@ pub(crate) struct Ingest<'a> {
 /// Result of [`Ingest::run`].
 #[derive(Default)]
 pub(crate) struct Ingested {
-    /// By position in the list of names.
-    pub(crate) found: Vec<(usize, Found)>,
+    /// By position in the list of names; in many small parts, since growing one large one would
+    /// double the memory of a first snapshot.
+    pub(crate) found: Vec<Vec<(u32, Found)>>,
     /// Bytes read.
     pub(crate) bytes: u64,
     /// Segments that are not yet on the disk, with their sizes.
@@ -134,6 +135,7 @@ impl<'i> Worker<'i> {
     ) -> Result<Ingested, SnapshotError> {
         let mut found = Vec::new();
         loop {
+            let mut part = Vec::with_capacity(BATCH);
             let start = next.fetch_add(BATCH, Ordering::Relaxed);
             if start >= count {
                 break;
@@ -145,8 +147,9 @@ impl<'i> Worker<'i> {
                     // The others need not go on: nothing of this will be published.
                     next.store(count, Ordering::Relaxed);
                 }
-                found.push((position, one?));
+                part.push((u32::try_from(position).map_err(|_| SnapshotError::TooLarge)?, one?));
             }
+            found.push(part);
         }
         let mut unsynced = Vec::new();
         if let Some(segment) = self.segment.take()

@@ -209,6 +209,11 @@ impl Manifest {
         self.encoded_len
     }
 
+    /// Bytes of all names together.
+    pub(crate) fn names_len(&self) -> usize {
+        self.names.len()
+    }
+
     /// All entries, sorted by the bytes of their paths.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
         self.rows.iter().map(|row| self.entry_of(row))

@@ -21,7 +21,7 @@ const END: &[u8; 16] = b"jericho-seg-end\n";
 const ROW: usize = 48;
 const TRAILER: usize = 64;
 /// Written at once.
-const BUFFER: usize = 1024 * 1024;
+const BUFFER: usize = 256 * 1024;
 
 /// Where a content lies in a segment.
 #[derive(Debug, Clone, Copy)]

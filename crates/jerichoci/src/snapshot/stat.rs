@@ -2,7 +2,7 @@
 
 use rustix::fs::{RawMode, Stat};
 
-/// The bits of the mode that are kept: kind and permissions.
+/// In a second.
 const NANOS: i64 = 1_000_000_000;
 
 /// A file that changed less than this before it was looked at could change again without a
@@ -85,4 +85,46 @@ fn nanos(seconds: i64, nanos: i64) -> i64 {
 /// Wall time in ns since 1970.
 pub(crate) fn wall_ns(clock: &dyn jericho_host::Clock) -> i64 {
     clock.now().timestamp_nanos_opt().unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: i64 = 1_000_000;
+    const SEEN: i64 = 1_700_000_000 * NANOS + 123;
+
+    fn key(mtime: i64, ctime: i64) -> StatKey {
+        StatKey { size: 1, mtime, ctime, inode: 7, mode: 0o100_644 }
+    }
+
+    #[test]
+    fn a_file_is_trusted_only_when_it_is_older_than_a_tick() {
+        assert!(key(SEEN - 11 * MS, SEEN - 11 * MS).is_settled(SEEN));
+        assert!(!key(SEEN - 9 * MS, SEEN - 900 * MS).is_settled(SEEN));
+        assert!(!key(SEEN - 900 * MS, SEEN - 9 * MS).is_settled(SEEN), "the time of change counts too");
+        assert!(!key(SEEN + 900 * MS, SEEN - 900 * MS).is_settled(SEEN), "nothing from the future");
+    }
+
+    #[test]
+    fn whole_seconds_need_two_of_them() {
+        let second = |ago: i64| (SEEN / NANOS - ago) * NANOS;
+        assert!(!key(second(1), second(1)).is_settled(SEEN));
+        assert!(key(second(3), second(3)).is_settled(SEEN));
+    }
+
+    #[test]
+    fn another_inode_is_another_file_and_every_field_survives() {
+        let one = key(1, -2);
+        assert_ne!(one, StatKey { inode: 8, ..one });
+        let mut bytes = Vec::new();
+        one.encode(&mut bytes);
+        assert_eq!(StatKey::decode(bytes.first_chunk().unwrap()), one);
+        let dir = tempfile::tempdir().unwrap();
+        let of = |name: &str| {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+            StatKey::of(&rustix::fs::lstat(dir.path().join(name)).unwrap()).inode
+        };
+        assert_ne!(of("a"), of("b"));
+    }
 }

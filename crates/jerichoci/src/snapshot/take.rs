@@ -334,8 +334,8 @@ impl Source<'_> {
                 let ingested = ingest.run(wanted.len(), |position| pending.name(wanted[position]))?;
                 collected.read_bytes += ingested.bytes;
                 collected.unsynced.extend(ingested.unsynced);
-                for (position, found) in ingested.found {
-                    let span = wanted[position];
+                for (position, found) in ingested.found.into_iter().flatten() {
+                    let span = wanted[position as usize];
                     collected.add(&pending, span, found, &mut nested);
                 }
             }
@@ -499,7 +499,7 @@ fn encode_cache(
     origins: &[Origin],
     keys: &[StatKey],
 ) -> Vec<u8> {
-    let mut writer = StatCacheWriter::new(root, manifest.len());
+    let mut writer = StatCacheWriter::new(root, manifest.len(), manifest.names_len());
     // What another profile takes is kept, as long as it is still there.
     let mut others = (0..cache.len()).filter(|&at| verdicts[at] == Verdict::Same).peekable();
     let keep_before = |writer: &mut StatCacheWriter, at: usize| {

@@ -326,7 +326,7 @@ impl Used {
     fn remember(&self, store: &Store, manifest: &Manifest, keys: &[StatKey]) {
         // A job may begin in the same tick of the clock in which a file was written.
         let seen = self.now();
-        let mut writer = StatCacheWriter::new(&self.dir, manifest.len());
+        let mut writer = StatCacheWriter::new(&self.dir, manifest.len(), manifest.names_len());
         for (entry, key) in manifest.iter().zip(keys) {
             if key.is_settled(seen) {
                 writer.push(entry.path, &entry.hash, key);

@@ -6,10 +6,12 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Result;
-use jericho_host::{CancelToken, Environment, SystemClock};
+use chrono::{DateTime, Utc};
+use jericho_host::{CancelToken, Clock, Environment, SystemClock};
 use jericho_testkit::repo::Repo;
 use jerichoci::snapshot::{
     ContentHash, Entry, EntryKind, Manifest, Profile, Snapshot, SnapshotError, SourceSpec, Store, StoreDirs,
@@ -75,12 +77,16 @@ impl Rig {
 }
 
 pub(crate) fn open_store(state: &Path) -> Result<Store> {
+    open_store_at(state, Arc::new(SystemClock))
+}
+
+pub(crate) fn open_store_at(state: &Path, clock: Arc<dyn Clock>) -> Result<Store> {
     let dirs = StoreDirs {
         store: state.join("store"),
         snapshots: state.join("snapshots"),
         stat_cache: state.join("stat"),
     };
-    Ok(Store::open(dirs, Arc::new(SystemClock))?)
+    Ok(Store::open(dirs, clock)?)
 }
 
 pub(crate) fn environment() -> Environment {
@@ -223,4 +229,18 @@ pub(crate) fn again(test: &str, variables: &[(&str, &Path)]) -> Result<std::proc
 #[expect(clippy::disallowed_methods, reason = "the test that started this one says so here")]
 pub(crate) fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).map(PathBuf::from)
+}
+
+/// A clock that tests set.
+#[derive(Debug)]
+pub(crate) struct SetClock(pub(crate) Mutex<DateTime<Utc>>);
+
+impl Clock for SetClock {
+    fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().unwrap()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
 }

@@ -4,17 +4,15 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::Result;
-use chrono::{DateTime, TimeDelta, Utc};
-use jericho_host::Clock;
+use chrono::TimeDelta;
 use jericho_testkit::repo::{self, Random};
 use jerichoci::snapshot::metadata::{MARKER, SnapshotMetadata, publish_tree};
 use jerichoci::snapshot::{SnapshotError, Store, StoreDirs, materialize, workspace};
 use proptest::prelude::*;
 
-use crate::rig::{Rig, expected_tree, tree_of};
+use crate::rig::{Rig, SetClock, expected_tree, tree_of};
 
 fn modified(path: &Path) -> Result<i64> {
     let meta = fs::symlink_metadata(path)?;
@@ -243,20 +241,6 @@ fn a_tree_can_be_patched_after_its_old_snapshot_was_collected() -> Result<()> {
     let lease = workspace::lease_tree(&rig.store, &slots, &snapshot.manifest, "/x", &rig.cancel)?;
     assert_eq!(lease.report.written, 1);
     expected_tree(&snapshot.manifest, &lease.path)
-}
-
-/// A clock that tests set.
-#[derive(Debug)]
-struct SetClock(Mutex<DateTime<Utc>>);
-
-impl Clock for SetClock {
-    fn now(&self) -> DateTime<Utc> {
-        *self.0.lock().unwrap()
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
 }
 
 #[test]
