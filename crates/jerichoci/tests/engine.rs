@@ -151,6 +151,20 @@ fn a_state_root_with_links_that_came_with_the_tree_is_refused_by_all_that_write(
 }
 
 #[test]
+fn nothing_is_written_or_removed_through_caches_that_came_with_the_tree() {
+    for link in
+        ["cache/trees/0/tree", "cache/host-local/adhoc/a/copy.0/tree", "cache/host-local/adhoc/a/copy.0"]
+    {
+        let tree = Tree::new();
+        let victim = shipped_state_root(&tree, link);
+        let run = tree.run(vec![sh("a", "cat a.txt")]);
+        assert_eq!(tree.host_log(&run, "a"), "one\n", "{link}");
+        let names: Vec<_> = fs::read_dir(&victim).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["precious"], "{link}");
+    }
+}
+
+#[test]
 fn reaping_writes_through_no_link_of_a_run_that_came_with_the_tree() {
     let tree = Tree::new();
     let id = "20260401T120000Z-0a1b2c3d";

@@ -49,6 +49,12 @@ impl Layout {
         self.root.join("engine.json")
     }
 
+    /// Held while the state root is made or identified.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
     /// Keeps the state root out of git.
     #[must_use]
     pub fn gitignore(&self) -> PathBuf {

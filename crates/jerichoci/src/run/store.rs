@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jericho_host::fs::{remove_tree, write_atomic};
+use jericho_host::lock::FileLock;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{JobLayout, Layout, RunLayout};
@@ -82,6 +83,10 @@ pub fn prepare_state_root(layout: &Layout, fresh_id: &str) -> Result<EngineRecor
         let problem = format!("it has version {}, written by a newer Jericho CI", known["schema_version"]);
         return Err(EngineError::Corrupt { path: layout.engine(), problem });
     }
+    // One at a time: until it has its identity, a state root that is just being made looks like
+    // one that came from elsewhere.
+    let _lock = FileLock::exclusive_blocking(&layout.lock())?;
+    let record = identify(layout, fresh_id)?;
     for dir in [layout.runs(), layout.active(), layout.cache()] {
         fs::create_dir_all(&dir).map_err(file_error("make", &dir))?;
     }
@@ -89,6 +94,11 @@ pub fn prepare_state_root(layout: &Layout, fresh_id: &str) -> Result<EngineRecor
     if !ignore.exists() {
         write_atomic(&ignore, b"*\n", false).map_err(file_error("write", &ignore))?;
     }
+    Ok(record)
+}
+
+fn identify(layout: &Layout, fresh_id: &str) -> Result<EngineRecord, EngineError> {
+    let root = layout.root();
     let canonical = root.canonicalize().map_err(file_error("read", root))?;
     let machine_id = fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned();
     let path = layout.engine();
@@ -99,7 +109,12 @@ pub fn prepare_state_root(layout: &Layout, fresh_id: &str) -> Result<EngineRecor
     {
         return Ok(record);
     }
-    // None yet, or the state root was copied here: a copy must not take itself for the original.
+    // None yet, or the state root was copied here, or came with somebody's tree: a copy must not
+    // take itself for the original, and nothing in it that is written to, or trusted without a
+    // proof, may be what somebody else has put there.
+    for dir in [layout.cache(), layout.active()] {
+        remove_tree(&dir).map_err(file_error("remove", &dir))?;
+    }
     let record = EngineRecord {
         schema_version: version::ENGINE,
         engine_id: fresh_id.to_owned(),
@@ -122,6 +137,7 @@ pub(crate) fn refuse_links(layout: &Layout) -> Result<(), EngineError> {
         layout.active(),
         layout.snapshots(),
         layout.engine(),
+        layout.lock(),
         layout.gitignore(),
         store.join("segments"),
         store.join("damaged"),
