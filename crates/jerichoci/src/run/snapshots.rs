@@ -60,7 +60,6 @@ pub(crate) struct Snapshots<'a> {
 
 impl<'a> Snapshots<'a> {
     pub(crate) fn open(engine: &'a Engine, layout: &'a Layout) -> Result<Self, EngineError> {
-        refuse_links(layout)?;
         let dirs = StoreDirs {
             store: layout.store(),
             snapshots: layout.snapshots(),
@@ -155,6 +154,7 @@ pub(crate) fn kept_by(run: &RunLayout) -> std::io::Result<Option<ContentHash>> {
 /// The source tree of a run, written out in the place of its marker when it is not there.
 pub(crate) fn tree_of(engine: &Engine, run_id: &RunId) -> Result<PathBuf, EngineError> {
     let layout = Layout::new(&engine.config.state_root);
+    refuse_links(&layout)?;
     load_run_record(layout.root(), run_id)?;
     let run = layout.run(run_id);
     let dir = run.snapshot();
