@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use pika_incus_guest_role::IncusGuestRole;
 use serde::{Deserialize, Serialize};
 
-use super::is_false;
+use super::demands::{ArtifactsWhen, CacheSpec, SecretSpec, WorkspaceGit};
 use super::staged::StagedLinuxCommandConfig;
+use super::{is_false, is_zero};
 
 /// Where a job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -256,6 +257,27 @@ pub struct JobSpec {
     /// Prepared outputs that it uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staged: Option<StagedLinuxCommandConfig>,
+    /// Values of the matrix that this job was made for, by dimension.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub matrix: BTreeMap<String, String>,
+    /// Attempts after the first one that failed. Infrastructure and time limits count as failures too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
+    /// Directories that are kept from run to run, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub caches: BTreeMap<String, CacheSpec>,
+    /// Values from the caller's environment that nothing may show.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretSpec>,
+    /// Globs of files in the workspace that are kept, beside what lies in `$ARTIFACTS`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<String>,
+    /// When they are.
+    #[serde(default, skip_serializing_if = "ArtifactsWhen::is_always")]
+    pub artifacts_when: ArtifactsWhen,
+    /// What of the repository it finds in its workspace.
+    #[serde(default, skip_serializing_if = "WorkspaceGit::is_none")]
+    pub git: WorkspaceGit,
 }
 
 impl JobSpec {
@@ -275,6 +297,13 @@ impl JobSpec {
             env: BTreeMap::new(),
             groups: Vec::new(),
             staged: None,
+            matrix: BTreeMap::new(),
+            retries: 0,
+            caches: BTreeMap::new(),
+            secrets: Vec::new(),
+            artifacts: Vec::new(),
+            artifacts_when: ArtifactsWhen::default(),
+            git: WorkspaceGit::default(),
         }
     }
 

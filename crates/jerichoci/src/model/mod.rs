@@ -4,6 +4,7 @@
 //! order are those that existing readers of the records know; new fields are additions that
 //! are left out when empty.
 
+pub mod demands;
 pub mod event;
 pub mod id;
 pub mod job;
@@ -18,4 +19,9 @@ pub mod version;
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
 pub(crate) fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+pub(crate) fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
