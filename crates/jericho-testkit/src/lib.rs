@@ -5,6 +5,7 @@
 //! | [`children`] | programs that misbehave, to be supervised |
 //! | [`need`] | what a test needs of the machine, and who is told when it is not there |
 //! | [`nix`] | the real nix with a store of its own |
+//! | [`ssh`] | a real sshd on loopback |
 //! | [`program`] | where built programs and files of a crate are at run time |
 
 pub mod children;
@@ -12,3 +13,4 @@ pub mod need;
 pub mod nix;
 pub mod program;
 pub mod repo;
+pub mod ssh;
