@@ -280,7 +280,8 @@ fn has_login_shell() -> bool {
     let uid = rustix::process::geteuid().as_raw().to_string();
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let shell = fields.filter(|user| user.len() == 7).find(|user| user[2] == uid).map(|user| user[6].to_owned());
+    let shell =
+        fields.filter(|user| user.len() == 7).find(|user| user[2] == uid).map(|user| user[6].to_owned());
     shell.is_some_and(|shell| !shell.ends_with("/nologin") && !shell.ends_with("/false"))
 }
 

@@ -11,9 +11,7 @@ use super::exchange::{Answer, Ended, Exchange, Order, Sink};
 use super::wire::{BOOTSTRAP, Script, pattern};
 use crate::cancel::CancelToken;
 use crate::command::Command;
-use crate::host::{
-    EndedBy, Exit, Finished, HostError, Isolation, Leaked, Output, OutputSink, Supervision,
-};
+use crate::host::{EndedBy, Exit, Finished, HostError, Isolation, Leaked, Output, OutputSink, Supervision};
 use crate::local::capture::LIMIT;
 use crate::local::prepare::DEFAULT_PATH;
 use crate::quote::NulInArgument;
@@ -43,9 +41,8 @@ pub(super) fn exchange(
         let args = host.config.client_args(&master.socket, BOOTSTRAP);
         let client = Exchange::start(&super::ssh_command(&host.config, args), &mark, &mut order)?;
         let name = || host.config.destination.clone();
-        let ended = client.follow(&order, sink, cancel, |waited| {
-            SshError::Unconfirmed { host: name(), waited }.into()
-        })?;
+        let ended = client
+            .follow(&order, sink, cancel, |waited| SshError::Unconfirmed { host: name(), waited }.into())?;
         let (exit, begun, said) = match ended {
             Ended::Reported(answer) => return Ok(answer),
             Ended::Broken { exit, begun, said } => (exit, begun, said),
@@ -54,7 +51,10 @@ pub(super) fn exchange(
         if !begun && exit != Exit::Code(255) && !matches!(exit, Exit::Signal(_)) {
             return Err(SshError::Shell { host: name(), reason: last_line(&said) }.into());
         }
-        if !begun && (said.contains("Session open refused") || said.contains("session request failed")) && master.is_alive() {
+        if !begun
+            && (said.contains("Session open refused") || said.contains("session request failed"))
+            && master.is_alive()
+        {
             return Err(SshError::Sessions { host: name(), used: host.slots.used() + 1 }.into());
         }
         // The connection is not there any more. Without a master that answers, nothing has been
@@ -259,7 +259,12 @@ impl Sink for Kept<'_> {
     }
 }
 
-fn short(host: &SshHost, command: &Command, cancel: &CancelToken, mut kept: Kept<'_>) -> Result<Output, HostError> {
+fn short(
+    host: &SshHost,
+    command: &Command,
+    cancel: &CancelToken,
+    mut kept: Kept<'_>,
+) -> Result<Output, HostError> {
     let ask = Ask { command, grace: command.grace, supervision: None };
     let (answer, report) = ask.carry_out(host, &mut kept, cancel)?;
     if let EndedBy::Cancelled(reason) = answer.ended_by {
@@ -281,7 +286,8 @@ pub(super) fn stream(
     cancel: &CancelToken,
     stdout: &mut dyn FnMut(&[u8]),
 ) -> Result<Output, HostError> {
-    let kept = Kept { stdout: Vec::new(), stderr: Vec::new(), stream: Some(stdout), program: &command.program };
+    let kept =
+        Kept { stdout: Vec::new(), stderr: Vec::new(), stream: Some(stdout), program: &command.program };
     short(host, command, cancel, kept)
 }
 
@@ -376,10 +382,14 @@ mod tests {
 
     #[test]
     fn a_report_names_what_was_left_behind() {
-        let report = Report::read(b"x 3\nl 42 1 sleep 300 \nl 43 0 [x y]\n.\n", &Command::new("a"), "h").unwrap();
+        let report =
+            Report::read(b"x 3\nl 42 1 sleep 300 \nl 43 0 [x y]\n.\n", &Command::new("a"), "h").unwrap();
         assert_eq!(report.exit, Exit::Code(3));
         let told: Vec<_> = report.leaked.iter().map(|l| (l.pid, l.command.as_str(), l.held_output)).collect();
         assert_eq!(told, [(42, "sleep 300", true), (43, "[x y]", false)]);
-        assert!(matches!(Report::read(b"y", &Command::new("a"), "h"), Err(HostError::Ssh(SshError::Shell { .. }))));
+        assert!(matches!(
+            Report::read(b"y", &Command::new("a"), "h"),
+            Err(HostError::Ssh(SshError::Shell { .. }))
+        ));
     }
 }

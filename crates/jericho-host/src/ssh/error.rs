@@ -91,7 +91,9 @@ impl SshError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Lost { .. } | Self::Unconfirmed { .. } | Self::Sessions { .. } => true,
+            Self::Connect { .. } | Self::Lost { .. } | Self::Unconfirmed { .. } | Self::Sessions { .. } => {
+                true
+            }
             Self::Authentication { .. }
             | Self::HostKey { .. }
             | Self::Shell { .. }
@@ -106,9 +108,14 @@ impl SshError {
         let host = host.to_owned();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         let reason = last_line(&text);
-        if says(&["Host key verification failed", "HOST IDENTIFICATION HAS CHANGED", "host key is known for"]) {
+        if says(&["Host key verification failed", "HOST IDENTIFICATION HAS CHANGED", "host key is known for"])
+        {
             Self::HostKey { host, reason }
-        } else if says(&["Permission denied (", "Too many authentication failures", "No supported authentication"]) {
+        } else if says(&[
+            "Permission denied (",
+            "Too many authentication failures",
+            "No supported authentication",
+        ]) {
             Self::Authentication { host, reason }
         } else {
             Self::Connect { host, reason }
@@ -133,9 +140,14 @@ mod tests {
             sort("ssh: connect to host box port 22: Connection refused\r\n"),
             SshError::Connect { reason, .. } if reason == "ssh: connect to host box port 22: Connection refused"
         ));
-        assert!(matches!(sort("me@box: Permission denied (publickey).\r\n"), SshError::Authentication { .. }));
         assert!(matches!(
-            sort("No ED25519 host key is known for box and you have requested strict checking.\r\nHost key verification failed.\r\n"),
+            sort("me@box: Permission denied (publickey).\r\n"),
+            SshError::Authentication { .. }
+        ));
+        assert!(matches!(
+            sort(
+                "No ED25519 host key is known for box and you have requested strict checking.\r\nHost key verification failed.\r\n"
+            ),
             SshError::HostKey { .. }
         ));
         assert!(matches!(sort(""), SshError::Connect { reason, .. } if reason == "ssh ended without a word"));

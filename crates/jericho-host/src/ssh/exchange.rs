@@ -97,8 +97,11 @@ impl Exchange {
         let (stdout, stdout_writer) = pipe(Some(PIPE_SIZE)).map_err(&no_pipe)?;
         let (stderr, stderr_writer) = pipe(None).map_err(&no_pipe)?;
         prepared.stdin = stdin_reader;
-        let pid =
-            prepared.spawn(crate::sys::spawn::Leads::Session, stdout_writer.as_fd(), stderr_writer.as_fd())?;
+        let pid = prepared.spawn(
+            crate::sys::spawn::Leads::Session,
+            stdout_writer.as_fd(),
+            stderr_writer.as_fd(),
+        )?;
         let ended = pidfd(pid).inspect_err(|_| {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
             let _ = wait_for(pid, WaitIdOptions::EXITED);
@@ -140,7 +143,10 @@ impl Exchange {
             if self.report_is_complete() {
                 ended_at.get_or_insert(at);
                 // Everything that the command itself has written stands before that mark.
-                if self.out.has_ended() || self.stdout.is_none() || stop.as_ref().is_some_and(|s| at >= s.give_up) {
+                if self.out.has_ended()
+                    || self.stdout.is_none()
+                    || stop.as_ref().is_some_and(|s| at >= s.give_up)
+                {
                     break;
                 }
             }
@@ -224,7 +230,12 @@ impl Exchange {
         }
     }
 
-    fn block(&self, cancel: &CancelToken, stopping: bool, deadline: Option<Duration>) -> Result<(), HostError> {
+    fn block(
+        &self,
+        cancel: &CancelToken,
+        stopping: bool,
+        deadline: Option<Duration>,
+    ) -> Result<(), HostError> {
         let token = if stopping { cancel.forced_fd() } else { cancel.fd() };
         let heard = stopping && cancel.reason() == Some(CancelReason::Forced);
         let mut fds = Vec::with_capacity(5);
@@ -299,7 +310,9 @@ impl Exchange {
         self.stderr = None;
         let _ = rustix::process::kill_process(self.pid, Signal::TERM);
         let mut fds = [PollFd::new(&self.ended, PollFlags::IN)];
-        if wait(&mut fds, Some(now().saturating_add(CLIENT_PATIENCE))).is_err() || !is_ready(self.ended.as_fd()) {
+        if wait(&mut fds, Some(now().saturating_add(CLIENT_PATIENCE))).is_err()
+            || !is_ready(self.ended.as_fd())
+        {
             let _ = rustix::process::kill_process(self.pid, Signal::KILL);
         }
         self.reaped = wait_for(self.pid, WaitIdOptions::EXITED).ok().or(Some(Exit::Code(255)));

@@ -77,7 +77,12 @@ struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    fn new(action: &'static str, path: &'a Path, function: &str, words: impl IntoIterator<Item = OsString>) -> Self {
+    fn new(
+        action: &'static str,
+        path: &'a Path,
+        function: &str,
+        words: impl IntoIterator<Item = OsString>,
+    ) -> Self {
         let words = std::iter::once(function.into()).chain(words).collect();
         Self { action, path, words, input: &[] }
     }
@@ -95,7 +100,8 @@ impl<'a> Step<'a> {
                 script.call("j_files", &self.words)?;
                 Ok::<_, NulInArgument>(script)
             })();
-            written.map_err(|error| self.error(io::Error::new(io::ErrorKind::InvalidInput, error.to_string())))
+            written
+                .map_err(|error| self.error(io::Error::new(io::ErrorKind::InvalidInput, error.to_string())))
         };
         write("")?;
         let order = Order { input: Vec::new(), grace: Duration::ZERO, time_limit: None, hears_words: false };
@@ -126,7 +132,12 @@ pub(super) fn read_range(host: &SshHost, path: &Path, offset: u64, limit: u64) -
     Ok(Step::new("read", path, "j_read_range", words).carry_out(host)?.1)
 }
 
-pub(super) fn write_atomic(host: &SshHost, path: &Path, content: &[u8], durable: bool) -> Result<(), HostError> {
+pub(super) fn write_atomic(
+    host: &SshHost,
+    path: &Path,
+    content: &[u8],
+    durable: bool,
+) -> Result<(), HostError> {
     let Some(name) = path.file_name() else {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name");
         return Err(HostError::File { action: "write", path: path.to_path_buf(), source });

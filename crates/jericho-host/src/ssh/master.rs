@@ -213,7 +213,9 @@ impl Keeper {
                 self.read(streams, Some(&mut heard));
                 let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
-                let exit = pid.map(|pid| wait_for(pid, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)).transpose()?;
+                let exit = pid
+                    .map(|pid| wait_for(pid, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT))
+                    .transpose()?;
                 // Anything else is what the shell of the account has returned.
                 if matches!(exit, Some(Exit::Code(code)) if code != 255) {
                     let printed = [said, heard].concat();
@@ -223,7 +225,8 @@ impl Keeper {
                 return Err(SshError::of_connection(&host(), &said).into());
             }
             let token = self.cancel.fd();
-            let mut fds = vec![PollFd::new(ended, PollFlags::IN), PollFd::from_borrowed_fd(token, PollFlags::IN)];
+            let mut fds =
+                vec![PollFd::new(ended, PollFlags::IN), PollFd::from_borrowed_fd(token, PollFlags::IN)];
             fds.extend(streams.outputs().map(|fd| PollFd::new(fd, PollFlags::IN)));
             wait(&mut fds, Some(deadline)).map_err(|e| HostError::System("cannot wait for ssh", e))?;
             drop(fds);
@@ -349,7 +352,9 @@ fn sweep(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.split_once('-')?.0.parse::<u32>().ok()) else { continue };
+        let Some(pid) = name.to_str().and_then(|name| name.split_once('-')?.0.parse::<u32>().ok()) else {
+            continue;
+        };
         let gone = match crate::process::Stat::of(pid) {
             Ok(stat) => stat.is_dead(),
             Err(error) => crate::process::is_gone(&error),

@@ -39,10 +39,8 @@ impl Slots {
                 Err(error) => return Err(system(error.into())),
             }
             let token = cancel.fd();
-            let mut fds = [
-                PollFd::new(&self.free, PollFlags::IN),
-                PollFd::from_borrowed_fd(token, PollFlags::IN),
-            ];
+            let mut fds =
+                [PollFd::new(&self.free, PollFlags::IN), PollFd::from_borrowed_fd(token, PollFlags::IN)];
             wait(&mut fds, None).map_err(system)?;
         }
     }

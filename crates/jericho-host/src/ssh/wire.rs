@@ -82,7 +82,8 @@ impl Script {
         }
         self.line(b"}");
         let by_env: &[u8] = if special.is_empty() { b"" } else { b" /usr/bin/env" };
-        let start = [br#"j_exec() { exec "$j_setsid" --"#, by_env, special.as_bytes(), br#" "$@"; }"#].concat();
+        let start =
+            [br#"j_exec() { exec "$j_setsid" --"#, by_env, special.as_bytes(), br#" "$@"; }"#].concat();
         self.line(&start);
         Ok(())
     }
@@ -123,9 +124,28 @@ impl Script {
 /// while they start a program, is set by env(1).
 fn may_be_exported(name: &[u8]) -> bool {
     const OWN: [&[u8]; 22] = [
-        b"_", b"BASHOPTS", b"BASHPID", b"DIRSTACK", b"ENV", b"EUID", b"FUNCNAME", b"GROUPS", b"HISTCMD", b"IFS",
-        b"LINENO", b"OLDPWD", b"OPTIND", b"POSIXLY_CORRECT", b"PPID", b"PWD", b"RANDOM", b"SECONDS", b"SHELLOPTS",
-        b"SHLVL", b"SRANDOM", b"UID",
+        b"_",
+        b"BASHOPTS",
+        b"BASHPID",
+        b"DIRSTACK",
+        b"ENV",
+        b"EUID",
+        b"FUNCNAME",
+        b"GROUPS",
+        b"HISTCMD",
+        b"IFS",
+        b"LINENO",
+        b"OLDPWD",
+        b"OPTIND",
+        b"POSIXLY_CORRECT",
+        b"PPID",
+        b"PWD",
+        b"RANDOM",
+        b"SECONDS",
+        b"SHELLOPTS",
+        b"SHLVL",
+        b"SRANDOM",
+        b"UID",
     ];
     let is_name = name.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
         && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_');
