@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -25,8 +25,6 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal};
 
 use crate::need;
-
-const SSHD: &str = "/usr/sbin/sshd";
 
 /// A running sshd.
 pub struct Rig {
@@ -62,8 +60,7 @@ impl Rig {
     /// As [`Rig::start`].
     #[must_use]
     pub fn start_with(test: &str, options: &[&str]) -> Option<Self> {
-        let has = Path::new(SSHD).exists();
-        if !need::needs(test, "needs openssh-server", has)
+        if !need::needs(test, "needs openssh-server", sshd().is_some())
             || !need::needs_program(test, "ssh")
             || !need::needs(test, "needs a user with a login shell", has_login_shell())
         {
@@ -139,14 +136,16 @@ impl Rig {
             // Its empty root directory; the package makes it at boot.
             fs::create_dir_all("/run/sshd").context("/run/sshd")?;
         }
-        let mut listener = program(SSHD)
+        // By its whole path, with which it starts itself again for each connection.
+        let sshd = sshd().context("there is no sshd")?;
+        let mut listener = program(&sshd)
             .args(["-D", "-e", "-f"])
             .arg(self.dir.path().join("sshd_config"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .context(SSHD)?;
+            .context("sshd")?;
         let mut lines = BufReader::new(listener.stderr.take().context("stderr")?);
         let mut said = String::new();
         let up = loop {
@@ -266,8 +265,17 @@ impl Drop for Sshd {
     }
 }
 
+/// Where the daemon is: seldom in the `PATH` of an ordinary user.
+fn sshd() -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "tests find their programs as the shell does")]
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let mut places = usual.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join("sshd"));
+    places.find(|file| file.is_absolute() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok())
+}
+
 #[expect(clippy::disallowed_methods, reason = "the rig is the parent of what it starts")]
-fn program(name: &str) -> std::process::Command {
+fn program(name: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
     std::process::Command::new(name)
 }
 
@@ -282,7 +290,10 @@ fn has_login_shell() -> bool {
     let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let shell =
         fields.filter(|user| user.len() == 7).find(|user| user[2] == uid).map(|user| user[6].to_owned());
-    shell.is_some_and(|shell| !shell.ends_with("/nologin") && !shell.ends_with("/false"))
+    shell.is_some_and(|shell| {
+        let refuses = shell.ends_with("/nologin") || shell.ends_with("/false");
+        !refuses && rustix::fs::access(&shell, rustix::fs::Access::EXEC_OK).is_ok()
+    })
 }
 
 struct Process {

@@ -224,11 +224,13 @@ fn exit_of(status: i32) -> Exit {
     if KILL.contains(&(status - 128)) { Exit::Signal(status - 128) } else { Exit::Code(status) }
 }
 
+type Taker<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// Keeps what a short command prints.
 struct Kept<'a> {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    stream: Option<&'a mut dyn FnMut(&[u8])>,
+    stream: Option<Taker<'a>>,
     program: &'a OsStr,
 }
 

@@ -199,7 +199,8 @@ impl Keeper {
                 let reason = format!("no answer within {} s", self.config.connect_limit.as_secs_f32());
                 return Err(SshError::Connect { host: host(), reason }.into());
             }
-            if heard.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == READY) {
+            // Behind whatever a login shell has printed, which need not end with a line.
+            if heard.split(|byte| *byte == b'\n').any(|line| line.ends_with(READY)) {
                 return match fs::symlink_metadata(&self.socket) {
                     Ok(known) if known.file_type().is_socket() => Ok(()),
                     _ => {

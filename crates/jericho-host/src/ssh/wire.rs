@@ -318,6 +318,64 @@ mod tests {
         assert!(!marked.has_ended());
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a host would close the input")]
+    fn start(login: &str, applet: &[&str], line: &str, env: &Environment) -> std::process::Child {
+        let piped = std::process::Stdio::piped;
+        let mut command = std::process::Command::new(login);
+        command.args(applet).arg(line).env_clear().envs(env.iter());
+        command.stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap()
+    }
+
+    /// The line that a login shell is given, and the program for `sh`, by every shell of this machine.
+    #[test]
+    fn every_login_shell_and_every_sh_understands_what_it_is_told() {
+        let env: Environment =
+            [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/")].into_iter().collect();
+        let every: Vec<u8> = (1..=255).collect();
+        let mut script = Script::command("abc");
+        for (name, value) in [
+            ("j_bytes", "5"),
+            ("j_room", "/tmp"),
+            ("j_cwd", "/"),
+            ("j_path", "/usr/bin:/bin"),
+            ("j_merge", ""),
+        ] {
+            script.set(name, value).unwrap();
+        }
+        let mut given = Environment::empty();
+        given.set("EVERY", OsStr::from_bytes(&every)).set("PATH", "/usr/bin:/bin");
+        script.environment(&given).unwrap();
+        let words = ["sh".as_ref(), "-c".as_ref(), r#"printf '%s.%s' "$EVERY" "$1"; cat; exit 7"#.as_ref()];
+        script.call("j_command", words.into_iter().chain(["x".as_ref(), OsStr::from_bytes(&every)])).unwrap();
+        let input = [script.encode(), b"input".to_vec()].concat();
+        let find = |names: &[&'static str]| {
+            let found = names.iter().copied().filter(|name| crate::find_program(name, &env).is_some());
+            found.collect::<Vec<_>>()
+        };
+        let logins = find(&["sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "tcsh", "csh", "busybox"]);
+        let shs = find(&["dash", "bash", "ksh", "zsh"]);
+        let pairs = logins.iter().map(|login| (*login, "sh")).chain(shs.iter().map(|sh| ("sh", *sh)));
+        for (login, sh) in pairs {
+            let line = BOOTSTRAP.replace("/bin/sh", sh);
+            let applet: &[&str] = if login == "busybox" { &["sh", "-c"] } else { &["-c"] };
+            let mut child = start(login, applet, &line, &env);
+            // Open until the end: without a client the command would be ended.
+            let mut channel = child.stdin.take().unwrap();
+            std::io::Write::write_all(&mut channel, &input).unwrap();
+            let output = child.wait_with_output().unwrap();
+            drop(channel);
+            let case = format!("{login} {sh}: {output:?}");
+            assert!(output.status.success(), "{case}");
+            let (mut out, mut err) = (Marked::new("abc"), Marked::new("abc"));
+            let mut printed = Vec::new();
+            out.feed(&output.stdout, &mut |bytes| printed.extend_from_slice(bytes));
+            err.feed(&output.stderr, &mut |bytes| panic!("{bytes:?} {case}"));
+            assert_eq!(err.after(), b"x 7\n.\n", "{case}");
+            let expected = [&every[..], b".", &every, b"input"].concat();
+            assert!(printed == expected, "{case}");
+        }
+    }
+
     #[test]
     fn the_line_is_plain_ascii_and_has_no_comment() {
         let mut script = Script::command("m");

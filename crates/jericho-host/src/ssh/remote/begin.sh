@@ -1,4 +1,4 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154
 # How the other end talks to this program: one mark, chosen anew for each command, on both
 # outputs before and after what the command itself writes.
 #

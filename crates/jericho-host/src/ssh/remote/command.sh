@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2154
+# shellcheck shell=sh disable=SC2154,SC2034
 # One command of the other end: its input, its start, its end by itself or by the client.
 #
 # Given: j_mark; j_bytes of input, to be kept in j_room; j_cwd or nothing; j_path; j_merge (yes: one
@@ -30,7 +30,7 @@ j_check() {
   if [ -n "$j_cwd" ] && ! cd "$j_cwd" 2>/dev/null; then
     j_end "c $(ls -d "$j_cwd/." 2>&1 >/dev/null)"
   fi
-  j_seen=
+  j_seen=''
   case $1 in
     */*) j_try "$1" && return ;;
     ?*)
@@ -177,10 +177,10 @@ j_command() {
   j_pipe=$(readlink "/proc/$$/fd/1" | sed 's/[][]/\\&/g')
   trap '' PIPE
   trap 'j_stop=1' USR1
-  j_reader= j_job= j_stop= j_report=
+  j_reader='' j_job='' j_stop='' j_report=''
   exec 3<&0 5>&1 6>&2
   if [ -n "$j_merge" ]; then exec 6>&1; fi
-  j_listen <&3 3<&- 4<&- &
+  j_listen <&3 3<&- 4<&- 2>/dev/null &
   j_reader=$!
   # In the foreground: behind an ampersand it would be deaf for SIGINT.
   { j_job=$(j_start "$@"); j_status=$?; } 2>/dev/null
@@ -197,7 +197,7 @@ j_command() {
 # Ends what an earlier command has left: every process with the tag.
 j_reap() {
   j_begin
-  j_merge=yes j_pipe= j_reader= j_job= j_report=
+  j_merge=yes j_pipe='' j_reader='' j_job='' j_report=''
   j_found=$(j_look)
   for j_entry in $j_found; do
     j_line=$(tr '\0\n' '  ' <"/proc/${j_entry%:*}/cmdline" | head -c 4096)
