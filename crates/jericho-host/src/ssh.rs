@@ -1,11 +1,11 @@
 //! A machine that ssh(1) reaches.
 //!
-//! One **master** holds the one connection ([`master`]); every command is a client of it, which costs
+//! One **master** holds the one connection (`ssh/master.rs`); every command is a client of it, which costs
 //! no handshake and never makes a connection of its own. The other end needs `sshd`, `sh`, and the
 //! small programs of any Linux system (coreutils, findutils, grep, awk, setsid of util-linux, or
 //! busybox); nothing is installed there.
 //!
-//! A command goes as a program for `sh` over its standard input ([`wire`]), so that neither its
+//! A command goes as a program for `sh` over its standard input (`ssh/wire.rs`), so that neither its
 //! arguments nor its environment stand in a process list, whatever the login shell is. The shell at the
 //! other end reports how the command has ended between marks of its own: exit code 255 of ssh is never
 //! taken for the command's. It also listens for words of the client (TERM, KILL) on the same channel;

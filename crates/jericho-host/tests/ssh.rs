@@ -627,6 +627,14 @@ fn a_master_and_its_commands_do_not_outlive_an_engine_that_is_killed() {
     engine.wait().unwrap();
     wait_for_end(master);
     wait_for_tagged(&tag);
+    // Its clients too, which name the directory of the control sockets.
+    let dir = rig.control_dir();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if line.windows(dir.as_os_str().len()).any(|part| part == dir.as_os_str().as_bytes()) {
+            wait_for_end(process.file_name().to_str().unwrap().parse().unwrap());
+        }
+    }
     let left: Vec<_> =
         fs::read_dir(rig.control_dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.is_empty(), "{left:?}");

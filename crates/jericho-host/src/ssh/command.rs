@@ -57,13 +57,13 @@ pub(super) fn exchange(
         {
             return Err(SshError::Sessions { host: name(), used: host.slots.used() + 1 }.into());
         }
-        // The connection is not there any more. Without a master that answers, nothing has been
-        // sent, and one more attempt does no harm.
+        // The connection is not there any more.
         let gone = master.ends_within(LAST_WORDS);
         if gone || !begun {
             host.forget(&master);
         }
-        if !begun && again && said.contains("UNKNOWN port") {
+        // Without a master that takes the client, nothing has been sent: once more does no harm.
+        if !begun && again && said.contains("UNKNOWN port") && !said.contains("master") {
             again = false;
             continue;
         }

@@ -18,7 +18,8 @@ use crate::local::capture;
 const LONGEST_SOCKET: usize = 107;
 
 /// A socket on this machine behind which a socket of the host answers. It belongs to one
-/// connection: after a reconnect it has to be asked for anew. Dropped, it is closed.
+/// connection, which stays for as long as it does; after a reconnect it has to be asked for anew.
+/// Dropped, it is closed.
 pub struct Forward {
     config: Arc<SshConfig>,
     master: Arc<Master>,
