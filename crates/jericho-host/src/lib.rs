@@ -37,4 +37,4 @@ pub use host::{
     Published, Supervision,
 };
 pub use local::{LocalHost, find_program};
-pub use ssh::{Forward, SshConfig, SshError, SshHost};
+pub use ssh::{Conversation, FailedAttempt, Forward, SshConfig, SshError, SshHost};

@@ -17,6 +17,7 @@
 //! | connect | those of TCP and the key exchange, and two |
 //! | a command, a step on files | two: open the channel; send everything, read everything |
 //! | its end on cancel | half of one, and half of one for the report |
+//! | a question in a [`Conversation`] | one |
 //! | forward | none: it is asked of the master; each connection through it one |
 //!
 //! What differs from [`crate::LocalHost`]: an exit code that a shell gives to a death by signal (128 and the
@@ -27,6 +28,7 @@
 mod backoff;
 mod command;
 mod config;
+mod conversation;
 mod error;
 mod exchange;
 mod files;
@@ -46,6 +48,7 @@ use crate::command::Command;
 use crate::host::{Entry, Finished, Host, HostError, Leaked, Output, OutputSink, Published, Supervision};
 
 pub use config::SshConfig;
+pub use conversation::Conversation;
 pub use error::SshError;
 pub use forward::Forward;
 
@@ -165,6 +168,16 @@ impl SshHost {
     pub fn forward(&self, remote: &Path, cancel: &CancelToken) -> Result<Forward, HostError> {
         let master = self.master(cancel)?;
         Forward::new(Arc::clone(&self.config), master, remote, cancel)
+    }
+
+    /// Starts a program that is talked to over its input and output, and that ends when its input
+    /// does: many questions in one channel, or contents of any size. [`Command::stdin`] is sent first.
+    ///
+    /// # Errors
+    /// As [`Host::run`]; what keeps the program itself from being started is told by
+    /// [`Conversation::finish`].
+    pub fn converse(&self, command: &Command, cancel: &CancelToken) -> Result<Conversation<'_>, HostError> {
+        Conversation::open(self, command, cancel)
     }
 
     fn known_master(&self) -> Option<Arc<master::Master>> {

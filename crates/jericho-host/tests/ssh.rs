@@ -581,6 +581,86 @@ fn nothing_is_left_of_this_process_whatever_happened() {
     assert_eq!(fs::read_dir(rig.control_dir()).unwrap().count(), 0);
 }
 
+#[test]
+fn a_program_is_talked_to_and_ends_with_its_input() {
+    let Some(rig) = rig(&[]) else { return };
+    let host = host(&rig);
+    let mut talk = host
+        .converse(&sh("while read -r x; do echo \"<$x>\"; done; echo err >&2; exit 6"), &token())
+        .unwrap();
+    for turn in 0..50 {
+        talk.send(format!("{turn}\n").as_bytes()).unwrap();
+        let mut line = Vec::new();
+        while !line.ends_with(b"\n") {
+            let mut byte = [0];
+            assert_eq!(talk.receive(&mut byte).unwrap(), 1);
+            line.push(byte[0]);
+        }
+        assert_eq!(line, format!("<{turn}>\n").as_bytes());
+    }
+    talk.send(b"last\n").unwrap();
+    let output = talk.finish().unwrap();
+    assert_eq!(
+        (output.exit, &*output.stdout, &*output.stderr),
+        (Exit::Code(6), &b"<last>\n"[..], &b"err\n"[..])
+    );
+    // More than any buffer, both ways at once, and bytes that are no text.
+    let mut talk = host.converse(&Command::new("cat").env(env()), &token()).unwrap();
+    let piece: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
+    for _ in 0..5 {
+        talk.send(&piece).unwrap();
+    }
+    talk.end_input().unwrap();
+    let (mut all, mut buffer) = (Vec::new(), vec![0; 70_000]);
+    loop {
+        match talk.receive(&mut buffer).unwrap() {
+            0 => break,
+            count => all.extend_from_slice(&buffer[..count]),
+        }
+    }
+    assert!(all == piece.repeat(5));
+    assert_eq!(talk.finish().unwrap().exit, Exit::Code(0));
+    // One that ends early takes nothing more.
+    let mut talk = host.converse(&sh("exit 255"), &token()).unwrap();
+    let _ = talk.send(&piece.repeat(3));
+    assert_eq!(talk.finish().unwrap().exit, Exit::Code(255));
+    let talk = host.converse(&Command::new("no-such-program").env(env()), &token()).unwrap();
+    assert!(matches!(talk.finish(), Err(HostError::NotFound { .. })));
+}
+
+#[test]
+fn a_conversation_ends_with_its_connection_its_token_or_its_drop() {
+    let Some(rig) = rig(&[]) else { return };
+    let host = host(&rig);
+    for way in ["session", "token", "drop"] {
+        let tag = unique(way);
+        let mut env = env();
+        env.set(TAG, &tag);
+        // Deaf for its input and for TERM.
+        let script = "trap '' TERM; echo ready; while :; do sleep 300; done";
+        let command = sh(script).env(env).grace(Duration::from_millis(200));
+        let cancel = token();
+        let mut talk = host.converse(&command, &cancel).unwrap();
+        let mut ready = [0; 6];
+        assert_eq!(talk.receive(&mut ready).unwrap(), 6);
+        match way {
+            "session" => {
+                rig.kill_sessions();
+                let error = ssh_error(talk.receive(&mut ready).unwrap_err());
+                assert!(matches!(error, SshError::Lost { begun: true, .. }), "{error:?}");
+            }
+            "token" => {
+                cancel.cancel(CancelReason::Signal);
+                assert!(matches!(talk.receive(&mut ready), Err(HostError::Cancelled(_))));
+            }
+            _ => {}
+        }
+        assert!(!tagged(&tag).is_empty(), "{way}");
+        drop(talk);
+        wait_for_tagged(&tag);
+    }
+}
+
 /// The engine of the next test; started by it alone.
 #[test]
 #[ignore = "a helper process of another test"]

@@ -3,11 +3,13 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::SshHost;
 use super::error::{SshError, last_line};
 use super::exchange::{Answer, Ended, Exchange, Order, Sink};
+use super::master::Master;
 use super::wire::{BOOTSTRAP, Script, pattern};
 use crate::cancel::CancelToken;
 use crate::command::Command;
@@ -48,39 +50,46 @@ pub(super) fn exchange(
             Ended::Broken { exit, begun, said } => (exit, begun, said),
         };
         let said = String::from_utf8_lossy(&said).into_owned();
-        if !begun && exit != Exit::Code(255) && !matches!(exit, Exit::Signal(_)) {
-            return Err(SshError::Shell { host: name(), reason: last_line(&said) }.into());
-        }
-        if !begun
-            && (said.contains("Session open refused") || said.contains("session request failed"))
-            && master.is_alive()
-        {
-            return Err(SshError::Sessions { host: name(), used: host.slots.used() + 1 }.into());
-        }
-        // The connection is not there any more.
-        let gone = master.ends_within(LAST_WORDS);
-        if gone || !begun {
-            host.forget(&master);
-        }
+        let error = broken(host, &master, exit, begun, &said);
         // Without a master that takes the client, nothing has been sent: once more does no harm.
         if !begun && again && said.contains("UNKNOWN port") && !said.contains("master") {
             again = false;
             continue;
         }
-        let reason = if gone { master.last_words() } else { None }.unwrap_or_else(|| last_line(&said));
-        return Err(SshError::Lost { host: name(), begun, reason }.into());
+        return Err(error.into());
     }
 }
 
+/// What it means that ssh has ended without a report.
+pub(super) fn broken(host: &SshHost, master: &Arc<Master>, exit: Exit, begun: bool, said: &str) -> SshError {
+    let name = host.config.destination.clone();
+    if !begun && matches!(exit, Exit::Code(code) if code != 255) {
+        return SshError::Shell { host: name, reason: last_line(said) };
+    }
+    let is_refused = said.contains("Session open refused") || said.contains("session request failed");
+    if !begun && is_refused && master.is_alive() {
+        return SshError::Sessions { host: name, used: host.slots.used() + 1 };
+    }
+    // The connection is not there any more.
+    let gone = master.ends_within(LAST_WORDS);
+    if gone || !begun {
+        host.forget(master);
+    }
+    let reason = if gone { master.last_words() } else { None }.unwrap_or_else(|| last_line(said));
+    SshError::Lost { host: name, begun, reason }
+}
+
 /// What is asked of a command beside itself.
-struct Ask<'a> {
-    command: &'a Command,
-    grace: Duration,
-    supervision: Option<&'a Supervision>,
+pub(super) struct Ask<'a> {
+    pub(super) command: &'a Command,
+    pub(super) grace: Duration,
+    pub(super) supervision: Option<&'a Supervision>,
+    /// Whether its input is what the client sends while it runs.
+    pub(super) talks: bool,
 }
 
 impl Ask<'_> {
-    fn script(&self, mark: &str) -> Result<Script, HostError> {
+    pub(super) fn script(&self, mark: &str) -> Result<Script, HostError> {
         let program = self.command.program.to_string_lossy().into_owned();
         self.write(mark).map_err(|error| HostError::Start {
             program,
@@ -109,7 +118,8 @@ impl Ask<'_> {
             script.set("j_merge", "")?;
         }
         script.environment(&env)?;
-        script.call("j_command", std::iter::once(program).chain(args))?;
+        let function = if self.talks { "j_talk" } else { "j_command" };
+        script.call(function, std::iter::once(program).chain(args))?;
         Ok(script)
     }
 
@@ -155,7 +165,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    fn read(report: &[u8], command: &Command, host: &str) -> Result<Self, HostError> {
+    pub(super) fn read(report: &[u8], command: &Command, host: &str) -> Result<Self, HostError> {
         let text = String::from_utf8_lossy(report);
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
@@ -267,7 +277,7 @@ fn short(
     cancel: &CancelToken,
     mut kept: Kept<'_>,
 ) -> Result<Output, HostError> {
-    let ask = Ask { command, grace: command.grace, supervision: None };
+    let ask = Ask { command, grace: command.grace, supervision: None, talks: false };
     let (answer, report) = ask.carry_out(host, &mut kept, cancel)?;
     if let EndedBy::Cancelled(reason) = answer.ended_by {
         return Err(HostError::Cancelled(reason));
@@ -324,7 +334,7 @@ pub(super) fn supervise(
         return Err(HostError::System("a host over ssh has no namespaces", source));
     }
     let mut merged = Merged { sink, bytes: 0 };
-    let ask = Ask { command, grace: supervision.grace, supervision: Some(supervision) };
+    let ask = Ask { command, grace: supervision.grace, supervision: Some(supervision), talks: false };
     let (answer, report) = ask.carry_out(host, &mut merged, cancel)?;
     Ok(Finished {
         exit: report.exit,

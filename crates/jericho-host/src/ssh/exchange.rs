@@ -154,16 +154,14 @@ impl Exchange {
                 self.reaped = Some(wait_for(self.pid, WaitIdOptions::EXITED)?);
             }
             if let Some(exit) = self.reaped
-                && self.stdout.is_none()
-                && self.stderr.is_none()
+                && self.is_over()
             {
                 if self.report_is_complete() {
                     break;
                 }
-                let said = [self.err.before(), b"\n", self.err.after()].concat();
                 return match failure {
                     Some(error) => Err(error),
-                    None => Ok(Ended::Broken { exit, begun: begun.is_some(), said }),
+                    None => Ok(Ended::Broken { exit, begun: begun.is_some(), said: self.said() }),
                 };
             }
             let limit = order.time_limit.zip(begun).map(|(limit, begun)| begun.saturating_add(limit));
@@ -217,7 +215,61 @@ impl Exchange {
         Ok(Ended::Reported(Answer { report, ended_by, duration }))
     }
 
-    fn report_is_complete(&self) -> bool {
+    /// More for the other end, behind everything else.
+    pub(super) fn queue(&mut self, bytes: &[u8]) {
+        if self.stdin.is_some() {
+            self.unsent.extend_from_slice(bytes);
+        }
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        self.stdin.is_some() && self.sent < self.unsent.len()
+    }
+
+    pub(super) fn close_input(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Whether ssh has ended and everything it has said was read.
+    pub(super) fn is_over(&self) -> bool {
+        self.reaped.is_some() && self.stdout.is_none() && self.stderr.is_none()
+    }
+
+    pub(super) fn stdout_has_ended(&self) -> bool {
+        self.out.has_ended()
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.err.has_begun()
+    }
+
+    pub(super) fn report(&self) -> &[u8] {
+        self.err.after()
+    }
+
+    /// What stands outside of the marks: words of ssh itself, for people.
+    pub(super) fn said(&self) -> Vec<u8> {
+        [self.err.before(), b"\n", self.err.after()].concat()
+    }
+
+    pub(super) fn exit(&self) -> Option<Exit> {
+        self.reaped
+    }
+
+    /// Blocks until something happens; moves what there is.
+    pub(super) fn step(&mut self, sink: &mut dyn Sink, cancel: &CancelToken) -> Result<(), HostError> {
+        if self.reaped.is_none() && is_ready(self.ended.as_fd()) {
+            self.reaped = Some(wait_for(self.pid, WaitIdOptions::EXITED)?);
+            return Ok(());
+        }
+        self.block(cancel, false, None)?;
+        self.write()?;
+        let mut failure = None;
+        self.read(sink, &mut failure)?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    pub(super) fn report_is_complete(&self) -> bool {
         self.err.has_ended() && (self.err.after().ends_with(b"\n.\n") || contains(self.err.after(), b"\n.\n"))
     }
 

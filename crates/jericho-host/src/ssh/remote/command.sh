@@ -62,7 +62,8 @@ j_start() {
   j_exec "$@"
 }
 
-# Prints PID:HELD of each process of the command, HELD being 1 when it holds the output.
+# Prints PID:HELD of each process of the command, HELD being 1 when it holds the output; after
+# `j_look main` the number of the command itself alone.
 j_look() {
   {
     cat /proc/[0-9]*/stat
@@ -70,7 +71,7 @@ j_look() {
       grep -lz -e "$j_tag" /proc/[0-9]*/environ
       if [ -n "$j_pipe" ]; then find /proc/[0-9]*/fd -lname "$j_pipe" -perm -200; fi
     fi
-  } 2>/dev/null | awk -v own=$$ -v reader="$j_reader" -v job="$j_job" '
+  } 2>/dev/null | awk -v own=$$ -v job="$j_job" -v main="$1" '
     /^\/proc\// {
       split($0, part, "/")
       if (part[4] == "environ") tagged[part[3]]; else held[part[3]]
@@ -79,16 +80,23 @@ j_look() {
     {
       pid = $1
       sub(/^.*\) /, "")
-      # Zombies, threads of the kernel, and the two shells that look after the command.
-      if ($1 ~ /[ZXx]/ || $2 == 2 || pid == 2 || pid == own || pid == reader) next
+      # Zombies and threads of the kernel.
+      if ($1 ~ /[ZXx]/ || $2 == 2 || pid == 2) next
       parent[pid] = $2; group[pid] = $3; session[pid] = $4
     }
     END {
       for (pid in parent) {
+        # The shells that look after the command, and what they use.
         if (session[pid] == own) continue
         if (job != "" && (session[pid] == job || group[pid] == job)) ours[pid]
-        if (parent[pid] == own || pid in tagged || pid in held) ours[pid]
+        # The command itself is what such a shell has started in a session of its own.
+        if (session[parent[pid]] == own) {
+          ours[pid]
+          if (main) print pid
+        }
+        if (pid in tagged || pid in held) ours[pid]
       }
+      if (main) exit
       do {
         more = 0
         for (pid in parent) if (!(pid in ours) && parent[pid] in ours) { ours[pid]; more = 1 }
@@ -105,21 +113,24 @@ j_signal() {
   done
 }
 
-# j_gone TENTHS: waits until none is left. They are no children of this shell, so that there is
-# nothing it could wait for but time.
+# j_gone TENTHS: waits until none is left, or another word has come. They are no children of this
+# shell, so that there is nothing it could wait for but time.
 j_gone() {
   j_left=$1
+  j_known=$j_stop
   while [ -n "$(j_look)" ]; do
-    if [ "$j_left" = 0 ]; then return 1; fi
+    if [ "$j_left" = 0 ] || [ "$j_stop" != "$j_known" ]; then return 1; fi
     sleep 0.1 || sleep 1
     j_left=$((j_left - 1))
   done
 }
 
-# The command is between its fork and its start for a moment, where it cannot be told from this shell.
+# Finds the command itself, by which everything in its session is known from then on. It is between
+# its fork and its start for a moment, where it cannot be told from this shell.
 j_find() {
   for j_round in 1 2 3 4 5 6 7 8 9; do
-    if [ -n "$(j_look)" ]; then return; fi
+    j_job=$(j_look main)
+    if [ -n "$j_job" ] || [ -n "$(j_look)" ]; then return; fi
     sleep 0.1
   done
 }
@@ -133,40 +144,46 @@ j_kill() {
 
 # The words of the client, until the channel is closed: then nobody is left to want the command.
 j_listen() {
-  read -r j_reader j_rest </proc/self/stat
   while IFS= read -r j_word; do
-    kill -s USR1 $$
-    j_find
     case $j_word in
-      t) j_signal TERM ;;
-      k) j_kill ;;
+      t) j_terminate ;;
+      k) kill -s USR2 $$ && j_kill ;;
     esac
   done
+  j_terminate
+  j_gone "$j_grace" || { kill -s USR2 $$ && j_kill; }
+}
+
+j_terminate() {
   kill -s USR1 $$
   j_find
   j_signal TERM
-  j_gone "$j_grace"
-  j_kill
 }
 
-# The command has ended by itself or on a word of the client; what it has left goes now.
+# The command has ended, by itself or on a word of the client; what it has left goes now.
 j_settle() {
-  if [ -n "$j_stop" ]; then
-    # The client counts the grace, and its next word ends them.
-    j_gone 999999999
-    return
+  if [ -z "$j_stop" ]; then
+    if j_gone "$j_drain"; then return; fi
+    if [ -z "$j_stop" ]; then
+      j_name
+      j_signal TERM
+      if [ "$j_grace" -gt 5 ]; then j_grace=5; fi
+      j_gone "$j_grace" || j_kill
+      return
+    fi
   fi
-  if j_gone "$j_drain"; then return; fi
-  j_found=$(j_look)
-  for j_entry in $j_found; do
+  # The client counts the grace, and its next word ends them.
+  if [ "$j_stop" = 2 ] || ! j_gone 999999999; then j_kill; fi
+}
+
+# Adds what there is of the command to the report.
+j_name() {
+  for j_entry in $(j_look); do
     j_line=$(tr '\0\n' '  ' <"/proc/${j_entry%:*}/cmdline" | head -c 4096)
     if [ -z "$j_line" ]; then j_line="[$(cat "/proc/${j_entry%:*}/comm")]"; fi
     j_report="$j_report
 l ${j_entry%:*} ${j_entry#*:} $j_line"
   done 2>/dev/null
-  j_signal TERM
-  if [ "$j_grace" -gt 5 ]; then j_grace=5; fi
-  j_gone "$j_grace" || j_kill
 }
 
 j_command() {
@@ -176,8 +193,10 @@ j_command() {
   j_setsid=$(command -v setsid) || j_end "m setsid"
   j_pipe=$(readlink "/proc/$$/fd/1" | sed 's/[][]/\\&/g')
   trap '' PIPE
+  # The first word is TERM, the second one KILL.
   trap 'j_stop=1' USR1
-  j_reader='' j_job='' j_stop='' j_report=''
+  trap 'j_stop=2' USR2
+  j_job='' j_stop='' j_report=''
   exec 3<&0 5>&1 6>&2
   if [ -n "$j_merge" ]; then exec 6>&1; fi
   j_listen <&3 3<&- 4<&- 2>/dev/null &
@@ -194,17 +213,47 @@ j_command() {
   j_end "x $j_status$j_report"
 }
 
+# A command that talks to the client over its input and output, and ends when its input does.
+# What does not is ended.
+j_talk() {
+  j_begin
+  j_check "$1"
+  j_setsid=$(command -v setsid) || j_end "m setsid"
+  trap '' PIPE
+  j_merge='' j_job='' j_stop=''
+  exec 3<&0 5>&1 6>&2
+  j_pass 2>/dev/null | j_hear "$@"
+  exit 0
+}
+
+# What the client sends, behind the number of this shell.
+j_pass() {
+  read -r j_self j_rest </proc/self/stat
+  echo "$j_self"
+  cat <&3
+  exec >/dev/null
+  j_find
+  j_gone "$j_grace" && return
+  j_signal TERM
+  j_gone "$j_grace" || j_kill
+}
+
+j_hear() {
+  read -r j_reader
+  exec 4<&0 </dev/null
+  { j_job=$(j_start "$@"); j_status=$?; } 2>/dev/null
+  kill -s KILL "$j_reader" 2>/dev/null
+  kill -s KILL -- "-$j_job" 2>/dev/null
+  exec >&5
+  j_end "x $j_status"
+}
+
 # Ends what an earlier command has left: every process with the tag.
 j_reap() {
   j_begin
-  j_merge=yes j_pipe='' j_reader='' j_job='' j_report=''
-  j_found=$(j_look)
-  for j_entry in $j_found; do
-    j_line=$(tr '\0\n' '  ' <"/proc/${j_entry%:*}/cmdline" | head -c 4096)
-    j_report="$j_report
-l ${j_entry%:*} 0 $j_line"
-  done 2>/dev/null
-  if [ -n "$j_found" ]; then
+  j_merge=yes j_pipe='' j_job='' j_stop='' j_report=''
+  j_name
+  if [ -n "$j_report" ]; then
     j_signal TERM
     j_gone "$j_grace" || j_kill
   fi

@@ -25,10 +25,14 @@ j_read_range() {
 
 # j_write FILE DIRECTORY TEMPORARY SYNC
 j_write() {
+  if j_write_by "$@"; then return; fi
+  rm -f -- "$3"
+  return 1
+}
+
+j_write_by() {
   umask go-w
   set -C
-  trap 'rm -f -- "$j_temporary"' EXIT
-  j_temporary=$3
   head -c "$j_bytes" >"$3" || return
   if [ "$(wc -c <"$3")" -ne "$j_bytes" ]; then
     echo "$1: No space left on device" >&2
@@ -36,7 +40,6 @@ j_write() {
   fi
   if [ -n "$4" ]; then sync "$3" || return; fi
   j_move "$3" "$1" || return
-  trap - EXIT
   if [ -n "$4" ]; then sync "$2"; fi
 }
 
