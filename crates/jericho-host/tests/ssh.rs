@@ -302,6 +302,32 @@ fn a_connection_that_hangs_holds_nobody_who_wants_to_end() {
 }
 
 #[test]
+#[ignore = "takes a minute and a half"]
+fn a_connection_that_hangs_for_longer_is_lost_and_a_new_one_is_made() {
+    let Some(rig) = rig(&[]) else { return };
+    let host = host(&rig);
+    let tag = unique("long");
+    let mut sink = When::new("ready", || {
+        rig.stop_sessions();
+        Ok(())
+    });
+    let started = SystemClock.monotonic();
+    let error = host.supervise(&sh("echo ready; exec sleep 300"), &supervision(&tag), &mut sink, &token());
+    let error = ssh_error(error.unwrap_err());
+    let took = SystemClock.monotonic() - started;
+    assert!(
+        matches!(&error, SshError::Lost { begun: true, reason, .. } if reason.contains("not responding")),
+        "{error:?}"
+    );
+    assert!((60..90).contains(&took.as_secs()), "{took:?}");
+    let hung = rig.sessions();
+    assert_eq!(host.run(&sh("exit 4"), &token()).unwrap().exit, Exit::Code(4));
+    assert!(rig.sessions().len() > hung.len());
+    rig.continue_sessions();
+    wait_for_tagged(&tag);
+}
+
+#[test]
 fn a_connection_that_hangs_for_a_moment_is_not_noticed() {
     let Some(rig) = rig(&[]) else { return };
     let host = host(&rig);
