@@ -44,7 +44,9 @@ mod segment;
 mod stat;
 mod walk;
 
-pub use changed::{Base, ChangedFiles, git_changed_files, git_commit_of};
+pub use changed::{
+    Base, ChangedFiles, git_changed_between, git_changed_files, git_commit_of, git_file_names,
+};
 pub use collect::CollectReport;
 pub use error::SnapshotError;
 pub use git::GitFacts;

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 /// Every command is in exactly one group; a test holds that.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Run", &["run", "rerun", "cancel"]),
-    ("Look", &["list", "status", "logs", "snapshot"]),
+    ("Look", &["explain", "list", "status", "logs", "snapshot"]),
     ("Keep", &["gc"]),
-    ("For programs", &["prepared-outputs", "staged-linux-remote-defaults"]),
+    ("For programs", &["prepared-outputs", "staged-linux-remote-defaults", "staged-linux-target-info"]),
 ];
 
 const AFTER: &str = "\

@@ -1,6 +1,8 @@
 //! The command line: global options, and one file a command.
 
 mod cancel;
+mod catalog;
+mod explain;
 mod gc;
 mod help;
 mod hints;
@@ -12,6 +14,7 @@ mod run;
 mod session;
 mod snapshot;
 mod staged_linux_remote_defaults;
+mod staged_linux_target_info;
 mod status;
 pub(crate) mod usage;
 
@@ -38,6 +41,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Rerun(rerun::Args),
+    Explain(explain::Args),
     List(list::Args),
     Status(status::Args),
     Logs(logs::Args),
@@ -46,6 +50,7 @@ enum Command {
     Snapshot(snapshot::Args),
     PreparedOutputs(prepared_outputs::Args),
     StagedLinuxRemoteDefaults(staged_linux_remote_defaults::Args),
+    StagedLinuxTargetInfo(staged_linux_target_info::Args),
 }
 
 /// The whole command, from the arguments of this process to how it ends.
@@ -91,6 +96,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
     match &cli.command {
         Command::Run(args) => run::run(&session, args),
         Command::Rerun(args) => rerun::run(&session, args),
+        Command::Explain(args) => explain::run(&session, args),
         Command::List(args) => list::run(&session, args),
         Command::Status(args) => status::run(&session, args),
         Command::Logs(args) => logs::run(&session, args),
@@ -99,5 +105,6 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
         Command::Snapshot(args) => snapshot::run(&session, args),
         Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
         Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),
+        Command::StagedLinuxTargetInfo(args) => staged_linux_target_info::run(args),
     }
 }

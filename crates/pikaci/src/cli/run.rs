@@ -4,6 +4,7 @@ use jericho_host::CancelToken;
 use jerichoci::snapshot::{Base, git_commit_of};
 use jerichoci::{Engine, RunMetadata, RunOptions, RunRequest};
 
+use super::catalog::CatalogFlag;
 use super::session::Session;
 use crate::config::{BASE_REF, Origin, RunFlags, Setting};
 use crate::error::CliError;
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     output: OutputFlags,
     #[command(flatten)]
     flags: RunFlags,
+    #[command(flatten)]
+    catalog: CatalogFlag,
     /// After a failure, go on with what does not depend on it
     #[arg(long)]
     keep_going: bool,
@@ -47,19 +50,20 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let format = args.output.format()?;
     let source = session.source()?;
     let settings = session.settings(&args.flags, &source)?;
-    let catalog = Catalog::load(&source.root)?;
+    let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
     let target = match &args.target {
         Some(name) => catalog.find(name)?,
         None => catalog.default_target()?,
     };
     // What is built in is about the machine and passes on any tree.
-    if let (Some(why), false, targets::Origin::File(_)) = (&source.without_git, args.no_git, &target.origin) {
+    let built_in = target.origin == targets::Origin::BuiltIn;
+    if let (Some(why), false, false) = (&source.without_git, args.no_git, built_in) {
         return Err(needs_git(&source.root, why));
     }
     let mut config = settings.engine_config(session.surroundings());
     config.group_widths.clone_from(catalog.group_widths());
     let engine = Engine::new(config);
-    let base = base(session, args, &source)?;
+    let base = base(session, args.base.as_deref(), &source)?;
     let interrupt = Interrupt::listen()?;
     // Given by flag, it was meant for this run. The variable stands for every run, also for those
     // that compare nothing.
@@ -97,8 +101,12 @@ fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
 }
 
 /// The base that was asked for.
-fn base(session: &Session, args: &Args, source: &Source) -> Result<Option<Setting<String>>, CliError> {
-    let Some(base) = &args.base else {
+pub(super) fn base(
+    session: &Session,
+    flag: Option<&str>,
+    source: &Source,
+) -> Result<Option<Setting<String>>, CliError> {
+    let Some(base) = flag else {
         let value = session.surroundings().base_ref()?;
         return Ok(value.map(|value| Setting { value, origin: Origin::Environment }));
     };
@@ -106,14 +114,26 @@ fn base(session: &Session, args: &Args, source: &Source) -> Result<Option<Settin
         let message = format!("--base {} needs git: {why}", shorten(base));
         return Err(CliError::usage(message).hint("leave --base out: every target runs then"));
     }
-    Ok(Some(Setting { value: base.clone(), origin: Origin::Flag }))
+    Ok(Some(Setting { value: base.to_owned(), origin: Origin::Flag }))
 }
 
 /// Refuses a base that is no commit. A check against something else than what was asked for would
 /// look like the one that was asked for.
-fn check_base(
+pub(super) fn check_base(
     session: &Session,
     base: &Setting<String>,
+    source: &Source,
+    cancel: &CancelToken,
+) -> Result<(), CliError> {
+    let name = if base.origin == Origin::Flag { "--base" } else { BASE_REF };
+    check_commit(session, name, &base.value, source, cancel)
+}
+
+/// Refuses what is no commit; `name` is the option or variable that it came from.
+pub(super) fn check_commit(
+    session: &Session,
+    name: &str,
+    rev: &str,
     source: &Source,
     cancel: &CancelToken,
 ) -> Result<(), CliError> {
@@ -121,18 +141,18 @@ fn check_base(
         return Ok(());
     }
     let environment = session.surroundings().environment();
-    let commit = git_commit_of(&source.root, &base.value, environment, cancel)
+    let commit = git_commit_of(&source.root, rev, environment, cancel)
         .map_err(|error| session.engine_error(error.into()))?;
     if commit.is_some() {
         return Ok(());
     }
-    let (name, without) = match base.origin {
-        Origin::Flag => ("--base", "leave --base out".to_owned()),
-        _ => (BASE_REF, format!("unset {BASE_REF}")),
+    let (without, then) = match name {
+        "--base" => ("leave --base out".to_owned(), "the upstream's default branch"),
+        "--head" => ("leave --head out".to_owned(), "the work tree"),
+        _ => (format!("unset {name}"), "the upstream's default branch"),
     };
-    let message = format!("{name} is `{}`, which is no commit in this repository", shorten(&base.value));
-    Err(CliError::usage(message)
-        .hint(format!("git fetch, when a remote has it; or {without}, for the upstream's default branch")))
+    let message = format!("{name} is `{}`, which is no commit in this repository", shorten(rev));
+    Err(CliError::usage(message).hint(format!("git fetch, when a remote has it; or {without}, for {then}")))
 }
 
 /// A token that signals cancel, from here on.
@@ -173,7 +193,7 @@ pub(super) fn carry_out(
 }
 
 fn request(args: &Args, target: &TargetSpec, changes: Option<Changes>) -> RunRequest {
-    let selection = changes.as_ref().map(|changes| select(&target.filters, changes));
+    let selection = changes.as_ref().map(|changes| select(target, changes));
     let (message, skip) = match selection {
         None => (None, None),
         Some(Selection::Run { message }) => (message, None),
