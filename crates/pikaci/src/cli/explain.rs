@@ -13,7 +13,7 @@ use crate::render::explain::{self, Explained, Head, Row};
 use crate::render::report;
 use crate::selection::{Changes, reason};
 use crate::source::Source;
-use crate::targets::{Catalog, TargetSpec, Trigger};
+use crate::targets::{Catalog, TargetError, TargetSpec, Trigger};
 
 /// Says of each lane and target why it would run or be skipped
 ///
@@ -123,9 +123,18 @@ fn chosen<'c>(
         }
     }
     for name in names {
-        if !all.iter().any(|chosen| chosen.is_called(name)) {
-            // The error knows the nearest name.
-            catalog.find(name)?;
+        if !all.iter().any(|chosen| chosen.is_called(name))
+            && let Err(error) = catalog.find(name)
+        {
+            let nearest = match &error {
+                TargetError::UnknownTarget { nearest, .. } => nearest.clone(),
+                _ => None,
+            };
+            let error = CliError::from(error);
+            return Err(match nearest {
+                Some(nearest) => error.hint(format!("did you mean `pikaci explain {nearest}`?")),
+                None => error,
+            });
         }
     }
     all.retain(|chosen| {

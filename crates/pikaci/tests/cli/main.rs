@@ -3,6 +3,7 @@
 mod bad_input;
 mod common;
 mod ending;
+mod explain;
 mod help;
 mod path_filters;
 mod runs;

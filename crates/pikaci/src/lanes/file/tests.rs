@@ -116,11 +116,10 @@ fn what_is_not_understood_is_an_error_with_its_place_and_the_nearest_word() {
             "[[branch.lanes]]\ntarget = 'pre-merge-rmp'\nstaged_linux_target = 'pre-merge-rmp'\npaths = []",
             "3:1: a lane has `target` or `staged_linux_target`, not both; keep one of them",
         ),
-        ("a = ", "1:5: string values must be quoted, expected literal string"),
     ] {
         let told = told(text);
         assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0] == expected || text == "a = ", "{} is not {expected}", told[0]);
+        assert!(told[0] == expected, "{} is not {expected}", told[0]);
     }
     let told = told(&format!("{LANE}path = ['a']"));
     assert_eq!(told, ["3:1: unknown key `path` in a lane; did you mean `paths`?"]);
