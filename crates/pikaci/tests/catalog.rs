@@ -219,10 +219,10 @@ fn command(facts: &Table, job: &JobSpec, row: &Table) {
             ("kind", _) => {}
             ("uses", Value::String(shared)) => ios(facts[shared].as_table().unwrap(), &mut parts),
             ("only_testing", tests) => {
-                drop(variables.insert("PIKA_IOS_ONLY_TESTING".into(), texts(tests).join(" ")))
+                drop(variables.insert("PIKA_IOS_ONLY_TESTING".into(), texts(tests).join(" ")));
             }
             ("skip_testing", tests) => {
-                drop(variables.insert("PIKA_IOS_SKIP_TESTING".into(), texts(tests).join(" ")))
+                drop(variables.insert("PIKA_IOS_SKIP_TESTING".into(), texts(tests).join(" ")));
             }
             ("suite_artifacts", Value::Boolean(kept)) => {
                 assert_eq!(job.env.contains_key("PIKA_IOS_SUITE_ARTIFACTS"), *kept, "{id}");
@@ -283,7 +283,7 @@ fn ios(shared: &Table, parts: &mut Vec<String>) {
                     match value.split_once(" or ") {
                         None => parts.push(format!("{name}={value}")),
                         Some((variable, otherwise)) => {
-                            parts.push(format!("{name}=${{{variable}:-{otherwise}}}"))
+                            parts.push(format!("{name}=${{{variable}:-{otherwise}}}"));
                         }
                     }
                 }

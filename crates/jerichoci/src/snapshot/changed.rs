@@ -99,7 +99,9 @@ pub fn git_file_names(
     let mut names = Vec::new();
     let Some(rev) = rev else {
         let listing = git.list(root, b"", cancel)?;
-        return Ok(listing.map(|listing| listing.spans.iter().map(|span| text(listing.name(*span))).collect()));
+        return Ok(
+            listing.map(|listing| listing.spans.iter().map(|span| text(listing.name(*span))).collect())
+        );
     };
     let args = ["ls-tree", "-r", "-z", "--name-only", "--full-tree", "--end-of-options", rev];
     let Some(ended) = git.run(root, &args, cancel)? else { return Ok(None) };
