@@ -128,6 +128,28 @@ fn what_is_not_understood_is_an_error_with_its_place_and_the_nearest_word() {
     assert!(told[0].starts_with("3:15: the pattern `../b` cannot match"), "{told:?}");
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+    #[test]
+    fn whatever_the_file_holds_there_is_an_answer_and_every_problem_has_its_place(
+        cut in 0_usize..2000,
+        drop in 0_usize..40,
+        put in "[a-z\\[\\]=\"'# \n\u{e4}0-9.*!/]{0,12}",
+    ) {
+        let built_in: Vec<char> = catalog::LANE_FILE.chars().take(2000).collect();
+        let text: String =
+            built_in[..cut].iter().copied().chain(put.chars()).chain(built_in.iter().copied().skip(cut + drop)).collect();
+        if let Err(TargetError::Toml { problems, .. }) = read(&text, Rows::OfTree, &mut all()) {
+            let lines = text.lines().count();
+            for problem in problems {
+                proptest::prop_assert!((1..=lines + 1).contains(&problem.line) && problem.column > 0, "{problem}");
+                proptest::prop_assert!(!problem.to_string().contains('\n'), "{problem}");
+            }
+        }
+        asks_for_catalog(&text);
+    }
+}
+
 #[test]
 fn without_the_catalog_a_lane_of_pikas_says_how_to_get_it() {
     assert_eq!(

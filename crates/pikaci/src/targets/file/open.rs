@@ -18,7 +18,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, TargetError> {
     // Asked before it is opened: opening a FIFO waits for a writer.
     let kind = match fs::metadata(path) {
         Ok(metadata) => metadata.file_type(),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        // A part of the way there may be a file of something else.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             let dangling = fs::symlink_metadata(path).is_ok();
             return if dangling { Err(not_a_file("a symbolic link to nothing")) } else { Ok(None) };
         }
