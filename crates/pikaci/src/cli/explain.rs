@@ -59,7 +59,7 @@ impl From<Occasion> for Trigger {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let source = session.source()?;
-    let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
+    let catalog = args.catalog.load(&source.root)?;
     let trigger = args.trigger.map(Trigger::from);
     let chosen = chosen(&catalog, trigger, &args.targets)?;
     let cancel = CancelToken::new()

@@ -15,7 +15,7 @@ use crate::render::watched::Watched;
 use crate::selection::{Changes, Selection, select};
 use crate::signals::Listener;
 use crate::source::{Source, WithoutGit};
-use crate::targets::{self, Catalog, TargetSpec};
+use crate::targets::{self, TargetSpec};
 
 /// Runs a target against a snapshot of the source tree
 ///
@@ -50,7 +50,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let format = args.output.format()?;
     let source = session.source()?;
     let settings = session.settings(&args.flags, &source)?;
-    let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
+    let catalog = args.catalog.load(&source.root)?;
     let target = match &args.target {
         Some(name) => catalog.find(name)?,
         None => catalog.default_target()?,
