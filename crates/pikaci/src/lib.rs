@@ -7,6 +7,7 @@
 //! | `config` | settings with their origin; the one reader of the environment |
 //! | `cli` | one file a command |
 //! | `render` | words for humans, documents for programs |
+//! | `report` | plans and recorded runs as documents: text, JSON, JUnit XML, a page, a trace |
 //! | `exit`, `error` | how a command ends, and what it says then |
 
 mod cli;
@@ -14,6 +15,7 @@ mod config;
 mod error;
 mod exit;
 mod render;
+mod report;
 pub mod selection;
 mod signals;
 mod source;

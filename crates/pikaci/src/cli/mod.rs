@@ -6,6 +6,7 @@ mod help;
 mod hints;
 mod list;
 mod logs;
+mod plan;
 mod prepared_outputs;
 mod rerun;
 mod run;
@@ -38,6 +39,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Rerun(rerun::Args),
+    Plan(plan::Args),
     List(list::Args),
     Status(status::Args),
     Logs(logs::Args),
@@ -91,6 +93,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
     match &cli.command {
         Command::Run(args) => run::run(&session, args),
         Command::Rerun(args) => rerun::run(&session, args),
+        Command::Plan(args) => plan::run(&session, args),
         Command::List(args) => list::run(&session, args),
         Command::Status(args) => status::run(&session, args),
         Command::Logs(args) => logs::run(&session, args),

@@ -59,7 +59,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let mut config = settings.engine_config(session.surroundings());
     config.group_widths.clone_from(catalog.group_widths());
     let engine = Engine::new(config);
-    let base = base(session, args, &source)?;
+    let base = base(session, args.base.as_deref(), &source)?;
     let interrupt = Interrupt::listen()?;
     // Given by flag, it was meant for this run. The variable stands for every run, also for those
     // that compare nothing.
@@ -97,8 +97,12 @@ fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
 }
 
 /// The base that was asked for.
-fn base(session: &Session, args: &Args, source: &Source) -> Result<Option<Setting<String>>, CliError> {
-    let Some(base) = &args.base else {
+pub(super) fn base(
+    session: &Session,
+    flag: Option<&str>,
+    source: &Source,
+) -> Result<Option<Setting<String>>, CliError> {
+    let Some(base) = flag else {
         let value = session.surroundings().base_ref()?;
         return Ok(value.map(|value| Setting { value, origin: Origin::Environment }));
     };
@@ -106,12 +110,12 @@ fn base(session: &Session, args: &Args, source: &Source) -> Result<Option<Settin
         let message = format!("--base {} needs git: {why}", shorten(base));
         return Err(CliError::usage(message).hint("leave --base out: every target runs then"));
     }
-    Ok(Some(Setting { value: base.clone(), origin: Origin::Flag }))
+    Ok(Some(Setting { value: base.to_owned(), origin: Origin::Flag }))
 }
 
 /// Refuses a base that is no commit. A check against something else than what was asked for would
 /// look like the one that was asked for.
-fn check_base(
+pub(super) fn check_base(
     session: &Session,
     base: &Setting<String>,
     source: &Source,
@@ -137,7 +141,7 @@ fn check_base(
 
 /// A token that signals cancel, from here on.
 pub(super) struct Interrupt {
-    cancel: CancelToken,
+    pub(super) cancel: CancelToken,
     _listener: Listener,
 }
 
@@ -199,7 +203,8 @@ fn request(args: &Args, target: &TargetSpec, changes: Option<Changes>) -> RunReq
     }
 }
 
-fn changes(
+/// The changed files, or why nobody knows them.
+pub(super) fn changes(
     session: &Session,
     engine: &Engine,
     source: &Source,
