@@ -10,6 +10,8 @@ pub enum Changes {
     Known {
         /// What they were compared with.
         base: String,
+        /// Commit that the head and it have in common.
+        merge_base: String,
         /// Their names.
         files: Vec<String>,
     },
@@ -46,13 +48,13 @@ pub fn select(filters: &Filters, changes: &Changes) -> Selection {
         Changes::Unknown { why } => Selection::Run {
             message: Some(format!("runs whatever its path filters say: no change list: {why}")),
         },
-        Changes::Known { base, files } if files.is_empty() => Selection::Run {
+        Changes::Known { base, files, .. } if files.is_empty() => Selection::Run {
             message: Some(format!("runs whatever its path filters say: nothing differs from {base}")),
         },
         Changes::Known { files, .. } if filters.first_match(files.iter().map(String::as_str)).is_some() => {
             Selection::Run { message: None }
         }
-        Changes::Known { base, files } => Selection::Skip {
+        Changes::Known { base, files, .. } => Selection::Skip {
             message: format!(
                 "skipped: {} changed against {base}, and no path filter matches (of {})",
                 counted(files.len(), "file"),
@@ -69,6 +71,7 @@ mod tests {
     fn known(files: &[&str]) -> Changes {
         Changes::Known {
             base: "main".to_owned(),
+            merge_base: "0123".to_owned(),
             files: files.iter().map(|file| (*file).to_owned()).collect(),
         }
     }

@@ -272,6 +272,7 @@ fn first_record(
         message,
         prepare_timings: Vec::new(),
         jobs: Vec::new(),
+        base: metadata.base.clone(),
         snapshot_hash: recorded.and_then(|repeat| repeat.source.clone()).filter(|hash| !hash.is_empty()),
         duration_ms: None,
         engine_version: Some(env!("CARGO_PKG_VERSION").to_owned()),

@@ -4,10 +4,13 @@ mod cancel;
 mod gc;
 mod help;
 mod hints;
+mod junit;
 mod list;
 mod logs;
+mod measures;
 mod plan;
 mod prepared_outputs;
+mod report;
 mod rerun;
 mod run;
 mod session;
@@ -43,6 +46,7 @@ enum Command {
     List(list::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Report(report::Args),
     Cancel(cancel::Args),
     Gc(gc::Args),
     Snapshot(snapshot::Args),
@@ -97,6 +101,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
         Command::List(args) => list::run(&session, args),
         Command::Status(args) => status::run(&session, args),
         Command::Logs(args) => logs::run(&session, args),
+        Command::Report(args) => report::run(&session, args),
         Command::Cancel(args) => cancel::run(&session, args),
         Command::Gc(args) => gc::run(&session, args),
         Command::Snapshot(args) => snapshot::run(&session, args),

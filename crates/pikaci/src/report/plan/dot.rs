@@ -1,13 +1,11 @@
 //! A plan as a graph in the language of graphviz.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use jerichoci::model::plan::PlanNodeRecord;
 
 use super::PlanDocument;
-use super::text::place;
-use crate::render::text::duration;
+use super::text::{limit, place};
 
 /// The graph: a box for each node, dashed for what is prepared, an arrow to what waits for it.
 pub(crate) fn dot(plan: &PlanDocument<'_>) -> String {
@@ -23,8 +21,7 @@ pub(crate) fn dot(plan: &PlanDocument<'_>) -> String {
     for node in &plan.nodes {
         let (label, style) = match (node, plan.job_of(node)) {
             (PlanNodeRecord::Execute { .. }, Some(job)) => {
-                let limit = duration(Duration::from_secs(job.timeout_secs));
-                (format!("{}\n{}\nat most {limit}", job.id, place(job)), "rounded")
+                (format!("{}\n{}\nat most {}", job.id, place(job), limit(job.timeout_secs)), "rounded")
             }
             _ => (node.id().to_owned(), "\"rounded,dashed\""),
         };

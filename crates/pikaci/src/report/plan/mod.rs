@@ -27,7 +27,7 @@ use jerichoci::run::request::RequestError;
 use serde::Serialize;
 
 pub(crate) use dot::dot;
-pub(crate) use text::text;
+pub(crate) use text::{command, limit, place, text};
 
 use crate::render::text::counted;
 use crate::selection::{Changes, Selection, select};
@@ -132,7 +132,7 @@ fn selected(filters: &Filters, changes: Option<&Changes>) -> Selected {
     let runs = matches!(selection, Selection::Run { .. });
     let (base, files) = match changes {
         Changes::Unknown { .. } => (None, None),
-        Changes::Known { base, files } => (Some(base.clone()), Some(files)),
+        Changes::Known { base, files, .. } => (Some(base.clone()), Some(files)),
     };
     let names = files.into_iter().flatten().map(String::as_str);
     let matched = filters

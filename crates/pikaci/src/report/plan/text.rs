@@ -2,14 +2,13 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use jerichoci::model::job::{GuestCommand, JobPlacement, JobRuntimeConfig, JobSpec};
 use jerichoci::model::plan::{PlanNodeRecord, PrepareNode};
 
 use super::PlanDocument;
 use crate::render::document::word;
-use crate::render::text::{counted, duration, printable};
+use crate::render::text::{counted, printable};
 
 /// More of a command is not shown.
 const LONGEST_COMMAND: usize = 100;
@@ -20,7 +19,9 @@ pub(crate) fn text(plan: &PlanDocument<'_>) -> String {
     let description = plan.target_description.map(|text| format!(": {text}")).unwrap_or_default();
     lines.push(format!("{}{description}", plan.target_id));
     let verb = if plan.selection.runs { "would run" } else { "would be skipped" };
-    let why = plan.selection.why.strip_prefix("skipped: ").unwrap_or(&plan.selection.why);
+    // The words of a run that goes on, or was skipped.
+    let why = &plan.selection.why;
+    let why = ["skipped: ", "runs "].iter().find_map(|word| why.strip_prefix(word)).unwrap_or(why);
     lines.push(format!("{verb}: {why}"));
     if !plan.filters.is_empty() {
         lines.push(format!("filters: {}", plan.filters.join("  ")));
@@ -80,7 +81,7 @@ fn job_lines(plan: &PlanDocument<'_>, position: usize, job: &JobSpec, lines: &mu
         other => format!(": {other}"),
     };
     lines.push(format!("{position:>3}. {}{description}", job.id));
-    let mut facts = vec![place(job), format!("at most {}", duration(Duration::from_secs(job.timeout_secs)))];
+    let mut facts = vec![place(job), format!("at most {}", limit(job.timeout_secs))];
     if !job.needs.is_empty() {
         facts.push(format!("after {}", job.needs.join(", ")));
     }
@@ -104,11 +105,11 @@ fn job_lines(plan: &PlanDocument<'_>, position: usize, job: &JobSpec, lines: &mu
     facts.extend(names("secrets", job.secrets.iter().map(|secret| secret.name.as_str()).collect()));
     facts.extend(names("artifacts", job.artifacts.iter().map(String::as_str).collect()));
     lines.push(format!("     {}", facts.join("; ")));
-    lines.push(format!("     $ {}", command(job)));
+    lines.push(format!("     $ {}", one_line(&command(job))));
 }
 
 /// Where a job runs, in what isolation.
-pub(super) fn place(job: &JobSpec) -> String {
+pub(crate) fn place(job: &JobSpec) -> String {
     let runtime = match &job.runtime {
         JobRuntimeConfig::HostProcess(config) => match &config.nix_shell {
             Some(shell) => format!("host_process in dev shell {shell}"),
@@ -132,9 +133,15 @@ pub(super) fn place(job: &JobSpec) -> String {
     }
 }
 
-/// One line of the command, for the eye: what is left out is a `…`.
-fn command(job: &JobSpec) -> String {
-    let whole = match (&job.staged, &job.command) {
+/// A time limit as `jericho.toml` writes it.
+pub(crate) fn limit(seconds: u64) -> String {
+    let parts = [(seconds / 3600, "h"), (seconds % 3600 / 60, "m"), (seconds % 60, "s")];
+    parts.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect()
+}
+
+/// The command of a job, for the eye.
+pub(crate) fn command(job: &JobSpec) -> String {
+    match (&job.staged, &job.command) {
         (Some(staged), _) => staged.wrapper.clone(),
         (
             None,
@@ -153,8 +160,12 @@ fn command(job: &JobSpec) -> String {
         (None, GuestCommand::FilteredCargoTests { package, filter }) => {
             format!("cargo test -p {package} {filter}")
         }
-    };
-    let text = whole.trim();
+    }
+}
+
+/// One line of a command: what is left out is a `…`.
+fn one_line(command: &str) -> String {
+    let text = command.trim();
     let line = text.lines().next().unwrap_or_default();
     let mut shown: String = line.chars().take(LONGEST_COMMAND).collect();
     if shown.len() < text.len() {
