@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// Every command is in exactly one group; a test holds that.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Run", &["plan", "run", "rerun", "cancel"]),
-    ("Look", &["list", "status", "logs", "report", "snapshot"]),
+    ("Look", &["explain", "list", "status", "logs", "report", "snapshot"]),
     ("Keep", &["gc"]),
     ("For programs", &["prepared-outputs", "staged-linux-remote-defaults"]),
 ];

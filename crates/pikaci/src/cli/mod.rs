@@ -1,6 +1,8 @@
 //! The command line: global options, and one file a command.
 
 mod cancel;
+mod diff;
+mod explain;
 mod gc;
 mod help;
 mod hints;
@@ -43,6 +45,7 @@ enum Command {
     Run(run::Args),
     Rerun(rerun::Args),
     Plan(plan::Args),
+    Explain(explain::Args),
     List(list::Args),
     Status(status::Args),
     Logs(logs::Args),
@@ -98,6 +101,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
         Command::Run(args) => run::run(&session, args),
         Command::Rerun(args) => rerun::run(&session, args),
         Command::Plan(args) => plan::run(&session, args),
+        Command::Explain(args) => explain::run(&session, args),
         Command::List(args) => list::run(&session, args),
         Command::Status(args) => status::run(&session, args),
         Command::Logs(args) => logs::run(&session, args),

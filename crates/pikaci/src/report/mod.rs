@@ -8,10 +8,12 @@
 //! | [`page`] | a page of HTML |
 //! | [`trace`] | a trace for Perfetto |
 //! | [`spans`] | when everything happened, by lane |
+//! | [`diff`] | what differs between two runs |
 //! | [`excerpt`] | head and tail of a long log |
 //! | [`destination`] | where a document goes |
 
 pub(crate) mod destination;
+pub(crate) mod diff;
 pub(crate) mod excerpt;
 pub(crate) mod junit;
 pub(crate) mod page;

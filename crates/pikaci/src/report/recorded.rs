@@ -9,9 +9,10 @@ use jerichoci::model::attempt::AttemptRecord;
 use jerichoci::model::id::RunId;
 use jerichoci::model::job::JobSpec;
 use jerichoci::model::record::{JobRecord, RunRecord};
-use jerichoci::run::beside::{load_run_spec, open_job_log, open_run_file};
+use jerichoci::run::beside::{load_manifest, load_run_spec, open_job_log, open_run_file};
 use jerichoci::run::logs::LogFile;
 use jerichoci::run::store::RunSpecRecord;
+use jerichoci::snapshot::Manifest;
 
 /// A run, and its definitions.
 #[derive(Debug)]
@@ -50,6 +51,14 @@ impl Recorded {
     /// The log of an attempt, when it is there and can be read.
     pub(crate) fn attempt_log(&self, attempt: &AttemptRecord) -> Option<File> {
         open_run_file(&self.state_root, &self.run_id, Path::new(&attempt.host_log_path)).ok()
+    }
+
+    /// The list of everything in the snapshot; nothing for a run without one.
+    ///
+    /// # Errors
+    /// As [`load_manifest`].
+    pub(crate) fn manifest(&self) -> Result<Option<Manifest>, EngineError> {
+        load_manifest(&self.state_root, &self.run_id)
     }
 
     /// The definition of a job.

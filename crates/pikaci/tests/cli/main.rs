@@ -1,8 +1,13 @@
 //! The real program, with a cleared environment, in repositories of its own.
 
 mod bad_input;
+mod browser;
 mod common;
 mod ending;
 mod help;
+mod junit;
+mod page;
 mod path_filters;
+mod plan;
 mod runs;
+mod two_runs;

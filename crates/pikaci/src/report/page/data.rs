@@ -219,7 +219,11 @@ fn logs_of(recorded: &Recorded, job: &JobRecord, cap: u64, typed: &dyn Fn(&[&str
     let last = [(LogFile::Host, "log"), (LogFile::Guest, "guest log")];
     let last = last.map(|(log, name)| (name.to_owned(), recorded.log(job, log), log.as_str()));
     let logs = attempts.chain(last).filter_map(|(name, file, kind)| {
-        let command = typed(&["logs", run_id, "--job", &job.id, "--kind", kind]);
+        let mut words = vec!["logs", run_id, "--job", &job.id];
+        if kind == LogFile::Guest.as_str() {
+            words.extend(["--kind", kind]);
+        }
+        let command = typed(&words);
         log_of(name, file?, cap, command)
     });
     logs.collect()

@@ -1,5 +1,6 @@
 
 "use strict";
+{
 // All text comes out of the data block and goes into the page as text, never as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const run = data.run;
@@ -18,7 +19,7 @@ function el(tag, attributes, ...children) {
   return node;
 }
 
-const ICONS = { passed: "✓", flaky: "≈", failed: "✗", "timed out": "⏱", errored: "!", skipped: "–",
+const ICONS = { passed: "✓", flaky: "≈", failed: "✗", "timed out": "✗", errored: "!", skipped: "–",
   cancelled: "⊘", interrupted: "⊘", running: "…" };
 const classOf = (word) => word.replace(" ", "-");
 const badge = (word, text) => el("span", { class: `badge ${classOf(word)}` }, `${ICONS[word] || "?"} ${text || word}`);
@@ -90,7 +91,9 @@ function top() {
       ["Engine", run.engine_version],
     ])),
   ];
-  if (run.message) nodes.push(el("p", { class: `callout ${classOf(run.verdict)}` }, run.message));
+  // What no job says for the run.
+  const own = !data.jobs.some((entry) => entry.word === run.verdict);
+  if (run.message) nodes.push(el("p", { class: `callout ${own ? classOf(run.verdict) : ""}` }, run.message));
   for (const warning of data.warnings) {
     nodes.push(el("p", { class: "callout warning" }, "Warning: ", warning));
   }
@@ -342,7 +345,6 @@ function body(entry, own) {
     ["Signal", entry.signal === null ? null : String(entry.signal)],
     ["Image", entry.image], ["Matrix", list(entry.matrix)],
     ["Said", entry.word === "passed" ? entry.message : null],
-    ["Variables", entry.environment.length ? `${entry.environment.length}: ${entry.environment.join(" ")}` : null],
   ]));
   if (entry.command) node.append(el("pre", { class: "command", tabindex: "0" }, entry.command));
   for (const warning of entry.warnings) node.append(el("p", { class: "callout warning" }, "Warning: ", warning));
@@ -352,13 +354,16 @@ function body(entry, own) {
       String(attempt.attempt), badge(attempt.word), duration(attempt.duration_ms),
       attempt.exit_code === null ? "" : String(attempt.exit_code), attempt.message || ""])));
   }
+  for (const log of own) node.append(log.section());
   if (entry.phases.length) {
     node.append(el("h2", {}, "Phases"), table(["Phase", "Took"], entry.phases.map((phase) => [phase.name, duration(phase.duration_ms)])));
   }
   if (entry.artifacts.length) {
     node.append(el("h2", {}, "Artifacts"), table(["File", "Size"], entry.artifacts.map((file) => [code(file.path), bytes(file.bytes)])));
   }
-  for (const log of own) node.append(log.section());
+  if (entry.environment.length) {
+    node.append(el("p", { class: "muted variables" }, "Variables that the command saw: ", code(entry.environment.join(" "))));
+  }
   // What went wrong is at the end.
   if (!["passed", "skipped"].includes(entry.word)) {
     requestAnimationFrame(() => own.forEach((log) => { if (log.box && !log.hits.size) log.box.scrollTop = log.box.scrollHeight; }));
@@ -387,7 +392,8 @@ function rest() {
     const title = `${counted(data.changed_files.length, "changed file")}${run.base ? ` since ${run.base.rev}` : ""}`;
     nodes.push(el("h2", {}, "What changed"), folded(title, () => el("div", {},
       el("ul", { class: "files" }, data.changed_files.map((file) => el("li", {}, file))),
-      data.filters.length ? facts([["Path filters", code(data.filters.join("  "))]]) : "")));
+      data.filters.length ? facts([["Path filters", code(data.filters.join("  "))]]) : ""),
+      { open: data.changed_files.length > 0 && data.changed_files.length <= 20 }));
   }
   if (data.settings.length) {
     nodes.push(el("h2", {}, "Settings"), folded(`${counted(data.settings.length, "setting")} in force`, () =>
@@ -502,3 +508,4 @@ listen();
 const firstBad = data.jobs.find((entry) => !["passed", "skipped"].includes(entry.word));
 if (firstBad || data.jobs.length === 1) (firstBad || data.jobs[0]).open();
 follow();
+}
