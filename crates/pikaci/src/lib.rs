@@ -9,6 +9,7 @@
 //! | `config` | settings with their origin; the one reader of the environment |
 //! | `cli` | one file a command |
 //! | `render` | words for humans, documents for programs |
+//! | `report` | plans and recorded runs as documents: text, JSON, JUnit XML, a page, a trace |
 //! | `exit`, `error` | how a command ends, and what it says then |
 
 pub mod catalog;
@@ -18,6 +19,7 @@ mod error;
 mod exit;
 pub mod lanes;
 mod render;
+mod report;
 pub mod selection;
 mod signals;
 mod source;

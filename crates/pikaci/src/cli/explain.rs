@@ -19,10 +19,19 @@ use crate::targets::{Catalog, TargetError, TargetSpec, Trigger};
 ///
 /// Runs nothing. Shows what the tree is compared with, which files changed, and for each target the file and the
 /// pattern that decide. A forge asks with --base, --head, --trigger and --json.
+/// With --diff it compares two runs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only these lanes and targets [default: all of them]
     targets: Vec<String>,
+    /// Says what differs between two runs instead: source, definitions, settings, verdicts, durations
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["RUN_A", "RUN_B"],
+        conflicts_with_all = ["targets", "base", "head", "trigger", "catalog"]
+    )]
+    diff: Vec<String>,
     /// Revision that changes are counted from [default: the upstream's default branch]
     #[arg(long, value_name = "REV")]
     base: Option<String>,
@@ -58,6 +67,9 @@ impl From<Occasion> for Trigger {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
+    if let [a, b] = args.diff.as_slice() {
+        return super::diff::run(session, a, b, args.json);
+    }
     let source = session.source()?;
     let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
     let trigger = args.trigger.map(Trigger::from);
@@ -67,7 +79,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let changed = changed(session, args, &source, &cancel)?;
     let changes = match (&source.without_git, &changed.base) {
         (Some(why), _) => Changes::Unknown { why: why.to_string() },
-        (None, Base::Used { rev, .. }) => Changes::Known { base: rev.clone(), files: changed.files.clone() },
+        (None, Base::Used { rev, merge_base }) => {
+            Changes::Known { base: rev.clone(), merge_base: merge_base.clone(), files: changed.files.clone() }
+        }
         (None, Base::None { why }) => Changes::Unknown { why: why.clone() },
     };
     let files = match source.without_git {

@@ -2,13 +2,18 @@
 
 mod cancel;
 mod catalog;
+mod diff;
 mod explain;
 mod gc;
 mod help;
 mod hints;
+mod junit;
 mod list;
 mod logs;
+mod measures;
+mod plan;
 mod prepared_outputs;
+mod report;
 mod rerun;
 mod run;
 mod session;
@@ -41,10 +46,12 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Rerun(rerun::Args),
+    Plan(plan::Args),
     Explain(explain::Args),
     List(list::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Report(report::Args),
     Cancel(cancel::Args),
     Gc(gc::Args),
     Snapshot(snapshot::Args),
@@ -96,10 +103,12 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
     match &cli.command {
         Command::Run(args) => run::run(&session, args),
         Command::Rerun(args) => rerun::run(&session, args),
+        Command::Plan(args) => plan::run(&session, args),
         Command::Explain(args) => explain::run(&session, args),
         Command::List(args) => list::run(&session, args),
         Command::Status(args) => status::run(&session, args),
         Command::Logs(args) => logs::run(&session, args),
+        Command::Report(args) => report::run(&session, args),
         Command::Cancel(args) => cancel::run(&session, args),
         Command::Gc(args) => gc::run(&session, args),
         Command::Snapshot(args) => snapshot::run(&session, args),

@@ -1,10 +1,12 @@
 //! `pikaci run`.
 
 use jericho_host::CancelToken;
+use jerichoci::model::record::BaseRecord;
 use jerichoci::snapshot::{Base, git_commit_of};
 use jerichoci::{Engine, RunMetadata, RunOptions, RunRequest};
 
 use super::catalog::CatalogFlag;
+use super::junit::ReportFlags;
 use super::session::Session;
 use crate::config::{BASE_REF, Origin, RunFlags, Setting};
 use crate::error::CliError;
@@ -34,6 +36,8 @@ pub(crate) struct Args {
     flags: RunFlags,
     #[command(flatten)]
     catalog: CatalogFlag,
+    #[command(flatten)]
+    reports: ReportFlags,
     /// After a failure, go on with what does not depend on it
     #[arg(long)]
     keep_going: bool,
@@ -48,6 +52,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let format = args.output.format()?;
+    let mut at_the_end = args.reports.check(session)?;
     let source = session.source()?;
     let settings = session.settings(&args.flags, &source)?;
     let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
@@ -86,12 +91,15 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     if let (Some(message), false) = (&request.metadata.message, request.skip.is_some()) {
         report::note(&format!("{} {message}", target.id));
     }
-    carry_out(session, format, &interrupt, |reporter, cancel| engine.run(&request, reporter, cancel))
+    let exit = carry_out(session, format, &interrupt, |reporter, cancel| {
+        at_the_end.write(session, engine.run(&request, reporter, cancel))
+    })?;
+    at_the_end.settle(exit)
 }
 
 /// Without git nobody knows what belongs to the tree: a guess would check something else than
 /// what a commit has, so it is made only when it is asked for.
-fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
+pub(super) fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
     let exit = match why {
         WithoutGit::NoProgram => Exit::Infrastructure,
         WithoutGit::NoRepository => Exit::Usage,
@@ -157,7 +165,7 @@ pub(super) fn check_commit(
 
 /// A token that signals cancel, from here on.
 pub(super) struct Interrupt {
-    cancel: CancelToken,
+    pub(super) cancel: CancelToken,
     _listener: Listener,
 }
 
@@ -199,9 +207,11 @@ fn request(args: &Args, target: &TargetSpec, changes: Option<Changes>) -> RunReq
         Some(Selection::Run { message }) => (message, None),
         Some(Selection::Skip { message }) => (Some(message.clone()), Some(message)),
     };
-    let mut changed_files = match changes {
-        Some(Changes::Known { files, .. }) => files,
-        _ => Vec::new(),
+    let (base, mut changed_files) = match changes {
+        Some(Changes::Known { base, merge_base, files }) => {
+            (Some(BaseRecord { rev: base, merge_base }), files)
+        }
+        _ => (None, Vec::new()),
     };
     changed_files.sort();
     changed_files.dedup();
@@ -211,15 +221,17 @@ fn request(args: &Args, target: &TargetSpec, changes: Option<Changes>) -> RunReq
             target_id: Some(target.id.clone()),
             target_description: target.description.clone(),
             changed_files,
+            base,
             filters: target.filters.patterns().to_vec(),
             message,
         },
-        options: RunOptions { keep_going: args.keep_going },
+        options: RunOptions { keep_going: args.keep_going, ..RunOptions::default() },
         skip,
     }
 }
 
-fn changes(
+/// The changed files, or why nobody knows them.
+pub(super) fn changes(
     session: &Session,
     engine: &Engine,
     source: &Source,
@@ -231,7 +243,7 @@ fn changes(
     }
     let changed = engine.changed_files(base, cancel).map_err(|error| session.engine_error(error))?;
     Ok(match changed.base {
-        Base::Used { rev, .. } => Changes::Known { base: rev, files: changed.files },
+        Base::Used { rev, merge_base } => Changes::Known { base: rev, merge_base, files: changed.files },
         Base::None { why } => Changes::Unknown { why },
     })
 }

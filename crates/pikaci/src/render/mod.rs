@@ -6,6 +6,6 @@ mod human;
 mod jsonl;
 pub(crate) mod report;
 pub(crate) mod status;
-mod tail;
+pub(crate) mod tail;
 pub(crate) mod text;
 pub(crate) mod watched;
