@@ -8,6 +8,7 @@ use super::session::Session;
 use crate::config::{BASE_REF, Origin, RunFlags, Setting};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::render::announce::Announcer;
 use crate::render::report::{self, Format, OutputFlags};
 use crate::render::text::shorten;
 use crate::render::watched::Watched;
@@ -138,6 +139,7 @@ fn check_base(
 /// A token that signals cancel, from here on.
 pub(super) struct Interrupt {
     cancel: CancelToken,
+    announcer: Announcer,
     _listener: Listener,
 }
 
@@ -145,8 +147,9 @@ impl Interrupt {
     pub(super) fn listen() -> Result<Self, CliError> {
         let cancel = CancelToken::new()
             .map_err(|error| CliError::new(Exit::Infrastructure, "cannot begin a run").because(error))?;
-        let listener = Listener::start(&cancel)?;
-        Ok(Self { cancel, _listener: listener })
+        let announcer = Announcer::default();
+        let listener = Listener::start(&cancel, announcer.clone())?;
+        Ok(Self { cancel, announcer, _listener: listener })
     }
 }
 
@@ -160,7 +163,9 @@ pub(super) fn carry_out(
         &CancelToken,
     ) -> Result<jerichoci::model::record::RunRecord, jerichoci::EngineError>,
 ) -> Result<Exit, CliError> {
-    let reporter = report::reporter(format, |args| session.typed(args.iter().copied()));
+    let terminal = format.terminal(session.surroundings());
+    let typed = |args: &[&str]| session.typed(args.iter().copied());
+    let reporter = report::reporter(format, terminal, &interrupt.announcer, None, typed);
     let mut watched = Watched::new(format, reporter);
     let record = run(&mut watched, &interrupt.cancel).map_err(|error| session.engine_error(error))?;
     watched.say_rest(&mut std::io::stderr(), &record);
