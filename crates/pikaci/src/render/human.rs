@@ -100,7 +100,7 @@ impl<'a, O: Write + Send, E: Write + Send> Human<'a, O, E> {
         }
         let said = format!("{run_id} {} {}", job.id, job.verdict.status().as_str());
         let mut lines = Vec::new();
-        if failed || !self.manner.one_terminal {
+        if failed || job.flaky || !self.manner.one_terminal {
             lines.push(self.ending(job));
         }
         for left in &job.leaked {
@@ -114,9 +114,13 @@ impl<'a, O: Write + Send, E: Write + Send> Human<'a, O, E> {
 
     /// One line: how the job ended, and how long it took.
     fn ending(&self, job: &JobRecord) -> String {
-        let (word, rest) = outcome(job);
+        let (word, rest) = match job.flaky {
+            true => ("flaky".to_owned(), format!(": passed in attempt {}", job.attempts.len())),
+            false => outcome(job),
+        };
         let took = job.duration_ms.map(|ms| format!(" ({})", duration(Duration::from_millis(ms))));
-        let word = self.manner.paint.word(&word, tone(job.verdict));
+        let tone = if job.flaky { Tone::Warning } else { tone(job.verdict) };
+        let word = self.manner.paint.word(&word, tone);
         let rest = printable(format!("{rest}{}", took.unwrap_or_default()).as_bytes());
         format!("{}: {word}{rest}", printable(job.id.as_bytes()))
     }
@@ -152,8 +156,12 @@ impl<'a, O: Write + Send, E: Write + Send> Human<'a, O, E> {
             lines.push(printable(message.as_bytes()));
         }
         lines.push(self.summary(run));
-        for job in run.jobs.iter().filter(|job| shows_log(job.verdict)) {
-            let word = self.manner.paint.word(job.verdict.word(), tone(job.verdict));
+        for job in run.jobs.iter().filter(|job| job.flaky || shows_log(job.verdict)) {
+            let (word, tone) = match job.flaky {
+                true => ("flaky", Tone::Warning),
+                false => (job.verdict.word(), tone(job.verdict)),
+            };
+            let word = self.manner.paint.word(word, tone);
             let command = (self.typed)(&["logs", &run.run_id, "--job", &job.id]);
             lines.push(format!("  {} {word}: {command}", printable(job.id.as_bytes())));
         }
@@ -168,7 +176,7 @@ impl<'a, O: Write + Send, E: Write + Send> Human<'a, O, E> {
     fn summary(&self, run: &RunRecord) -> String {
         let mut counts: Vec<(&str, usize)> = Vec::new();
         for job in &run.jobs {
-            let word = job.verdict.word();
+            let word = if job.flaky { "flaky" } else { job.verdict.word() };
             match counts.iter_mut().find(|(known, _)| *known == word) {
                 Some((_, count)) => *count += 1,
                 None => counts.push((word, 1)),
@@ -215,6 +223,14 @@ impl<O: Write + Send, E: Write + Send> Reporter for Human<'_, O, E> {
             RunLifecycleEvent::Warning { job_id, message, .. } => {
                 let job = job_id.as_ref().map(|job| format!("{job}: ")).unwrap_or_default();
                 self.say(time, &format!("warning: {job}{message}"))
+            }
+            RunLifecycleEvent::JobRetry { job_id, failed, next, of, .. } => {
+                if let Some(live) = live {
+                    live.job_again(job_id, *next);
+                }
+                let why = failed.message.as_deref().unwrap_or(failed.verdict.word());
+                let attempt = failed.attempt;
+                self.say(time, &format!("{job_id}: attempt {attempt} of {of}: {why}; attempt {next} starts"))
             }
             RunLifecycleEvent::PrepareStarted { node_id, .. } => match live {
                 Some(live) => Ok(live.prepare_started(node_id)),

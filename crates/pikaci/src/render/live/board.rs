@@ -65,6 +65,15 @@ impl Board {
         self.running.push(Running { name, since: now, logs, last: String::new() });
     }
 
+    /// A job that did not pass is tried again.
+    pub(super) fn job_again(&mut self, job_id: &str, attempt: u32, now: Duration) {
+        let name = printable(job_id.as_bytes());
+        if let Some(running) = self.running.iter_mut().find(|running| running.name == name) {
+            running.since = now;
+            running.last = format!("attempt {attempt}");
+        }
+    }
+
     /// The job or prepare of this name has ended.
     pub(super) fn ended(&mut self, name: &str) {
         let name = printable(name.as_bytes());

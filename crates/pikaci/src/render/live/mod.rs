@@ -60,6 +60,10 @@ impl Live {
         lock(&self.area).board().job_started(job, SystemClock.monotonic());
     }
 
+    pub(super) fn job_again(&self, job_id: &str, attempt: u32) {
+        lock(&self.area).board().job_again(job_id, attempt, SystemClock.monotonic());
+    }
+
     pub(super) fn job_ended(&self, job: &JobRecord) {
         lock(&self.area).board().job_ended(job);
     }
