@@ -7,6 +7,7 @@
 //! | `config` | settings with their origin; the one reader of the environment |
 //! | `cli` | one file a command |
 //! | `render` | words for humans, documents for programs |
+//! | `watch` | changes of a source tree as they happen |
 //! | `exit`, `error` | how a command ends, and what it says then |
 
 mod cli;
@@ -18,6 +19,7 @@ pub mod selection;
 mod signals;
 mod source;
 pub mod targets;
+mod watch;
 
 /// The whole command, from arguments to exit code.
 #[must_use]

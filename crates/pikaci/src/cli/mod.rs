@@ -6,6 +6,7 @@ mod help;
 mod hints;
 mod list;
 mod logs;
+mod only;
 mod prepared_outputs;
 mod rerun;
 mod run;
@@ -14,6 +15,7 @@ mod snapshot;
 mod staged_linux_remote_defaults;
 mod status;
 pub(crate) mod usage;
+mod watch;
 
 use std::io::Write as _;
 

@@ -6,3 +6,4 @@ mod ending;
 mod help;
 mod path_filters;
 mod runs;
+mod watch;
