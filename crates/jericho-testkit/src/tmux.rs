@@ -10,11 +10,14 @@
 //! # }
 //! ```
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How long anything may take to appear.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -139,19 +142,23 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        let server = self.pid.parse().ok().and_then(Pid::from_raw);
+        let server = server.and_then(|server| pidfd_open(server, PidfdFlags::empty()).ok());
         // What runs in the pane gets a hangup, as it would from a window that is closed.
         let _ = self.command().arg("kill-server").output();
-        let server = self.pid.parse().ok().and_then(rustix::process::Pid::from_raw);
-        for _ in 0..LONGEST.as_millis() / BETWEEN.as_millis() {
-            match server.map(rustix::process::test_kill_process) {
-                Some(Ok(())) => std::thread::park_timeout(BETWEEN),
-                _ => return,
-            }
-        }
-        if let Some(server) = server {
-            let _ = rustix::process::kill_process(server, rustix::process::Signal::KILL);
+        if let Some(server) = server
+            && !has_ended(&server)
+        {
+            let _ = pidfd_send_signal(&server, Signal::KILL);
         }
     }
+}
+
+/// Whether a process has ended, or does so soon.
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut ended = [PollFd::new(process, PollFlags::IN)];
+    let longest = Timespec { tv_sec: 10, tv_nsec: 0 };
+    poll(&mut ended, Some(&longest)).is_ok_and(|count| count > 0)
 }
 
 fn checked(output: &Output) -> Result<String> {
@@ -174,8 +181,9 @@ mod tests {
         terminal.resize(20, 8).unwrap();
         terminal.type_line("stty size").unwrap();
         terminal.wait_for("the new size", |screen| screen.contains("\n8 20\n")).unwrap();
-        let pid: i32 = terminal.pid.parse().unwrap();
+        let server = Pid::from_raw(terminal.pid.parse().unwrap()).unwrap();
+        let server = pidfd_open(server, PidfdFlags::empty()).unwrap();
         drop(terminal);
-        assert!(rustix::process::test_kill_process(rustix::process::Pid::from_raw(pid).unwrap()).is_err());
+        assert!(has_ended(&server));
     }
 }

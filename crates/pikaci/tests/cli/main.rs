@@ -4,6 +4,7 @@ mod bad_input;
 mod common;
 mod ending;
 mod help;
+mod live;
 mod path_filters;
 mod runs;
 mod watch;
