@@ -6,5 +6,6 @@ mod ending;
 mod help;
 mod live;
 mod path_filters;
+mod reporting;
 mod runs;
 mod watch;
