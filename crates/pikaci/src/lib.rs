@@ -10,6 +10,7 @@
 //! | `cli` | one file a command |
 //! | `render` | words for humans, documents for programs |
 //! | `report` | plans and recorded runs as documents: text, JSON, JUnit XML, a page, a trace |
+//! | `watch` | changes of a source tree as they happen |
 //! | `exit`, `error` | how a command ends, and what it says then |
 
 pub mod catalog;
@@ -24,6 +25,7 @@ pub mod selection;
 mod signals;
 mod source;
 pub mod targets;
+mod watch;
 
 /// The whole command, from arguments to exit code.
 #[must_use]

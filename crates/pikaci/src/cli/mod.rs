@@ -11,6 +11,7 @@ mod junit;
 mod list;
 mod logs;
 mod measures;
+mod only;
 mod plan;
 mod prepared_outputs;
 mod report;
@@ -22,6 +23,7 @@ mod staged_linux_remote_defaults;
 mod staged_linux_target_info;
 mod status;
 pub(crate) mod usage;
+mod watch;
 
 use std::io::Write as _;
 

@@ -5,6 +5,7 @@
 
 mod place;
 mod surroundings;
+mod terminal;
 mod variables;
 
 use std::num::NonZeroUsize;
@@ -15,6 +16,7 @@ use jerichoci::model::record::SettingRecord;
 
 pub(crate) use place::{check_chosen_state_root, check_state_root, existing, look_at, resolve_path};
 pub(crate) use surroundings::Surroundings;
+pub(crate) use terminal::{ColorWhen, Terminal};
 pub(crate) use variables::BASE_REF;
 
 use crate::error::CliError;

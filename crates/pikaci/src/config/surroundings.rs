@@ -36,6 +36,17 @@ impl Surroundings {
         Self { environment, working_directory: std::env::current_dir() }
     }
 
+    /// Made up, for tests.
+    #[cfg(test)]
+    pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
+        let environment = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        let environment: Vec<(std::ffi::OsString, std::ffi::OsString)> = environment.collect();
+        Self {
+            environment: environment.into_iter().collect(),
+            working_directory: Ok(PathBuf::from("/somewhere")),
+        }
+    }
+
     pub(crate) const fn environment(&self) -> &Environment {
         &self.environment
     }
@@ -124,14 +135,10 @@ fn bad(name: &str, value: &OsStr, expected: &str) -> CliError {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use super::*;
 
     fn with(variables: &[(&str, &str)]) -> Surroundings {
-        let environment =
-            variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
-        Surroundings { environment, working_directory: Ok(PathBuf::from("/somewhere")) }
+        Surroundings::with(variables)
     }
 
     #[test]

@@ -57,6 +57,9 @@ fn every_command_has_its_help() {
                             jsonl]
           --events <KINDS>  Which events `--output jsonl` prints [default: classic] [possible values:
                             classic, all]
+      -q, --quiet           Only what went wrong: failures, and a summary when there are any
+          --color <WHEN>    When words on standard error have colours [default: auto] [possible values:
+                            auto, always, never]
       -j, --jobs <N>        At most this many jobs at once [default: the number of processors]
           --inherit-env     Jobs see the whole environment of this shell, not only what is known to be
                             harmless
