@@ -3,6 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`targets`] | what a user names |
+//! | [`operator`] | the user's file: hosts, allowed secrets |
 //! | [`selection`] | whether a change concerns a target, and why |
 //! | `config` | settings with their origin; the one reader of the environment |
 //! | `cli` | one file a command |
@@ -13,6 +14,7 @@ mod cli;
 mod config;
 mod error;
 mod exit;
+pub mod operator;
 mod render;
 pub mod selection;
 mod signals;

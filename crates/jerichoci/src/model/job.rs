@@ -168,6 +168,15 @@ pub struct TartRuntimeConfig {
     /// VM that is cloned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_vm: Option<String>,
+    /// Virtual processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpu_count: Option<u8>,
+    /// Memory in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u32>,
+    /// Disk in GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_disk_gib: Option<u32>,
 }
 
 /// What a job runs. The executor turns it into arguments.

@@ -8,7 +8,6 @@ use crate::config::RunFlags;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::report::OutputFlags;
-use crate::targets::Catalog;
 
 /// Repeats a run: the same bytes of source, the same job definitions
 #[derive(Debug, clap::Args)]
@@ -29,7 +28,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let mut config = settings.engine_config(session.surroundings());
     // Widths of groups are not part of a run. Today's are as good as any; without them each
     // group has one place, which is always safe.
-    if let Ok(catalog) = Catalog::load(&source.root) {
+    if let Ok(catalog) = session.catalog(&source) {
         config.group_widths.clone_from(catalog.group_widths());
     }
     let engine = Engine::new(config);

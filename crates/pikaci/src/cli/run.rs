@@ -5,7 +5,7 @@ use jerichoci::snapshot::{Base, git_commit_of};
 use jerichoci::{Engine, RunMetadata, RunOptions, RunRequest};
 
 use super::session::Session;
-use crate::config::{BASE_REF, Origin, RunFlags, Setting};
+use crate::config::{BASE_REF, Origin, RunFlags, Setting, Settings};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::report::{self, Format, OutputFlags};
@@ -14,7 +14,7 @@ use crate::render::watched::Watched;
 use crate::selection::{Changes, Selection, select};
 use crate::signals::Listener;
 use crate::source::{Source, WithoutGit};
-use crate::targets::{self, Catalog, TargetSpec};
+use crate::targets::{self, FILE_NAME, TargetSpec};
 
 /// Runs a target against a snapshot of the source tree
 ///
@@ -47,7 +47,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let format = args.output.format()?;
     let source = session.source()?;
     let settings = session.settings(&args.flags, &source)?;
-    let catalog = Catalog::load(&source.root)?;
+    let catalog = session.catalog(&source)?;
     let target = match &args.target {
         Some(name) => catalog.find(name)?,
         None => catalog.default_target()?,
@@ -59,7 +59,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let mut config = settings.engine_config(session.surroundings());
     config.group_widths.clone_from(catalog.group_widths());
     let engine = Engine::new(config);
-    let base = base(session, args, &source)?;
+    let base = base(args, &source, &settings)?;
     let interrupt = Interrupt::listen()?;
     // Given by flag, it was meant for this run. The variable stands for every run, also for those
     // that compare nothing.
@@ -97,10 +97,10 @@ fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
 }
 
 /// The base that was asked for.
-fn base(session: &Session, args: &Args, source: &Source) -> Result<Option<Setting<String>>, CliError> {
+fn base(args: &Args, source: &Source, settings: &Settings) -> Result<Option<Setting<String>>, CliError> {
     let Some(base) = &args.base else {
-        let value = session.surroundings().base_ref()?;
-        return Ok(value.map(|value| Setting { value, origin: Origin::Environment }));
+        let Setting { value, origin } = settings.base_ref.clone();
+        return Ok(value.map(|value| Setting { value, origin }));
     };
     if let Some(why) = &source.without_git {
         let message = format!("--base {} needs git: {why}", shorten(base));
@@ -126,9 +126,14 @@ fn check_base(
     if commit.is_some() {
         return Ok(());
     }
+    let file = |file: &str, line, column| {
+        (format!("{file}:{line}:{column}: `base_ref`"), format!("leave it out of {file}"))
+    };
     let (name, without) = match base.origin {
-        Origin::Flag => ("--base", "leave --base out".to_owned()),
-        _ => (BASE_REF, format!("unset {BASE_REF}")),
+        Origin::Flag => ("--base".to_owned(), "leave --base out".to_owned()),
+        Origin::Environment | Origin::Default => (BASE_REF.to_owned(), format!("unset {BASE_REF}")),
+        Origin::Repository(line, column) => file(FILE_NAME, line, column),
+        Origin::User(line, column) => file(&session.operator()?.place, line, column),
     };
     let message = format!("{name} is `{}`, which is no commit in this repository", shorten(&base.value));
     Err(CliError::usage(message)

@@ -1,7 +1,7 @@
 //! Why a target cannot be had, and what to do about it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::FILE_NAME;
 
@@ -73,9 +73,9 @@ impl TargetError {
             Self::TooLarge { .. } => Some(format!(
                 "let jobs call scripts, and {FILE_NAME} say only which; what is generated belongs elsewhere"
             )),
-            Self::File { .. } => Some(format!("make {FILE_NAME} readable, or remove it")),
-            Self::NotAFile { .. } => {
-                Some(format!("{FILE_NAME} declares the targets of a source tree; move the other thing away"))
+            Self::File { path, .. } => Some(format!("make {} readable, or remove it", name_of(path))),
+            Self::NotAFile { path, .. } => {
+                Some(format!("{} is a file that people write; move the other thing away", name_of(path)))
             }
             Self::Toml { .. } => None,
         }
@@ -108,6 +108,10 @@ impl fmt::Display for Problem {
     }
 }
 
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
 /// As many names as a person reads, comma separated.
 fn first(names: &[String]) -> String {
     const MOST: usize = 20;
@@ -128,7 +132,7 @@ fn lines(problems: &[Problem], more: usize) -> String {
 
 /// A word of the input between backquotes, fit for one line of a terminal: control characters are
 /// escaped and a long word is cut.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     const LONGEST: usize = 80;
     match word.char_indices().nth(LONGEST) {
         None => format!("`{}`", printable(word)),

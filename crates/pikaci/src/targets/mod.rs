@@ -10,7 +10,7 @@
 
 mod catalog;
 mod error;
-mod file;
+pub(crate) mod file;
 mod filters;
 mod nearest;
 mod smoke;
@@ -23,6 +23,8 @@ pub use catalog::Catalog;
 pub use error::{Problem, TargetError};
 pub use filters::{Filters, PatternError};
 pub use nearest::nearest;
+
+pub(crate) use error::quoted;
 
 /// Name of the file at the root of a source tree that declares its targets.
 pub const FILE_NAME: &str = "jericho.toml";
