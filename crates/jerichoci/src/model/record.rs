@@ -13,6 +13,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::attempt::{ArtifactRecord, AttemptRecord};
 use super::is_false;
 use super::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
 use super::outcome::Verdict;
@@ -168,6 +169,15 @@ pub struct JobRecord {
     /// What went wrong without changing the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// All attempts in their order, the last one included, when there was more than one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptRecord>,
+    /// It passed, after an attempt that did not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub flaky: bool,
+    /// Files that were collected from the workspace, sorted by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<ArtifactRecord>,
 }
 
 impl JobRecord {
@@ -198,6 +208,9 @@ impl JobRecord {
             environment: Vec::new(),
             leaked: Vec::new(),
             warnings: Vec::new(),
+            attempts: Vec::new(),
+            flaky: false,
+            artifacts: Vec::new(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `pikaci rerun`.
 
-use jerichoci::Engine;
+use jerichoci::{Engine, RerunRequest};
 
 use super::run::{Interrupt, carry_out};
 use super::session::Session;
@@ -32,6 +32,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         config.group_widths.clone_from(catalog.group_widths());
     }
     let engine = Engine::new(config);
+    let again = RerunRequest::new(run_id);
     let interrupt = Interrupt::listen()?;
-    carry_out(session, format, &interrupt, |reporter, cancel| engine.rerun(&run_id, reporter, cancel))
+    carry_out(session, format, &interrupt, |reporter, cancel| engine.rerun(&again, reporter, cancel))
 }

@@ -199,7 +199,7 @@ fn request(args: &Args, target: &TargetSpec, changes: Option<Changes>) -> RunReq
             filters: target.filters.patterns().to_vec(),
             message,
         },
-        options: RunOptions { keep_going: args.keep_going },
+        options: RunOptions { keep_going: args.keep_going, ..RunOptions::default() },
         skip,
     }
 }

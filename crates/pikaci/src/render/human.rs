@@ -100,6 +100,13 @@ impl<O: Write + Send, E: Write + Send> Reporter for Human<'_, O, E> {
                 let job = job_id.as_ref().map(|job| format!("{job}: ")).unwrap_or_default();
                 self.say(&format!("warning: {job}{message}"));
             }
+            RunLifecycleEvent::JobRetry { job_id, failed, next, of, .. } => {
+                let why = failed.message.as_deref().unwrap_or(failed.verdict.word());
+                self.say(&format!(
+                    "{job_id}: attempt {} of {of}: {why}; attempt {next} starts",
+                    failed.attempt
+                ));
+            }
             RunLifecycleEvent::PrepareFinished { node_id, verdict, duration_ms, .. } => {
                 let took = duration(Duration::from_millis(*duration_ms));
                 self.say(&format!("{node_id}: {} ({took})", verdict.word()));
