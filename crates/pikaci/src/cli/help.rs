@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 /// Every command is in exactly one group; a test holds that.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Run", &["run", "rerun", "cancel"]),
-    ("Look", &["list", "status", "logs", "snapshot"]),
+    ("Look", &["targets", "list", "status", "logs", "snapshot", "config"]),
     ("Keep", &["gc"]),
-    ("For programs", &["prepared-outputs", "staged-linux-remote-defaults"]),
+    ("For programs", &["schema", "prepared-outputs", "staged-linux-remote-defaults"]),
 ];
 
 const AFTER: &str = "\

@@ -1,6 +1,7 @@
 //! The command line: global options, and one file a command.
 
 mod cancel;
+mod config;
 mod gc;
 mod help;
 mod hints;
@@ -9,10 +10,12 @@ mod logs;
 mod prepared_outputs;
 mod rerun;
 mod run;
+mod schema;
 mod session;
 mod snapshot;
 mod staged_linux_remote_defaults;
 mod status;
+mod targets;
 pub(crate) mod usage;
 
 use std::io::Write as _;
@@ -38,12 +41,15 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Rerun(rerun::Args),
+    Targets(targets::Args),
     List(list::Args),
     Status(status::Args),
     Logs(logs::Args),
     Cancel(cancel::Args),
     Gc(gc::Args),
     Snapshot(snapshot::Args),
+    Config(config::Args),
+    Schema(schema::Args),
     PreparedOutputs(prepared_outputs::Args),
     StagedLinuxRemoteDefaults(staged_linux_remote_defaults::Args),
 }
@@ -91,12 +97,15 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
     match &cli.command {
         Command::Run(args) => run::run(&session, args),
         Command::Rerun(args) => rerun::run(&session, args),
+        Command::Targets(args) => targets::run(&session, args),
         Command::List(args) => list::run(&session, args),
         Command::Status(args) => status::run(&session, args),
         Command::Logs(args) => logs::run(&session, args),
         Command::Cancel(args) => cancel::run(&session, args),
         Command::Gc(args) => gc::run(&session, args),
         Command::Snapshot(args) => snapshot::run(&session, args),
+        Command::Config(args) => config::run(&session, args),
+        Command::Schema(args) => schema::run(&session, args),
         Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
         Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),
     }

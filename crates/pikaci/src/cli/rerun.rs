@@ -31,6 +31,10 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     if let Ok(catalog) = session.catalog(&source) {
         config.group_widths.clone_from(catalog.group_widths());
     }
+    // Values are in no record: they come from this shell again.
+    let recorded =
+        Engine::new(config.clone()).run_spec(&run_id).map_err(|error| session.engine_error(error))?;
+    config.secrets = session.secrets(&recorded.jobs, |_| None)?;
     let engine = Engine::new(config);
     let again = RerunRequest::new(run_id);
     let interrupt = Interrupt::listen()?;

@@ -58,7 +58,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     }
     let mut config = settings.engine_config(session.surroundings());
     config.group_widths.clone_from(catalog.group_widths());
-    let engine = Engine::new(config);
+    let engine = Engine::new(config.clone());
     let base = base(args, &source, &settings)?;
     let interrupt = Interrupt::listen()?;
     // Given by flag, it was meant for this run. The variable stands for every run, also for those
@@ -75,6 +75,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         }
     };
     let request = request(args, target, changes);
+    // A run that is skipped needs none.
+    if request.skip.is_none() {
+        config.secrets = session.secrets(&request.jobs, |name| catalog.secret_place(&target.id, name))?;
+    }
+    let engine = Engine::new(config);
     if let Some(why) = &source.without_git {
         let left_out = "what .gitignore and .jerichociignore name is left out";
         report::note(&format!("{}: {why}; {left_out}", source.root.display()));

@@ -61,6 +61,11 @@ impl Session {
         source::find(&LocalHost::new(), &directory, self.surroundings.environment())
     }
 
+    /// Who says which source tree is meant.
+    pub(crate) const fn started_in(&self) -> Origin {
+        if self.globals.directory.is_some() { Origin::Flag } else { Origin::Default }
+    }
+
     fn directory(&self) -> Result<PathBuf, CliError> {
         let asked = self.globals.directory.as_deref().unwrap_or(Path::new("."));
         let path = self.surroundings.absolute(asked)?;
@@ -155,7 +160,9 @@ impl Session {
                 _ => (CONFIG, format!("unset {CONFIG}")),
             };
             let message = format!("{option} is {}, which is not there", shorten(&path.to_string_lossy()));
-            return Err(CliError::usage(message).hint(format!("ls -l {}; or {again}", typed(existing(&path)))));
+            return Err(
+                CliError::usage(message).hint(format!("ls -l {}; or {again}", typed(existing(&path))))
+            );
         }
         operator.untrusted = self.surroundings.untrusted()?.value;
         Ok(operator)

@@ -13,7 +13,9 @@ use jerichoci::model::record::SettingRecord;
 
 pub(crate) use place::{check_chosen_state_root, check_state_root, existing, look_at, resolve_path};
 pub(crate) use surroundings::Surroundings;
-pub(crate) use variables::{BASE_REF, CONFIG, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT, UNTRUSTED};
+pub(crate) use variables::{
+    BASE_REF, CONFIG, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT, UNTRUSTED,
+};
 
 use crate::error::CliError;
 use crate::targets::file::{FileSettings, Placed};

@@ -108,7 +108,8 @@ impl Surroundings {
     /// Where the user's file is when nothing else is said; nothing for a user without a home.
     pub(crate) fn usual_config_file(&self) -> Option<PathBuf> {
         // As the convention has it, what is not absolute does not count.
-        let directory = |name: &str| self.environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let directory =
+            |name: &str| self.environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let base = directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")))?;
         Some(base.join("jerichoci").join("config.toml"))
     }

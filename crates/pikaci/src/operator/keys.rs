@@ -10,12 +10,14 @@ pub(crate) const FILE: TableSpec = TableSpec {
         key("settings", Shape::Table(&SETTINGS), "settings for every repository", "none"),
     ],
     required: &[],
+    filled: false,
     elsewhere: &[("host", "hosts"), ("secret", "secrets"), ("setting", "settings")],
 };
 
 pub(crate) const HOST: TableSpec = TableSpec {
     keys: HOST_KEYS,
     required: &[],
+    filled: false,
     elsewhere: &[("address", "ssh"), ("hostname", "ssh"), ("url", "ssh"), ("runtimes", "allow")],
 };
 
@@ -50,6 +52,7 @@ pub(crate) const INCUS: TableSpec = TableSpec {
         key("target", Shape::Text, "cluster member, or group of members as `@GROUP`", "chosen by Incus"),
     ],
     required: &[],
+    filled: false,
     elsewhere: &[],
 };
 
@@ -61,5 +64,6 @@ pub(crate) const SECRETS: TableSpec = TableSpec {
         "`[]`",
     )],
     required: &[],
+    filled: false,
     elsewhere: &[("allowed", "allow")],
 };

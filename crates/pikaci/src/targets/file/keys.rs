@@ -14,6 +14,8 @@ pub(crate) struct TableSpec {
     pub(crate) keys: &'static [KeySpec],
     /// Keys that must be there.
     pub(crate) required: &'static [&'static str],
+    /// A matrix can fill in its texts.
+    pub(crate) filled: bool,
     /// What people who know other tools write, and what it is here.
     pub(crate) elsewhere: &'static [(&'static str, &'static str)],
 }
@@ -141,6 +143,7 @@ pub(crate) const FILE: TableSpec = TableSpec {
         ),
     ],
     required: &[],
+    filled: false,
     elsewhere: &[],
 };
 
@@ -167,6 +170,7 @@ pub(crate) const SETTINGS: TableSpec = TableSpec {
         ),
     ],
     required: &[],
+    filled: false,
     elsewhere: &[
         ("jobs", "max_concurrent_executes"),
         ("base", "base_ref"),
@@ -190,6 +194,7 @@ pub(crate) const TARGET: TableSpec = TableSpec {
         key("jobs", Shape::Named(&Shape::Table(&JOB)), "the jobs, by name; at least one", "must be there"),
     ],
     required: &["jobs"],
+    filled: false,
     elsewhere: &[],
 };
 
@@ -308,6 +313,7 @@ pub(crate) const JOB: TableSpec = TableSpec {
         key("staged", Shape::Table(&STAGED), "prepared outputs that it runs from; see below", "none"),
     ],
     required: &["command"],
+    filled: true,
     elsewhere: &[
         ("cache", "caches"),
         ("cmd", "command"),
@@ -345,6 +351,7 @@ pub(crate) const CACHE: TableSpec = TableSpec {
         ),
     ],
     required: &["path"],
+    filled: true,
     elsewhere: &[],
 };
 
@@ -359,6 +366,7 @@ pub(crate) const SECRET: TableSpec = TableSpec {
         ),
     ],
     required: &["name"],
+    filled: true,
     elsewhere: &[],
 };
 
@@ -380,5 +388,6 @@ pub(crate) const STAGED: TableSpec = TableSpec {
         ),
     ],
     required: &["deps", "build", "prefix"],
+    filled: true,
     elsewhere: &[],
 };

@@ -15,6 +15,7 @@ mod needs;
 pub(crate) mod open;
 pub(crate) mod reader;
 mod references;
+pub(crate) mod schema;
 mod settings;
 pub(crate) mod size;
 mod target;

@@ -13,11 +13,8 @@ pub(super) fn resolve(reader: &mut Reader<'_>, jobs: &mut [Job]) {
     let ids = ids(reader, jobs);
     let index: BTreeMap<&str, usize> =
         jobs.iter().enumerate().map(|(index, job)| (job.id.as_str(), index)).collect();
-    let of_matrix: BTreeMap<&str, usize> = ids
-        .iter()
-        .enumerate()
-        .flat_map(|(job, ids)| ids.iter().map(move |id| (id.as_str(), job)))
-        .collect();
+    let of_matrix: BTreeMap<&str, usize> =
+        ids.iter().enumerate().flat_map(|(job, ids)| ids.iter().map(move |id| (id.as_str(), job))).collect();
     // For each job: the job it needs, and where it says so.
     let mut edges: Vec<Vec<(usize, usize)>> = Vec::with_capacity(jobs.len());
     let mut met: Vec<Vec<Vec<String>>> = Vec::with_capacity(jobs.len());

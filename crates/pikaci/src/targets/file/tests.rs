@@ -390,7 +390,7 @@ fn what_a_job_cannot_say_is_told_with_its_place() {
     command = 'x'\nruntime = 'docker'
         jericho.toml:3:11: `runtime` cannot be `docker`; write one of `host_process`, `incus`, `tart`
     command = 'x'\nruntime = 'incus'\nnix_shell = 'default'
-        jericho.toml:4:1: `nix_shell` has no meaning where the runtime is `incus`: only a host process enters a dev shell; a guest has the tools of its image; leave it out
+        jericho.toml:4:1: `nix_shell` has no meaning where the runtime is `incus`: only a host process enters a dev shell, and a guest has the tools of its image; leave it out
     command = 'x'\nnix_shell = '.#ci'
         jericho.toml:3:13: `.#ci` is not the name of a dev shell; `"default"` is the usual one
     command = 'x'\nnix_shell = true
