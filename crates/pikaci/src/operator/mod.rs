@@ -60,7 +60,7 @@ impl Operator {
     }
 
     /// Understands the bytes of a file of this name.
-    fn parse(name: &str, bytes: &[u8]) -> Result<Self, TargetError> {
+    pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Self, TargetError> {
         reader::read(name, bytes, |reader, root| {
             let fields = Fields::read(reader, root, &keys::FILE, "at the top of the file");
             let mut this = Self { place: name.to_owned(), ..Self::default() };

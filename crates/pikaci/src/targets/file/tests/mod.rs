@@ -6,6 +6,9 @@ use std::fs;
 use jerichoci::model::job::{GuestCommand, JobRuntimeConfig, JobRuntimeKind};
 use proptest::prelude::*;
 
+mod keys;
+mod matrix;
+
 use super::*;
 use crate::targets::error::printable;
 use crate::targets::{Catalog, Trigger};
@@ -501,7 +504,7 @@ fn a_problem_is_one_line_without_control_characters() {
 
 #[test]
 fn the_recipes_of_the_documentation_are_accepted() {
-    let docs = include_str!("../../../../../docs/targets.md");
+    let docs = include_str!("../../../../../../docs/targets.md");
     let recipes: Vec<&str> = docs
         .split("```toml\n")
         .skip(1)
