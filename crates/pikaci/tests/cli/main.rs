@@ -6,3 +6,5 @@ mod ending;
 mod help;
 mod path_filters;
 mod runs;
+mod settings;
+mod targets;
