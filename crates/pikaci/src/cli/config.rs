@@ -79,7 +79,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let untrusted = session.surroundings().untrusted()?;
     rows.push(row("untrusted", untrusted.value.to_string(), untrusted.origin, "", UNTRUSTED_BY));
     let (path, origin) = session.operator_file()?;
-    let path = path.map_or_else(|| "none".to_owned(), |path| path.to_string_lossy().into_owned());
+    let path = match (&operator.file, path) {
+        (Some(read), _) => read.to_string_lossy().into_owned(),
+        (None, Some(path)) => format!("none ({} is not there)", path.to_string_lossy()),
+        (None, None) => "none".to_owned(),
+    };
     rows.push(row("config", path, origin, "--config", CONFIG));
     let user =
         |name: String, value: String| Row { name, value, origin: "user", from: Some(operator.place.clone()) };

@@ -1,6 +1,7 @@
 //! `pikaci run`.
 
 use jericho_host::CancelToken;
+use jerichoci::run::outstanding::closure_of_needs;
 use jerichoci::snapshot::{Base, git_commit_of};
 use jerichoci::{Engine, RunMetadata, RunOptions, RunRequest};
 
@@ -77,7 +78,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let request = request(args, target, changes);
     // A run that is skipped needs none.
     if request.skip.is_none() {
-        config.secrets = session.secrets(&request.jobs, |name| catalog.secret_place(&target.id, name))?;
+        let chosen = closure_of_needs(&request.jobs, &request.options.only)
+            .map_err(|error| session.engine_error(error.into()))?;
+        config.secrets = session.secrets(&chosen, |name| catalog.secret_place(&target.id, name))?;
     }
     let engine = Engine::new(config);
     if let Some(why) = &source.without_git {

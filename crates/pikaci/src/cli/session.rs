@@ -178,7 +178,8 @@ impl Session {
         if path.as_os_str().is_empty() {
             return Err(CliError::usage("--config is empty; it must be a file").hint("pikaci --config FILE"));
         }
-        Ok((Some(self.surroundings.absolute(&path)?), origin))
+        let absolute = self.surroundings.absolute(&path)?;
+        Ok((Some(resolve_path(&absolute).unwrap_or(absolute)), origin))
     }
 
     /// The targets of a source tree, with the hosts of the user's file.
@@ -201,20 +202,25 @@ impl Session {
             return Ok(Secrets::default());
         }
         let operator = self.operator()?;
-        operator.secrets(jobs, self.surroundings.environment()).map_err(|error| {
-            let name = error.name();
-            let message = match place(name) {
-                Some((line, column)) => format!("{FILE_NAME}:{line}:{column}: {error}"),
-                None => error.to_string(),
-            };
-            let hint = match &error {
-                SecretError::Missing { .. } => format!("export {name}=..., and run again; nothing was started"),
-                SecretError::NotAllowed { .. } => format!(
+        operator.secrets(jobs, self.surroundings.environment()).map_err(|errors| {
+            let lines: Vec<String> = errors
+                .iter()
+                .map(|error| match place(error.name()) {
+                    Some((line, column)) => format!("{FILE_NAME}:{line}:{column}: {error}"),
+                    None => error.to_string(),
+                })
+                .collect();
+            let hint = match errors.first() {
+                Some(SecretError::NotAllowed { .. }) => format!(
                     "add it to `allow` of [secrets] in {}; without that, only a run without CI and {UNTRUSTED} has it",
                     operator.described()
                 ),
+                Some(SecretError::Missing { name }) => {
+                    format!("export {name}=..., and run again; nothing was started")
+                }
+                None => self.typed(["config"]),
             };
-            CliError::usage(message).hint(hint)
+            CliError::usage(lines.join("\n")).hint(hint)
         })
     }
 

@@ -56,21 +56,25 @@ impl Operator {
     /// The values of all secrets that these jobs name, from the environment of the caller.
     ///
     /// # Errors
-    /// The first secret, by name, that they cannot have.
+    /// Every secret that they cannot have, by name; never none.
     pub(crate) fn secrets(
         &self,
         jobs: &[JobSpec],
         environment: &jericho_host::Environment,
-    ) -> Result<Secrets, SecretError> {
+    ) -> Result<Secrets, Vec<SecretError>> {
         let names: BTreeSet<&String> =
             jobs.iter().flat_map(|job| &job.secrets).map(|secret| &secret.name).collect();
-        let value = |name: &String| {
+        let mut secrets = Secrets::default();
+        let mut errors = Vec::new();
+        for name in names {
             if self.untrusted && !self.allowed_secrets.contains(name) {
-                return Err(SecretError::NotAllowed { name: name.clone() });
+                errors.push(SecretError::NotAllowed { name: name.clone() });
+            } else if let Some(value) = environment.get(name) {
+                secrets.insert(name, value);
+            } else {
+                errors.push(SecretError::Missing { name: name.clone() });
             }
-            let value = environment.get(name).ok_or_else(|| SecretError::Missing { name: name.clone() })?;
-            Ok((name.clone(), value.to_owned()))
-        };
-        names.into_iter().map(value).collect()
+        }
+        if errors.is_empty() { Ok(secrets) } else { Err(errors) }
     }
 }
