@@ -13,5 +13,7 @@ mod path_filters;
 mod plan;
 mod reporting;
 mod runs;
+mod settings;
+mod targets;
 mod two_runs;
 mod watch;
