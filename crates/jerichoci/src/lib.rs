@@ -16,7 +16,7 @@ pub mod model;
 pub mod run;
 pub mod snapshot;
 
-pub use config::EngineConfig;
+pub use config::{EngineConfig, Secrets};
 pub use engine::{CancelAnswer, Engine, EngineError};
 pub use run::gc::{GcPolicy, GcReport};
 pub use run::list::{RunList, RunSummary, list_runs};
@@ -24,6 +24,7 @@ pub use run::logs::{LogKind, Logs, load_logs, load_logs_metadata, open_log, pers
 pub use run::read::{load_prepared_outputs_record, load_run_bundle, load_run_record};
 pub use run::reap::ReapReport;
 pub use run::report::{NoReporter, Reporter};
-pub use run::request::{RunMetadata, RunOptions, RunRequest};
+pub use run::request::{RerunRequest, RunMetadata, RunOptions, RunRequest};
 pub use run::store::persist_run_record;
+pub use run::watch::{LastLines, OutputWatch};
 pub use snapshot::git_changed_files;

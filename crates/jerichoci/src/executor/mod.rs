@@ -36,6 +36,8 @@ pub trait JobLog: OutputSink {
 pub struct JobContext<'a> {
     /// The job.
     pub spec: &'a JobSpec,
+    /// What this run appends to its command.
+    pub args: &'a [String],
     /// `<run id>/<job id>/<nonce>`: in the environment of every process of the job.
     pub tag: String,
     /// Target and job, as the part of a path: what is kept from run to run is kept under it.

@@ -19,6 +19,7 @@ use super::layout::{JobLayout, RunLayout};
 use super::logs::LogWriter;
 use super::plan::{NodeIndex, NodeWork, RunPlan};
 use super::report::Reporter;
+use super::request::RunOptions;
 use super::schedule::{Limits, NotStarted, Outcome, Schedule};
 use super::store::RunStore;
 use crate::causes::with_causes;
@@ -230,7 +231,7 @@ impl<'a> Dispatcher<'a> {
     /// Carries out the plan. Returns when nothing of it runs any more.
     pub(crate) fn carry_out(
         &mut self,
-        jobs: &[JobSpec],
+        (jobs, options): (&[JobSpec], &RunOptions),
         plan: &RunPlan,
         limits: &Limits,
         source: &RunSource,
@@ -263,6 +264,7 @@ impl<'a> Dispatcher<'a> {
                         node,
                         index,
                         job,
+                        args: options.args_of(&job.id),
                         layout,
                         tag: format!("{}/{}/{}", self.record.run_id, job.id, (self.around.fresh_id)()),
                         cache_dir: cache_dirs(job),
@@ -482,6 +484,7 @@ struct Work<'a> {
     node: NodeIndex,
     index: usize,
     job: &'a JobSpec,
+    args: &'a [String],
     layout: &'a JobLayout,
     tag: String,
     cache_dir: std::path::PathBuf,
@@ -513,6 +516,7 @@ impl Work<'_> {
         let mut log = ToldLog { writer, work: self, told: self.tools.clock.monotonic(), told_bytes: 0 };
         let mut report = for_job(self.job, self.tools).execute(JobContext {
             spec: self.job,
+            args: self.args,
             tag: self.tag.clone(),
             cache_dir: &self.cache_dir,
             scratch: &self.layout.scratch(),

@@ -9,7 +9,7 @@ use jericho_host::{CancelReason, CancelToken};
 use super::control;
 use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
-use super::plan::{PlanInputs, RunPlan, plan};
+use super::plan::{PlanInputs, RunPlan, plan_run};
 use super::report::Reporter;
 use super::request::RunRequest;
 use super::schedule::Limits;
@@ -30,9 +30,18 @@ use crate::snapshot::EarlyListing;
 #[derive(Debug, Clone)]
 pub(crate) struct Repeat {
     pub(crate) run_id: RunId,
-    pub(crate) hash: String,
+    /// Content hash of its snapshot; absent when the current tree takes its place.
+    pub(crate) source: Option<String>,
     pub(crate) git_head: Option<String>,
     pub(crate) git_dirty: Option<bool>,
+    pub(crate) message: String,
+}
+
+impl Repeat {
+    /// Its snapshot, when it is the one that is used again.
+    fn snapshot(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
 }
 
 /// Runs a request to its end.
@@ -44,11 +53,11 @@ pub(crate) fn run(
     cancel: &CancelToken,
 ) -> Result<RunRecord, EngineError> {
     request.check()?;
-    let planned = plan(&request.jobs)?;
+    let planned = plan_run(&request.jobs, &request.options)?;
     let started = engine.clock.monotonic();
     let layout = Layout::new(&engine.config.state_root);
-    let of = match repeat {
-        Some(repeat) => SourceOf::Recorded(&repeat.hash),
+    let of = match repeat.and_then(Repeat::snapshot) {
+        Some(hash) => SourceOf::Recorded(hash),
         None => {
             let source = source_spec(engine, &layout, &request.jobs);
             // Git looks through the tree while the run is recorded.
@@ -162,7 +171,7 @@ fn stages(
     for warning in &snapshot.warnings {
         dispatcher.warn(warning.clone());
     }
-    if let Some(repeat) = repeat {
+    if let Some(repeat) = repeat.filter(|repeat| repeat.source.is_some()) {
         // What git said of the tree was said when the snapshot was taken.
         snapshot.git_head.clone_from(&repeat.git_head);
         snapshot.git_dirty = repeat.git_dirty;
@@ -211,7 +220,14 @@ fn stages(
         keep_going: request.options.keep_going,
     };
     let (sender, messages) = channel;
-    dispatcher.carry_out(&request.jobs, planned, &limits, &source, &cache_dirs, (sender, messages));
+    dispatcher.carry_out(
+        (&request.jobs, &request.options),
+        planned,
+        &limits,
+        &source,
+        &cache_dirs,
+        (sender, messages),
+    );
     dispatcher.finish(None, None)
 }
 
@@ -228,9 +244,11 @@ fn first_record(
 ) -> RunRecord {
     let metadata = &request.metadata;
     let message = match repeat {
-        Some(repeat) => Some(format!("rerun of {}", repeat.run_id)),
+        Some(repeat) => Some(repeat.message.clone()),
         None => metadata.message.clone(),
     };
+    // With the current tree, what git said then is about another one.
+    let recorded = repeat.filter(|repeat| repeat.source.is_some());
     RunRecord {
         run_id: run_id.to_string(),
         verdict: Verdict::Running,
@@ -239,8 +257,8 @@ fn first_record(
         target_description: metadata.target_description.clone(),
         source_root: engine.config.source_root.to_string_lossy().into_owned(),
         snapshot_dir: String::new(),
-        git_head: repeat.and_then(|repeat| repeat.git_head.clone()),
-        git_dirty: repeat.and_then(|repeat| repeat.git_dirty),
+        git_head: recorded.and_then(|repeat| repeat.git_head.clone()),
+        git_dirty: recorded.and_then(|repeat| repeat.git_dirty),
         created_at,
         finished_at: None,
         plan_path: None,
@@ -260,7 +278,8 @@ fn first_record(
         message,
         prepare_timings: Vec::new(),
         jobs: Vec::new(),
-        snapshot_hash: repeat.map(|repeat| repeat.hash.clone()),
+        base: metadata.base.clone(),
+        snapshot_hash: recorded.and_then(|repeat| repeat.source.clone()).filter(|hash| !hash.is_empty()),
         duration_ms: None,
         engine_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         inherit_env: engine.config.inherit_env,

@@ -29,6 +29,9 @@ pub struct GcPolicy {
     pub keep_runs: usize,
     /// Of these, only the ones that are not older than this.
     pub max_age: Option<Duration>,
+    /// Runs, snapshots and caches together may take this many bytes on the disk. When they take
+    /// more, caches go first, the one that was used longest ago first, then runs, the oldest first.
+    pub max_bytes: Option<u64>,
     /// Caches of jobs that were used within this time.
     pub cache_max_age: Duration,
     /// Say what would go, and let it be.
@@ -41,6 +44,7 @@ impl Default for GcPolicy {
         Self {
             keep_runs: 10,
             max_age: None,
+            max_bytes: None,
             cache_max_age: Duration::from_secs(14 * 24 * 3600),
             dry_run: false,
         }

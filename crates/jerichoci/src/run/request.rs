@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::id::{IdError, check_name};
+use crate::model::id::{IdError, RunId, check_name};
 use crate::model::is_false;
 use crate::model::job::{GuestCommand, JobSpec};
+use crate::model::record::BaseRecord;
 
 /// What is known about a run beside its jobs; recorded as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct RunMetadata {
     /// Files that differ from the base, relative to the source root.
     #[serde(default)]
     pub changed_files: Vec<String>,
+    /// What they were counted against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseRecord>,
     /// Path filters of the target.
     #[serde(default)]
     pub filters: Vec<String>,
@@ -34,6 +38,26 @@ pub struct RunOptions {
     /// After a failure, go on with what does not depend on it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub keep_going: bool,
+    /// Only these jobs, and what they need; all when empty. The other jobs are not in the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+    /// Appended to the commands of the jobs in `only`, or of all jobs: arguments of a program,
+    /// positional parameters (`"$@"`) of a script.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Needs of the jobs that count as passed although they are not in the run: a rerun of what
+    /// is outstanding.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub satisfied: Vec<String>,
+}
+
+impl RunOptions {
+    /// What is appended to the command of a job.
+    #[must_use]
+    pub fn args_of(&self, job_id: &str) -> &[String] {
+        let takes = self.only.is_empty() || self.only.iter().any(|id| id == job_id);
+        if takes { &self.args } else { &[] }
+    }
 }
 
 /// A request for one run.
@@ -47,6 +71,42 @@ pub struct RunRequest {
     pub options: RunOptions,
     /// Record a skipped run, and why, in place of running: no filter matched.
     pub skip: Option<String>,
+}
+
+/// A request to repeat a run.
+///
+/// Without options it is the recorded snapshot, byte for byte, and the recorded definitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RerunRequest {
+    /// The run.
+    pub run_id: RunId,
+    /// Only the outstanding jobs: those that did not pass, and all that need them. Needs that
+    /// passed count as such. When nothing is outstanding, a skipped run is recorded.
+    pub failed_only: bool,
+    /// Today's tree, with these jobs, in place of what was recorded.
+    pub current: Option<Vec<JobSpec>>,
+}
+
+impl RerunRequest {
+    /// All of it, as it was.
+    #[must_use]
+    pub const fn new(run_id: RunId) -> Self {
+        Self { run_id, failed_only: false, current: None }
+    }
+
+    /// Only the outstanding jobs.
+    #[must_use]
+    pub fn failed_only(mut self, failed_only: bool) -> Self {
+        self.failed_only = failed_only;
+        self
+    }
+
+    /// Today's tree and these jobs.
+    #[must_use]
+    pub fn current(mut self, jobs: Vec<JobSpec>) -> Self {
+        self.current = Some(jobs);
+        self
+    }
 }
 
 impl RunRequest {
@@ -145,6 +205,30 @@ pub enum RequestError {
         job: String,
         /// The name.
         name: String,
+    },
+    /// A job that was asked for by its name, and that there is not.
+    #[error("there is no job `{job}`; the jobs are: {known}")]
+    UnknownJob {
+        /// The name.
+        job: String,
+        /// What there is, comma separated.
+        known: String,
+    },
+    /// A job names a secret whose value the caller has not given.
+    #[error("job `{job}` needs the secret {name}, which is not set")]
+    MissingSecret {
+        /// The job.
+        job: String,
+        /// Name of the variable.
+        name: String,
+    },
+    /// A secret that would be found in every second line of a log.
+    #[error("the secret {name} has fewer than {least} bytes, so its value cannot be masked in logs")]
+    ShortSecret {
+        /// Name of the variable.
+        name: String,
+        /// How many it must have.
+        least: usize,
     },
     /// A need that no job has.
     #[error("job `{job}` needs `{need}`, which is not a job of this run")]

@@ -14,7 +14,7 @@ use pika_cloud::lifecycle::RuntimeTerminalResult;
 
 use dev_shell::{DevShellError, Entered};
 
-use super::command::compile;
+use super::command::compile_with;
 use super::workspace::JobView;
 use super::{Executor, JobContext, JobLog, JobReport, Phases, Tools};
 use crate::causes::with_causes;
@@ -99,7 +99,7 @@ impl HostProcess {
             .map_err(|error| ended_or_errored(job.cancel, &error))?;
         let env = self.environment(job, &view);
         *names = env.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
-        let compiled = compile(&job.spec.command).map_err(|error| errored(&error))?;
+        let compiled = compile_with(&job.spec.command, job.args).map_err(|error| errored(&error))?;
         if compiled.run_as_root {
             return Err(Failure::Errored("a host process cannot ask to run as root".to_owned()));
         }
