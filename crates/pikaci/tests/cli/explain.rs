@@ -176,7 +176,7 @@ fn a_tree_in_which_ci_is_something_else_has_no_lanes_and_no_problem() {
     std::fs::create_dir_all(tree.root().join("ci/forge-lanes.toml")).unwrap();
     insta::assert_snapshot!(tree.run(&["explain"]).code(2).told(&tree), @r"
     error: TREE/ci/forge-lanes.toml is a directory, not a file
-      hint: forge-lanes.toml declares the lanes of a source tree; move the other thing away
+      hint: forge-lanes.toml is a file that people write; move the other thing away
     ");
     std::fs::remove_dir(tree.root().join("ci/forge-lanes.toml")).unwrap();
     tree.write("ci/forge-lanes.toml", b"a = \"\xff\"");
