@@ -14,6 +14,7 @@ pub mod executor;
 mod lock;
 pub mod model;
 pub mod run;
+pub mod secrets;
 pub mod snapshot;
 
 pub use config::{EngineConfig, Secrets};
