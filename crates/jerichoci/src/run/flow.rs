@@ -1,5 +1,6 @@
 //! A run from request to record: the order of the stages, each of which is somewhere else.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -11,7 +12,7 @@ use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
 use super::plan::{PlanInputs, RunPlan, plan_run};
 use super::report::Reporter;
-use super::request::RunRequest;
+use super::request::{RequestError, RunRequest};
 use super::schedule::Limits;
 use super::snapshots::{Snapshots, SourceOf};
 use super::store::{RunSpecRecord, RunStore, prepare_state_root};
@@ -24,6 +25,7 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
+use crate::secrets::{self, Length, Masker};
 
 /// What of an earlier run is repeated.
 #[derive(Debug, Clone)]
@@ -53,6 +55,7 @@ pub(crate) fn run(
 ) -> Result<RunRecord, EngineError> {
     request.check()?;
     let planned = plan_run(&request.jobs, &request.options)?;
+    let masker = masker_of(engine, request)?;
     let started = engine.clock.monotonic();
     let layout = Layout::new(&engine.config.state_root);
     prepare_state_root(&layout, &engine.ids.fresh())?;
@@ -71,7 +74,13 @@ pub(crate) fn run(
         source,
     })?;
     let store = RunStore::create(&layout, &run_id, &spec, process)?;
-    let record = first_record(engine, request, repeat, &run_id, created_at);
+    let mut record = first_record(engine, request, repeat, &run_id, created_at);
+    if let Some(masker) = &masker {
+        let texts = record.settings.iter_mut().map(|setting| &mut setting.value);
+        for text in texts.chain(&mut record.message).chain(&mut record.target_description) {
+            *text = masker.text(text);
+        }
+    }
 
     let tools = Tools {
         config: Arc::clone(&engine.config),
@@ -79,7 +88,7 @@ pub(crate) fn run(
         clock: Arc::clone(&engine.clock),
     };
     let fresh_id = || engine.ids.fresh();
-    let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id };
+    let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };
     let (sender, messages) = channel();
     let wake = sender.clone();
     cancel.on_cancel(move |_reason| {
@@ -223,6 +232,34 @@ fn stages(
         (sender, messages),
     );
     dispatcher.finish(None, None)
+}
+
+/// Masks the secrets that jobs of this run name. All of them must be there, and be maskable,
+/// before anything is made.
+fn masker_of(engine: &Engine, request: &RunRequest) -> Result<Option<Arc<Masker>>, EngineError> {
+    if request.skip.is_some() {
+        return Ok(None);
+    }
+    let mut values = Vec::new();
+    for job in &request.jobs {
+        for secret in &job.secrets {
+            let name = || secret.name.clone();
+            let missing = || RequestError::MissingSecret { job: job.id.clone(), name: name() };
+            let value = engine.config.secrets.get(&secret.name).ok_or_else(missing)?.as_bytes();
+            match secrets::check(value) {
+                Ok(()) => values.push(value),
+                Err(Length::Short) => {
+                    return Err(
+                        RequestError::ShortSecret { name: name(), least: secrets::LEAST_BYTES }.into()
+                    );
+                }
+                Err(Length::Long) => {
+                    return Err(RequestError::LongSecret { name: name(), most: secrets::MOST_BYTES }.into());
+                }
+            }
+        }
+    }
+    Masker::new(values).map_err(|error| RequestError::TooManySecrets(error.to_string()).into())
 }
 
 fn processors() -> usize {

@@ -240,6 +240,18 @@ impl JobLayout {
         self.artifacts().join("guest.log")
     }
 
+    /// One attempt of a job that is tried again.
+    #[must_use]
+    pub fn attempt(&self, attempt: u32) -> Self {
+        Self { dir: self.attempts().join(attempt.to_string()) }
+    }
+
+    /// All attempts of a job that is tried again.
+    #[must_use]
+    pub fn attempts(&self) -> PathBuf {
+        self.dir.join("attempts")
+    }
+
     /// The result in the form that guests write.
     #[must_use]
     pub fn result(&self) -> PathBuf {

@@ -1,5 +1,6 @@
 //! A run from request to record. Sees the executor trait, never a runtime.
 
+mod attempts;
 mod beneath;
 pub(crate) mod control;
 mod dispatch;
@@ -24,3 +25,4 @@ pub mod schedule;
 pub(crate) mod snapshots;
 pub mod store;
 pub mod watch;
+mod work;

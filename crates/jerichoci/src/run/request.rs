@@ -226,6 +226,17 @@ pub enum RequestError {
         /// How many it must have.
         least: usize,
     },
+    /// A secret that is no secret but a file.
+    #[error("the secret {name} has more than {most} bytes; give a job the path of a file in place of it")]
+    LongSecret {
+        /// Name of the variable.
+        name: String,
+        /// How many it may have.
+        most: usize,
+    },
+    /// The secrets are too large altogether to be masked.
+    #[error("the secrets of this run cannot be masked: {0}")]
+    TooManySecrets(String),
     /// A need that no job has.
     #[error("job `{job}` needs `{need}`, which is not a job of this run")]
     UnknownNeed {

@@ -14,8 +14,28 @@ use super::encode::{
 /// cannot be masked: it would be found in words that have nothing to do with it.
 pub const LEAST_BYTES: usize = 4;
 
-/// Whether a value is long enough to be masked.
-pub(crate) fn is_long_enough(value: &[u8]) -> bool {
+/// Bytes that a secret may have. Each of them costs the masker about a hundred.
+pub const MOST_BYTES: usize = 64 << 10;
+
+/// Why a value cannot be masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// Fewer than [`LEAST_BYTES`].
+    Short,
+    /// More than [`MOST_BYTES`].
+    Long,
+}
+
+/// Whether a value can be masked.
+pub(crate) fn check(value: &[u8]) -> Result<(), Length> {
+    match value.len() {
+        _ if !is_long_enough(value) => Err(Length::Short),
+        length if length > MOST_BYTES => Err(Length::Long),
+        _ => Ok(()),
+    }
+}
+
+fn is_long_enough(value: &[u8]) -> bool {
     without_line_ends(value.trim_ascii()).len() >= LEAST_BYTES
 }
 

@@ -7,5 +7,6 @@ mod encode;
 mod forms;
 pub mod mask;
 
-pub use forms::LEAST_BYTES;
+pub use forms::{LEAST_BYTES, MOST_BYTES};
+pub(crate) use forms::{Length, check};
 pub use mask::{MASK, MaskStream, Masker};

@@ -56,7 +56,7 @@ impl Executor for HostProcess {
         if let Err(error) = self.write_result(job.artifacts, &outcome) {
             outcome.warnings.push(error);
         }
-        JobReport { outcome, phases: phases.into_records(), environment }
+        JobReport { outcome, phases: phases.into_records(), environment, artifacts: Vec::new() }
     }
 }
 
