@@ -7,6 +7,7 @@
 //! [`executor::Executor`], folded into records by the dispatcher, stored, and told to a
 //! [`Reporter`]. Only a [`jericho_host::CancelToken`] travels the other way.
 
+mod beneath;
 mod causes;
 pub mod config;
 pub mod engine;

@@ -211,7 +211,8 @@ fn stages(
         layout.cargo_home(),
         engine.config.source_root.to_string_lossy().into_owned(),
         Arc::clone(&engine.host),
-    );
+    )
+    .on_commit(snapshot.git_head.clone(), snapshot.git_branch.clone());
     let scope = match &request.metadata.target_id {
         Some(id) => format!("target-{id}"),
         None => "adhoc".to_owned(),

@@ -97,6 +97,18 @@ impl Layout {
         self.cache().join("cargo-home")
     }
 
+    /// Caches that jobs name.
+    #[must_use]
+    pub fn named_caches(&self) -> PathBuf {
+        self.cache().join("named")
+    }
+
+    /// Captured dev shells.
+    #[must_use]
+    pub fn dev_env(&self) -> PathBuf {
+        self.cache().join("dev-env")
+    }
+
     /// What one job of one target keeps from run to run. `scope` is `target-<id>` or `adhoc`.
     #[must_use]
     pub fn host_local_job(&self, scope: &str, job_id: &str) -> PathBuf {

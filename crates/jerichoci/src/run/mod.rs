@@ -1,7 +1,6 @@
 //! A run from request to record. Sees the executor trait, never a runtime.
 
 mod attempts;
-mod beneath;
 pub(crate) mod control;
 mod dispatch;
 pub(crate) mod flow;

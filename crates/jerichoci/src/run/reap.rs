@@ -7,13 +7,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::beneath;
 use super::journal::read_journal;
 use super::layout::{Layout, RunLayout};
 use super::logs;
 use super::owner::Ownership;
 use super::recover::interrupted;
 use super::store::{RunStore, file_error, read_json, refuse_links};
+use crate::beneath;
 use crate::engine::{Engine, EngineError};
 use crate::executor::process::JOB_TAG;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
