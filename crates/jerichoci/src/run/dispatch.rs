@@ -31,6 +31,7 @@ use crate::model::attempt::AttemptRecord;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
 use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
+use crate::model::plan::{PlanNodeRecord, RunPlanRecord};
 use crate::model::record::{JobRecord, RunRecord};
 use crate::secrets::Masker;
 
@@ -208,8 +209,13 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    pub(crate) fn store_plan(&mut self, plan: &crate::model::plan::RunPlanRecord) {
-        let result = self.store.write_plan(plan);
+    pub(crate) fn store_plan(&mut self, mut plan: RunPlanRecord) {
+        // A definition may quote a secret, or get one as an argument.
+        let texts = plan.nodes.iter_mut().flat_map(PlanNodeRecord::texts_mut);
+        for text in texts.chain(&mut plan.target_description) {
+            *text = self.masked(std::mem::take(text));
+        }
+        let result = self.store.write_plan(&plan);
         self.note_problem(result);
     }
 

@@ -188,7 +188,7 @@ impl Collector<'_> {
             match node {
                 Some(Node::Dir(dir)) => self.walk(&dir, &path)?,
                 Some(Node::File(file)) if self.wanted(&path) => self.keep(file, &path),
-                Some(Node::Link) if self.wanted(&path) => {
+                Some(Node::Link) if self.wanted(&path) || self.is_on_the_way(&path) => {
                     self.odd.push(format!("{} is a symbolic link", path.display()));
                 }
                 Some(Node::Other) if self.wanted(&path) => {
@@ -210,6 +210,13 @@ impl Collector<'_> {
             }
         }
         wanted
+    }
+
+    /// Whether some pattern only means what lies below this.
+    fn is_on_the_way(&mut self, path: &Path) -> bool {
+        let depth = path.iter().count();
+        let mut patterns = self.patterns.iter().filter(|pattern| !pattern.excludes);
+        patterns.any(|pattern| pattern.base.len() >= depth && pattern.may_match_in(path))
     }
 
     fn keep(&mut self, file: File, path: &Path) {

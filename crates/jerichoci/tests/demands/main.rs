@@ -1,0 +1,10 @@
+//! What jobs ask of their surroundings, and what runs are asked beside their jobs: real
+//! repositories, real processes.
+
+mod artifacts;
+mod caches;
+mod chosen;
+mod git;
+mod retries;
+mod rig;
+mod secrets;
