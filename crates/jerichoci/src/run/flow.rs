@@ -200,6 +200,13 @@ fn stages(
     dispatcher.update(|record| record.plan_path = Some(run.plan().to_string_lossy().into_owned()));
     dispatcher.phases(phases.into_records());
 
+    // A collection that has it now is through in a moment.
+    let cargo_home = crate::lock::shared(&layout.cargo_home_lock(), cancel);
+    match &cargo_home {
+        // Only when it is collected depends on it.
+        Ok(lock) => drop(crate::lock::touch(lock)),
+        Err(error) => dispatcher.warn(format!("{}: {error}", layout.cargo_home_lock().display())),
+    }
     if let Err(error) = process::prepare_cargo_home(&layout.cargo_home(), &engine.config.caller_environment) {
         dispatcher.warn(format!("{}: {error}", layout.cargo_home().display()));
     }
@@ -232,6 +239,7 @@ fn stages(
         &cache_dirs,
         (sender, messages),
     );
+    drop(cargo_home);
     dispatcher.finish(None, None)
 }
 

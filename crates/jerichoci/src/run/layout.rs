@@ -97,6 +97,18 @@ impl Layout {
         self.cache().join("cargo-home")
     }
 
+    /// Held while a run uses [`Layout::cargo_home`]; beside it, because cargo owns what is inside.
+    #[must_use]
+    pub fn cargo_home_lock(&self) -> PathBuf {
+        self.cache().join("cargo-home.lock")
+    }
+
+    /// What jobs keep from run to run.
+    #[must_use]
+    pub fn host_local(&self) -> PathBuf {
+        self.cache().join("host-local")
+    }
+
     /// Caches that jobs name.
     #[must_use]
     pub fn named_caches(&self) -> PathBuf {
@@ -112,7 +124,7 @@ impl Layout {
     /// What one job of one target keeps from run to run. `scope` is `target-<id>` or `adhoc`.
     #[must_use]
     pub fn host_local_job(&self, scope: &str, job_id: &str) -> PathBuf {
-        self.cache().join("host-local").join(scope).join(job_id)
+        self.host_local().join(scope).join(job_id)
     }
 }
 
