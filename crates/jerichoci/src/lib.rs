@@ -22,7 +22,10 @@ pub use config::{EngineConfig, Secrets};
 pub use engine::{CancelAnswer, Engine, EngineError};
 pub use run::gc::{GcPolicy, GcReport};
 pub use run::list::{RunList, RunSummary, list_runs};
-pub use run::logs::{LogKind, Logs, load_logs, load_logs_metadata, open_log, persist_job_logs};
+pub use run::logs::{
+    LogFile, LogFollower, LogKind, Logs, follow_log, load_logs, load_logs_metadata, open_log,
+    persist_job_logs,
+};
 pub use run::read::{load_prepared_outputs_record, load_run_bundle, load_run_record};
 pub use run::reap::ReapReport;
 pub use run::report::{NoReporter, Reporter};

@@ -4,6 +4,8 @@
 mod artifacts;
 mod caches;
 mod chosen;
+mod follow;
+mod gc;
 mod git;
 mod retries;
 mod rig;
