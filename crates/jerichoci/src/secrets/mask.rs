@@ -246,6 +246,13 @@ mod tests {
         Masker::new(values.iter().map(|value| value.as_bytes())).unwrap().unwrap()
     }
 
+    fn into(out: &mut Vec<u8>) -> impl FnMut(&[u8]) -> io::Result<()> {
+        |bytes| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
     /// What comes out of chunks that end at `cuts`, and the most that was held back.
     fn masked(masker: &Arc<Masker>, text: &[u8], cuts: &[usize]) -> (Vec<u8>, usize) {
         let (mut out, mut held) = (Vec::new(), 0);
@@ -253,12 +260,12 @@ mod tests {
         let mut rest = text;
         for cut in cuts {
             let (chunk, after) = rest.split_at(cut % (rest.len() + 1));
-            stream.push(chunk, &mut |bytes| Ok(out.extend_from_slice(bytes))).unwrap();
+            stream.push(chunk, &mut into(&mut out)).unwrap();
             held = held.max(stream.held.len());
             rest = after;
         }
-        stream.push(rest, &mut |bytes| Ok(out.extend_from_slice(bytes))).unwrap();
-        stream.finish(&mut |bytes| Ok(out.extend_from_slice(bytes))).unwrap();
+        stream.push(rest, &mut into(&mut out)).unwrap();
+        stream.finish(&mut into(&mut out)).unwrap();
         (out, held)
     }
 

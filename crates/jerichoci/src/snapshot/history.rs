@@ -114,10 +114,10 @@ impl Given<'_> {
     fn config(&self, git: &Git, format: &[u8], cancel: &CancelToken) -> Result<Vec<u8>, SnapshotError> {
         let mut text = String::from("[core]\n\tbare = false\n\tlogallrefupdates = true\n");
         let _ = match format {
-            b"sha1" | b"" => write!(text, "\trepositoryformatversion = 0\n"),
-            other => write!(
+            b"sha1" | b"" => writeln!(text, "\trepositoryformatversion = 0"),
+            other => writeln!(
                 text,
-                "\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = {}\n[core]\n",
+                "\trepositoryformatversion = 1\n[extensions]\n\tobjectformat = {}\n[core]",
                 String::from_utf8_lossy(other)
             ),
         };
@@ -130,7 +130,7 @@ impl Given<'_> {
             if let Some((name, value)) = entry.strip_prefix("core.").and_then(|entry| entry.split_once('\n'))
                 && value.bytes().all(|byte| byte.is_ascii_alphanumeric())
             {
-                let _ = write!(text, "\t{name} = {value}\n");
+                let _ = writeln!(text, "\t{name} = {value}");
             }
         }
         Ok(text.into_bytes())

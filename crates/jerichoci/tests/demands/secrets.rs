@@ -153,7 +153,7 @@ fn encodings(value: &str) -> Vec<Vec<u8>> {
     let mut all = vec![value.as_bytes().to_vec()];
     all.extend(value.lines().map(|line| line.trim().as_bytes().to_vec()));
     let json = serde_json::to_string(value).unwrap();
-    all.push(json[1..json.len() - 1].as_bytes().to_vec());
+    all.push(json.as_bytes()[1..json.len() - 1].to_vec());
     let percent: String = value
         .bytes()
         .map(|byte| match byte {
