@@ -5,6 +5,7 @@
 mod files;
 mod identity;
 mod limits;
+pub mod memory;
 pub(crate) mod namespace;
 pub(crate) mod spawn;
 

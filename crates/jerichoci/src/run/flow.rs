@@ -14,7 +14,7 @@ use super::plan::{PlanInputs, RunPlan, plan_run};
 use super::report::Reporter;
 use super::request::{RequestError, RunRequest};
 use super::schedule::Limits;
-use super::snapshots::{Snapshots, SourceOf};
+use super::snapshots::{Snapshots, SourceOf, source_spec};
 use super::store::{RunSpecRecord, RunStore, prepare_state_root};
 use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
@@ -26,6 +26,7 @@ use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
 use crate::secrets::{self, Length, Masker};
+use crate::snapshot::EarlyListing;
 
 /// What of an earlier run is repeated.
 #[derive(Debug, Clone)]
@@ -58,6 +59,15 @@ pub(crate) fn run(
     let masker = masker_of(engine, request)?;
     let started = engine.clock.monotonic();
     let layout = Layout::new(&engine.config.state_root);
+    let of = match repeat.and_then(Repeat::snapshot) {
+        Some(hash) => SourceOf::Recorded(hash),
+        None => {
+            let source = source_spec(engine, &layout, &request.jobs);
+            // Git looks through the tree while the run is recorded.
+            let early = request.skip.is_none().then(|| EarlyListing::begin(&source, cancel)).flatten();
+            SourceOf::Tree(source, early)
+        }
+    };
     prepare_state_root(&layout, &engine.ids.fresh())?;
     let reaped = super::reap::reap(engine)?;
     let created_at = engine.clock.now();
@@ -112,7 +122,7 @@ pub(crate) fn run(
         for line in reaped.lines() {
             dispatcher.warn(line);
         }
-        Ok(stages(engine, request, repeat, &planned, &layout, &run_id, dispatcher, &(sender, messages)))
+        Ok(stages(engine, request, repeat, of, &planned, &layout, &run_id, dispatcher, &(sender, messages)))
     })
 }
 
@@ -133,6 +143,7 @@ fn stages(
     engine: &Engine,
     request: &RunRequest,
     repeat: Option<&Repeat>,
+    of: SourceOf<'_>,
     planned: &RunPlan,
     layout: &Layout,
     run_id: &RunId,
@@ -148,11 +159,6 @@ fn stages(
     let snapshots = match Snapshots::open(engine, layout) {
         Ok(snapshots) => snapshots,
         Err(error) => return dispatcher.finish(infrastructure, Some(with_causes(&error))),
-    };
-    let recorded = repeat.filter(|repeat| repeat.source.is_some());
-    let of = match recorded.and_then(Repeat::snapshot) {
-        Some(hash) => SourceOf::Recorded(hash),
-        None => SourceOf::Tree(&request.jobs),
     };
     // The first record is put on the disk while the snapshot is taken: both wait for the disk.
     let taken = std::thread::scope(|scope| {
@@ -174,7 +180,7 @@ fn stages(
     for warning in &snapshot.warnings {
         dispatcher.warn(warning.clone());
     }
-    if let Some(repeat) = recorded {
+    if let Some(repeat) = repeat.filter(|repeat| repeat.source.is_some()) {
         // What git said of the tree was said when the snapshot was taken.
         snapshot.git_head.clone_from(&repeat.git_head);
         snapshot.git_dirty = repeat.git_dirty;
@@ -318,6 +324,7 @@ fn first_record(
         message,
         prepare_timings: Vec::new(),
         jobs: Vec::new(),
+        base: metadata.base.clone(),
         snapshot_hash: recorded.and_then(|repeat| repeat.source.clone()).filter(|hash| !hash.is_empty()),
         duration_ms: None,
         engine_version: Some(env!("CARGO_PKG_VERSION").to_owned()),

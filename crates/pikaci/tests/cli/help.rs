@@ -15,22 +15,29 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
       cancel                        Ends a run that goes on, from another terminal
 
     Look:
+      targets                       Lists the targets of the source tree, and the built-in ones
+      explain                       Says of each lane and target why it would run or be skipped
       list                          Lists runs, newest first: run id, status, target, start
       status                        Shows what is recorded about a run
       logs                          Prints the logs of a job, byte for byte
       snapshot                      Writes out the source tree that a run saw, and prints where it is
+      config                        Shows each setting, its value, and where it comes from
 
     Keep:
       gc                            Removes old runs, and what only they needed
 
     For programs:
+      schema                        Prints the JSON schema of jericho.toml, for editors
       prepared-outputs              Shows the prepared outputs of a run
       staged-linux-remote-defaults  Prints the built-in settings of the build host
+      staged-linux-target-info      Prints the prepared outputs of a staged target of the Pika catalog
 
     Options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
       -h, --help              Print help
       -V, --version           Print version
 
@@ -55,9 +62,14 @@ fn every_command_has_its_help() {
                             jsonl]
           --events <KINDS>  Which events `--output jsonl` prints [default: classic] [possible values:
                             classic, all]
+      -q, --quiet           Only what went wrong: failures, and a summary when there are any
+          --color <WHEN>    When words on standard error have colours [default: auto] [possible values:
+                            auto, always, never]
       -j, --jobs <N>        At most this many jobs at once [default: the number of processors]
           --inherit-env     Jobs see the whole environment of this shell, not only what is known to be
                             harmless
+          --catalog <NAME>  Also the targets of this catalog, whatever ci/forge-lanes.toml says
+                            [possible values: pika]
           --keep-going      After a failure, go on with what does not depend on it
           --base <REV>      Revision that changes are counted from [default: the upstream's default
                             branch]
@@ -69,6 +81,8 @@ fn every_command_has_its_help() {
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
     insta::assert_snapshot!(tree.run(&["logs", "-h"]).code(0).stdout, @r"
     Prints the logs of a job, byte for byte
@@ -88,6 +102,8 @@ fn every_command_has_its_help() {
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
     insta::assert_snapshot!(tree.run(&["gc", "-h"]).code(0).stdout, @r"
     Removes old runs, and what only they needed
@@ -103,6 +119,8 @@ fn every_command_has_its_help() {
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
     for command in
         ["rerun", "list", "status", "cancel", "snapshot", "prepared-outputs", "staged-linux-remote-defaults"]
