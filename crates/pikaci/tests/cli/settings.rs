@@ -55,7 +55,7 @@ fn every_setting_is_shown_with_its_value_and_its_origin() {
     hosts.builder.ssh ci@b.example user (OUTSIDE/xdg/jerichoci/config.toml)
     hosts.builder.allow incus user (OUTSIDE/xdg/jerichoci/config.toml)
     default_target t repository (jericho.toml)
-    groups.db 2 repository (jericho.toml)
+    groups.db 2 repository (jericho.toml:4:6)
     ");
     let json = with(&tree, &["config", "--json", "--inherit-env"], &variables).code(0).json();
     assert_eq!(json["schema_version"], 1);
