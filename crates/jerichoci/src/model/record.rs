@@ -88,6 +88,9 @@ pub struct RunRecord {
     pub jobs: Vec<JobRecord>,
 
     // Additions. Left out when empty, so that a document of an earlier system round-trips.
+    /// What the changed files were counted against; absent when nobody looked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseRecord>,
     /// Content hash of the snapshot, 64 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_hash: Option<String>,
@@ -213,6 +216,15 @@ impl JobRecord {
             artifacts: Vec::new(),
         }
     }
+}
+
+/// What changed files were counted against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseRecord {
+    /// The revision, as given or as found, such as `refs/remotes/origin/main`.
+    pub rev: String,
+    /// Commit that the head and it have in common.
+    pub merge_base: String,
 }
 
 /// How long a prepare node took.

@@ -1,6 +1,7 @@
 //! A run from request to record. Sees the executor trait, never a runtime.
 
 mod beneath;
+pub mod beside;
 pub(crate) mod control;
 mod dispatch;
 pub(crate) mod flow;

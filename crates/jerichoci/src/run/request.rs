@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::id::{IdError, RunId, check_name};
 use crate::model::is_false;
 use crate::model::job::{GuestCommand, JobSpec};
+use crate::model::record::BaseRecord;
 
 /// What is known about a run beside its jobs; recorded as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct RunMetadata {
     /// Files that differ from the base, relative to the source root.
     #[serde(default)]
     pub changed_files: Vec<String>,
+    /// What they were counted against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseRecord>,
     /// Path filters of the target.
     #[serde(default)]
     pub filters: Vec<String>,

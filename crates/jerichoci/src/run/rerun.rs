@@ -33,6 +33,7 @@ pub(crate) fn rerun(
         Some(jobs) => {
             // Files changed since then, and the filters' word on them was about another tree.
             request.metadata.changed_files.clear();
+            request.metadata.base = None;
             request.metadata.message = None;
             request.jobs = closure_of_needs(jobs, &request.options.only)?;
             request.options.satisfied.clear();

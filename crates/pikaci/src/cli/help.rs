@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 /// Every command is in exactly one group; a test holds that.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Run", &["run", "rerun", "cancel"]),
-    ("Look", &["list", "status", "logs", "snapshot"]),
+    ("Run", &["plan", "run", "rerun", "cancel"]),
+    ("Look", &["explain", "list", "status", "logs", "report", "snapshot"]),
     ("Keep", &["gc"]),
-    ("For programs", &["prepared-outputs", "staged-linux-remote-defaults"]),
+    ("For programs", &["prepared-outputs", "staged-linux-remote-defaults", "staged-linux-target-info"]),
 ];
 
 const AFTER: &str = "\

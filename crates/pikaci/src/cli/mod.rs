@@ -1,18 +1,26 @@
 //! The command line: global options, and one file a command.
 
 mod cancel;
+mod catalog;
+mod diff;
+mod explain;
 mod gc;
 mod help;
 mod hints;
+mod junit;
 mod list;
 mod logs;
+mod measures;
 mod only;
+mod plan;
 mod prepared_outputs;
+mod report;
 mod rerun;
 mod run;
 mod session;
 mod snapshot;
 mod staged_linux_remote_defaults;
+mod staged_linux_target_info;
 mod status;
 pub(crate) mod usage;
 mod watch;
@@ -40,14 +48,18 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Rerun(rerun::Args),
+    Plan(plan::Args),
+    Explain(explain::Args),
     List(list::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Report(report::Args),
     Cancel(cancel::Args),
     Gc(gc::Args),
     Snapshot(snapshot::Args),
     PreparedOutputs(prepared_outputs::Args),
     StagedLinuxRemoteDefaults(staged_linux_remote_defaults::Args),
+    StagedLinuxTargetInfo(staged_linux_target_info::Args),
 }
 
 /// The whole command, from the arguments of this process to how it ends.
@@ -93,13 +105,17 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
     match &cli.command {
         Command::Run(args) => run::run(&session, args),
         Command::Rerun(args) => rerun::run(&session, args),
+        Command::Plan(args) => plan::run(&session, args),
+        Command::Explain(args) => explain::run(&session, args),
         Command::List(args) => list::run(&session, args),
         Command::Status(args) => status::run(&session, args),
         Command::Logs(args) => logs::run(&session, args),
+        Command::Report(args) => report::run(&session, args),
         Command::Cancel(args) => cancel::run(&session, args),
         Command::Gc(args) => gc::run(&session, args),
         Command::Snapshot(args) => snapshot::run(&session, args),
         Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
         Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),
+        Command::StagedLinuxTargetInfo(args) => staged_linux_target_info::run(args),
     }
 }

@@ -1,10 +1,12 @@
 //! `pikaci run`.
 
 use jericho_host::CancelToken;
-use jerichoci::model::record::RunRecord;
+use jerichoci::model::record::{BaseRecord, RunRecord};
 use jerichoci::snapshot::{Base, git_commit_of};
 use jerichoci::{Engine, EngineError, Reporter, RunMetadata, RunOptions, RunRequest};
 
+use super::catalog::CatalogFlag;
+use super::junit::ReportFlags;
 use super::session::Session;
 use super::{only, watch};
 use crate::config::{BASE_REF, Origin, RunFlags, Setting};
@@ -37,6 +39,10 @@ pub(crate) struct Args {
     output: OutputFlags,
     #[command(flatten)]
     flags: RunFlags,
+    #[command(flatten)]
+    catalog: CatalogFlag,
+    #[command(flatten)]
+    reports: ReportFlags,
     /// After a failure, go on with what does not depend on it
     #[arg(long)]
     keep_going: bool,
@@ -80,21 +86,20 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn new(session: &Session, args: &Args, source: &Source) -> Result<Self, CliError> {
         let settings = session.settings(&args.flags, source)?;
-        let catalog = Catalog::load(&source.root)?;
+        let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
         let target = match &args.target {
             Some(name) => catalog.find(name)?,
             None => catalog.default_target()?,
         };
         // What is built in is about the machine and passes on any tree.
-        if let (Some(why), false, targets::Origin::File(_)) =
-            (&source.without_git, args.no_git, &target.origin)
-        {
+        let built_in = target.origin == targets::Origin::BuiltIn;
+        if let (Some(why), false, false) = (&source.without_git, args.no_git, built_in) {
             return Err(needs_git(&source.root, why));
         }
         let only = only::jobs(session, target, &args.only, &args.args)?;
         let mut config = settings.engine_config(session.surroundings());
         config.group_widths.clone_from(catalog.group_widths());
-        let base = base(session, args, source)?;
+        let base = base(session, args.base.as_deref(), source)?;
         Ok(Self { engine: Engine::new(config), target: target.clone(), only, base })
     }
 
@@ -108,6 +113,7 @@ impl Prepared {
         announcer: &Announcer,
         cancel: &CancelToken,
     ) -> Result<Exit, CliError> {
+        let mut at_the_end = args.reports.check(session)?;
         let target = &self.target;
         // Given by flag, it was meant for this run. The variable stands for every run, also for those
         // that compare nothing.
@@ -133,15 +139,16 @@ impl Prepared {
             }
         }
         let jobs = (self.only.is_empty() && request.skip.is_none()).then_some(request.jobs.len());
-        tell(session, format, announcer, cancel, jobs, |reporter, cancel| {
-            self.engine.run(&request, reporter, cancel)
-        })
+        let exit = tell(session, format, announcer, cancel, jobs, |reporter, cancel| {
+            at_the_end.write(session, self.engine.run(&request, reporter, cancel))
+        })?;
+        at_the_end.settle(exit)
     }
 }
 
 /// Without git nobody knows what belongs to the tree: a guess would check something else than
 /// what a commit has, so it is made only when it is asked for.
-fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
+pub(super) fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
     let exit = match why {
         WithoutGit::NoProgram => Exit::Infrastructure,
         WithoutGit::NoRepository => Exit::Usage,
@@ -151,8 +158,12 @@ fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
 }
 
 /// The base that was asked for.
-fn base(session: &Session, args: &Args, source: &Source) -> Result<Option<Setting<String>>, CliError> {
-    let Some(base) = &args.base else {
+pub(super) fn base(
+    session: &Session,
+    flag: Option<&str>,
+    source: &Source,
+) -> Result<Option<Setting<String>>, CliError> {
+    let Some(base) = flag else {
         let value = session.surroundings().base_ref()?;
         return Ok(value.map(|value| Setting { value, origin: Origin::Environment }));
     };
@@ -160,14 +171,26 @@ fn base(session: &Session, args: &Args, source: &Source) -> Result<Option<Settin
         let message = format!("--base {} needs git: {why}", shorten(base));
         return Err(CliError::usage(message).hint("leave --base out: every target runs then"));
     }
-    Ok(Some(Setting { value: base.clone(), origin: Origin::Flag }))
+    Ok(Some(Setting { value: base.to_owned(), origin: Origin::Flag }))
 }
 
 /// Refuses a base that is no commit. A check against something else than what was asked for would
 /// look like the one that was asked for.
-fn check_base(
+pub(super) fn check_base(
     session: &Session,
     base: &Setting<String>,
+    source: &Source,
+    cancel: &CancelToken,
+) -> Result<(), CliError> {
+    let name = if base.origin == Origin::Flag { "--base" } else { BASE_REF };
+    check_commit(session, name, &base.value, source, cancel)
+}
+
+/// Refuses what is no commit; `name` is the option or variable that it came from.
+pub(super) fn check_commit(
+    session: &Session,
+    name: &str,
+    rev: &str,
     source: &Source,
     cancel: &CancelToken,
 ) -> Result<(), CliError> {
@@ -175,18 +198,18 @@ fn check_base(
         return Ok(());
     }
     let environment = session.surroundings().environment();
-    let commit = git_commit_of(&source.root, &base.value, environment, cancel)
+    let commit = git_commit_of(&source.root, rev, environment, cancel)
         .map_err(|error| session.engine_error(error.into()))?;
     if commit.is_some() {
         return Ok(());
     }
-    let (name, without) = match base.origin {
-        Origin::Flag => ("--base", "leave --base out".to_owned()),
-        _ => (BASE_REF, format!("unset {BASE_REF}")),
+    let (without, then) = match name {
+        "--base" => ("leave --base out".to_owned(), "the upstream's default branch"),
+        "--head" => ("leave --head out".to_owned(), "the work tree"),
+        _ => (format!("unset {name}"), "the upstream's default branch"),
     };
-    let message = format!("{name} is `{}`, which is no commit in this repository", shorten(&base.value));
-    Err(CliError::usage(message)
-        .hint(format!("git fetch, when a remote has it; or {without}, for the upstream's default branch")))
+    let message = format!("{name} is `{}`, which is no commit in this repository", shorten(rev));
+    Err(CliError::usage(message).hint(format!("git fetch, when a remote has it; or {without}, for {then}")))
 }
 
 /// A token that signals cancel, from here on.
@@ -248,15 +271,17 @@ fn tell(
 }
 
 fn request(args: &Args, target: &TargetSpec, only: Vec<String>, changes: Option<Changes>) -> RunRequest {
-    let selection = changes.as_ref().map(|changes| select(&target.filters, changes));
+    let selection = changes.as_ref().map(|changes| select(target, changes));
     let (message, skip) = match selection {
         None => (None, None),
         Some(Selection::Run { message }) => (message, None),
         Some(Selection::Skip { message }) => (Some(message.clone()), Some(message)),
     };
-    let mut changed_files = match changes {
-        Some(Changes::Known { files, .. }) => files,
-        _ => Vec::new(),
+    let (base, mut changed_files) = match changes {
+        Some(Changes::Known { base, merge_base, files }) => {
+            (Some(BaseRecord { rev: base, merge_base }), files)
+        }
+        _ => (None, Vec::new()),
     };
     changed_files.sort();
     changed_files.dedup();
@@ -266,6 +291,7 @@ fn request(args: &Args, target: &TargetSpec, only: Vec<String>, changes: Option<
             target_id: Some(target.id.clone()),
             target_description: target.description.clone(),
             changed_files,
+            base,
             filters: target.filters.patterns().to_vec(),
             message,
         },
@@ -279,7 +305,8 @@ fn request(args: &Args, target: &TargetSpec, only: Vec<String>, changes: Option<
     }
 }
 
-fn changes(
+/// The changed files, or why nobody knows them.
+pub(super) fn changes(
     session: &Session,
     engine: &Engine,
     source: &Source,
@@ -291,7 +318,7 @@ fn changes(
     }
     let changed = engine.changed_files(base, cancel).map_err(|error| session.engine_error(error))?;
     Ok(match changed.base {
-        Base::Used { rev, .. } => Changes::Known { base: rev, files: changed.files },
+        Base::Used { rev, merge_base } => Changes::Known { base: rev, merge_base, files: changed.files },
         Base::None { why } => Changes::Unknown { why },
     })
 }

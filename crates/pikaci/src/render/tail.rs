@@ -43,7 +43,7 @@ pub(super) fn shown(line: &[u8]) -> String {
 
 /// What a terminal would show of a line: the last of what was written over each other, without
 /// colours.
-fn plain(line: &[u8]) -> Vec<u8> {
+pub(crate) fn plain(line: &[u8]) -> Vec<u8> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or(line);
     let mut plain = Vec::with_capacity(line.len());

@@ -33,7 +33,7 @@ impl LogFile {
     }
 
     /// Below the job directory, as [`crate::run::layout::JobLayout`] has it.
-    const fn relative(self) -> &'static str {
+    pub(crate) const fn relative(self) -> &'static str {
         match self {
             Self::Host => "host.log",
             Self::Guest => "artifacts/guest.log",
