@@ -29,6 +29,12 @@ pub(crate) struct Globals {
     directory: Option<PathBuf>,
 }
 
+impl Globals {
+    pub(crate) const fn new(state_root: Option<PathBuf>, directory: Option<PathBuf>) -> Self {
+        Self { state_root, directory }
+    }
+}
+
 /// One invocation.
 #[derive(Debug)]
 pub(crate) struct Session {

@@ -10,6 +10,7 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
     Usage: pikaci [OPTIONS] <COMMAND>
 
     Run:
+      plan                          Shows what a run would do, and does nothing
       run                           Runs a target against a snapshot of the source tree
       rerun                         Repeats a run: the same bytes of source, the same job definitions
       cancel                        Ends a run that goes on, from another terminal
@@ -19,10 +20,15 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
       list                          Lists runs, newest first: run id, status, target, start
       status                        Shows what is recorded about a run
       logs                          Prints the logs of a job, byte for byte
+      report                        Makes a page of a run that opens in any browser, JUnit XML, a trace
       snapshot                      Writes out the source tree that a run saw, and prints where it is
 
     Keep:
       gc                            Removes old runs, and what only they needed
+
+    Set up:
+      completions                   Prints what a shell needs to complete commands, options, targets, jobs and runs
+      man                           Prints the manual page, or writes the pages of all commands
 
     For programs:
       prepared-outputs              Shows the prepared outputs of a run
@@ -44,13 +50,14 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
 #[test]
 fn every_command_has_its_help() {
     let tree = Tree::plain();
-    insta::assert_snapshot!(tree.run(&["run", "-h"]).code(0).stdout, @r"
+    insta::assert_snapshot!(tree.run(&["run", "-h"]).code(0).stdout, @r#"
     Runs a target against a snapshot of the source tree
 
-    Usage: pikaci run [OPTIONS] [TARGET]
+    Usage: pikaci run [OPTIONS] [TARGET] [-- <ARGS>...]
 
     Arguments:
-      [TARGET]  A target of jericho.toml, or jericho-smoke [default: the target with `default = true`]
+      [TARGET]   A target of jericho.toml, or jericho-smoke [default: the target with `default = true`]
+      [ARGS]...  Appended to the command of the job: arguments of a program, "$@" of a script
 
     Options:
           --output <FORM>   What goes to standard output [default: human] [possible values: human, json,
@@ -65,18 +72,22 @@ fn every_command_has_its_help() {
                             harmless
           --catalog <NAME>  Also the targets of this catalog, whatever ci/forge-lanes.toml says
                             [possible values: pika]
+          --junit <FILE>    Write JUnit XML here at the end, however the run ends
           --keep-going      After a failure, go on with what does not depend on it
           --base <REV>      Revision that changes are counted from [default: the upstream's default
                             branch]
           --no-git          Take a tree that is in no git repository, or on a machine without git: all
                             of it but what .gitignore and .jerichociignore name
+          --only <JOB>      Only this job and what it needs; can be given several times
+          --watch           Run again whenever a file of the tree changes, until Ctrl-C; a run that goes
+                            on is cancelled
       -h, --help            Print help (see more with '--help')
 
     Global options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
-    ");
+    "#);
     insta::assert_snapshot!(tree.run(&["logs", "-h"]).code(0).stdout, @r"
     Prints the logs of a job, byte for byte
 
@@ -102,9 +113,13 @@ fn every_command_has_its_help() {
     Usage: pikaci gc [OPTIONS]
 
     Options:
-          --keep-runs <N>  Keep this many of the newest runs [default: 10]
-          --dry-run        Say what would go, and remove nothing
-      -h, --help           Print help (see more with '--help')
+          --keep-runs <N>    Keep this many of the newest runs [default: 10, when there is no other
+                             limit]
+          --max-age <AGE>    Keep the runs of this time, for example 14d or 36h
+          --max-size <SIZE>  Keep runs, snapshots and caches below this size, for example 20GiB. Caches
+                             go first
+          --dry-run          Say what would go, and remove nothing
+      -h, --help             Print help (see more with '--help')
 
     Global options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the

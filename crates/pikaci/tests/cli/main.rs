@@ -13,5 +13,6 @@ mod path_filters;
 mod plan;
 mod reporting;
 mod runs;
+mod shells;
 mod two_runs;
 mod watch;
