@@ -5,6 +5,7 @@ mod catalog;
 mod completions;
 mod diff;
 mod explain;
+mod follow;
 mod gc;
 mod help;
 mod hints;

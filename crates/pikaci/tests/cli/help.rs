@@ -99,6 +99,9 @@ fn every_command_has_its_help() {
     Options:
           --job <ID>       The job [default: the first one; all of them with --metadata-json]
           --kind <KIND>    Which log [default: both] [possible values: host, guest, both]
+      -f, --follow         Go on with what is added, until the job has ended; waits for one that has not
+                           started
+          --tail <N>       Only the last lines of each log
           --metadata-json  Where the logs are and how long, in place of the logs
       -h, --help           Print help (see more with '--help')
 

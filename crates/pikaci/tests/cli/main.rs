@@ -5,6 +5,7 @@ mod browser;
 mod common;
 mod ending;
 mod explain;
+mod follow;
 mod help;
 mod junit;
 mod live;
