@@ -5,6 +5,7 @@
 //! | [`targets`] | what a user names |
 //! | [`catalog`] | the targets of Pika's tree, as tables |
 //! | [`lanes`] | targets as a forge runs them, with their path filters |
+//! | [`operator`] | the user's file: hosts, allowed secrets |
 //! | [`selection`] | whether a change concerns a target, and why |
 //! | `config` | settings with their origin; the one reader of the environment |
 //! | `cli` | one file a command |
@@ -19,6 +20,7 @@ mod config;
 mod error;
 mod exit;
 pub mod lanes;
+pub mod operator;
 mod render;
 mod report;
 pub mod selection;

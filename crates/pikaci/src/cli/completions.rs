@@ -24,7 +24,9 @@ const VARIABLE: &str = "JERICHOCI_COMPLETE";
 /// At most so many of the newest runs are offered.
 const RUNS: usize = 50;
 
-/// Prints what a shell needs to complete commands, options, targets, jobs and runs
+/// Prints the completions of bash, zsh or fish
+///
+/// They complete commands, options, targets, jobs and runs.
 ///
 /// bash: source <(pikaci completions bash), in ~/.bashrc
 ///

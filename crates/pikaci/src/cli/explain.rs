@@ -3,9 +3,10 @@
 use jericho_host::CancelToken;
 use jerichoci::snapshot::{Base, ChangedFiles, git_changed_between, git_changed_files, git_file_names};
 
+use super::base::{base, check_base, check_commit};
 use super::catalog::CatalogFlag;
-use super::run::{base, check_base, check_commit};
 use super::session::Session;
+use crate::config::RunFlags;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::lanes::{Lane, is_staged};
@@ -71,7 +72,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         return super::diff::run(session, a, b, args.json);
     }
     let source = session.source()?;
-    let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
+    let catalog = session.catalog(&source, &args.catalog)?;
     let trigger = args.trigger.map(Trigger::from);
     let chosen = chosen(&catalog, trigger, &args.targets)?;
     let cancel = CancelToken::new()
@@ -189,7 +190,8 @@ fn changed(
     source: &Source,
     cancel: &CancelToken,
 ) -> Result<ChangedFiles, CliError> {
-    let base = base(session, args.base.as_deref(), source)?;
+    let settings = session.settings(&RunFlags::default(), source)?;
+    let base = base(args.base.as_deref(), source, &settings)?;
     if let Some(base) = &base {
         check_base(session, base, source, cancel)?;
     }
@@ -201,7 +203,7 @@ fn changed(
             if let Some(why) = &source.without_git {
                 return Err(CliError::usage(format!("--head needs git: {why}")).hint("leave --head out"));
             }
-            check_commit(session, "--head", head, source, cancel)?;
+            check_commit(session, ("--head", "leave --head out, for the work tree"), head, source, cancel)?;
             git_changed_between(&source.root, base, head, environment, cancel)
         }
     };

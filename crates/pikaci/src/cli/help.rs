@@ -5,10 +5,13 @@ use std::fmt::Write as _;
 /// Every command is in exactly one group; a test holds that.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run", &["plan", "run", "rerun", "cancel"]),
-    ("Look", &["explain", "list", "status", "logs", "report", "snapshot"]),
+    ("Look", &["targets", "explain", "list", "status", "logs", "report", "snapshot"]),
     ("Keep", &["gc"]),
-    ("Set up", &["completions", "man"]),
-    ("For programs", &["prepared-outputs", "staged-linux-remote-defaults", "staged-linux-target-info"]),
+    ("Set up", &["config", "completions", "man"]),
+    (
+        "For programs",
+        &["schema", "prepared-outputs", "staged-linux-remote-defaults", "staged-linux-target-info"],
+    ),
 ];
 
 const AFTER: &str = "\

@@ -2,14 +2,16 @@
 
 use jericho_host::CancelToken;
 use jerichoci::model::record::{BaseRecord, RunRecord};
-use jerichoci::snapshot::{Base, git_commit_of};
-use jerichoci::{Engine, EngineError, Reporter, RunMetadata, RunOptions, RunRequest};
+use jerichoci::run::outstanding::closure_of_needs;
+use jerichoci::snapshot::Base;
+use jerichoci::{Engine, EngineConfig, EngineError, Reporter, RunMetadata, RunOptions, RunRequest};
 
+use super::base::{base, check_base};
 use super::catalog::CatalogFlag;
 use super::junit::ReportFlags;
 use super::session::Session;
 use super::{only, watch};
-use crate::config::{BASE_REF, Origin, RunFlags, Setting};
+use crate::config::{Origin, RunFlags, Setting};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::announce::Announcer;
@@ -77,7 +79,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
 
 /// Everything that is said about a run before anybody looks at the tree.
 pub(super) struct Prepared {
-    engine: Engine,
+    config: EngineConfig,
+    catalog: Catalog,
     target: TargetSpec,
     only: Vec<String>,
     base: Option<Setting<String>>,
@@ -86,7 +89,7 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn new(session: &Session, args: &Args, source: &Source) -> Result<Self, CliError> {
         let settings = session.settings(&args.flags, source)?;
-        let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
+        let catalog = session.catalog(source, &args.catalog)?;
         let target = match &args.target {
             Some(name) => catalog.find(name)?,
             None => catalog.default_target()?,
@@ -99,8 +102,9 @@ impl Prepared {
         let only = only::jobs(session, target, &args.only, &args.args)?;
         let mut config = settings.engine_config(session.surroundings());
         config.group_widths.clone_from(catalog.group_widths());
-        let base = base(session, args.base.as_deref(), source)?;
-        Ok(Self { engine: Engine::new(config), target: target.clone(), only, base })
+        let base = base(args.base.as_deref(), source, &settings)?;
+        let target = target.clone();
+        Ok(Self { config, catalog, target, only, base })
     }
 
     /// Runs it, and tells.
@@ -125,10 +129,21 @@ impl Prepared {
             false => None,
             true => {
                 let base = self.base.as_ref().map(|base| base.value.as_str());
-                Some(changes(session, &self.engine, source, base, cancel)?)
+                Some(changes(session, &Engine::new(self.config.clone()), source, base, cancel)?)
             }
         };
         let request = request(args, target, self.only.clone(), changes);
+        let mut config = self.config.clone();
+        let mut jobs = None;
+        // A run that is skipped needs none.
+        if request.skip.is_none() {
+            let chosen = closure_of_needs(&request.jobs, &self.only)
+                .map_err(|error| session.engine_error(error.into()))?;
+            let place = |name: &str| self.catalog.secret_place(&target.id, name);
+            config.secrets = session.secrets(&chosen, place)?;
+            jobs = Some(chosen.len());
+        }
+        let engine = Engine::new(config);
         if !format.is_quiet() {
             if let Some(why) = &source.without_git {
                 let left_out = "what .gitignore and .jerichociignore name is left out";
@@ -138,9 +153,8 @@ impl Prepared {
                 report::note(&format!("{} {message}", target.id));
             }
         }
-        let jobs = (self.only.is_empty() && request.skip.is_none()).then_some(request.jobs.len());
         let exit = tell(session, format, announcer, cancel, jobs, |reporter, cancel| {
-            at_the_end.write(session, self.engine.run(&request, reporter, cancel))
+            at_the_end.write(session, engine.run(&request, reporter, cancel))
         })?;
         at_the_end.settle(exit)
     }
@@ -155,61 +169,6 @@ pub(super) fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
     };
     CliError::new(exit, format!("{}: {why}", shorten(&root.to_string_lossy())))
         .hint("git init; or --no-git, for everything but what .gitignore and .jerichociignore name")
-}
-
-/// The base that was asked for.
-pub(super) fn base(
-    session: &Session,
-    flag: Option<&str>,
-    source: &Source,
-) -> Result<Option<Setting<String>>, CliError> {
-    let Some(base) = flag else {
-        let value = session.surroundings().base_ref()?;
-        return Ok(value.map(|value| Setting { value, origin: Origin::Environment }));
-    };
-    if let Some(why) = &source.without_git {
-        let message = format!("--base {} needs git: {why}", shorten(base));
-        return Err(CliError::usage(message).hint("leave --base out: every target runs then"));
-    }
-    Ok(Some(Setting { value: base.to_owned(), origin: Origin::Flag }))
-}
-
-/// Refuses a base that is no commit. A check against something else than what was asked for would
-/// look like the one that was asked for.
-pub(super) fn check_base(
-    session: &Session,
-    base: &Setting<String>,
-    source: &Source,
-    cancel: &CancelToken,
-) -> Result<(), CliError> {
-    let name = if base.origin == Origin::Flag { "--base" } else { BASE_REF };
-    check_commit(session, name, &base.value, source, cancel)
-}
-
-/// Refuses what is no commit; `name` is the option or variable that it came from.
-pub(super) fn check_commit(
-    session: &Session,
-    name: &str,
-    rev: &str,
-    source: &Source,
-    cancel: &CancelToken,
-) -> Result<(), CliError> {
-    if source.without_git.is_some() {
-        return Ok(());
-    }
-    let environment = session.surroundings().environment();
-    let commit = git_commit_of(&source.root, rev, environment, cancel)
-        .map_err(|error| session.engine_error(error.into()))?;
-    if commit.is_some() {
-        return Ok(());
-    }
-    let (without, then) = match name {
-        "--base" => ("leave --base out".to_owned(), "the upstream's default branch"),
-        "--head" => ("leave --head out".to_owned(), "the work tree"),
-        _ => (format!("unset {name}"), "the upstream's default branch"),
-    };
-    let message = format!("{name} is `{}`, which is no commit in this repository", shorten(rev));
-    Err(CliError::usage(message).hint(format!("git fetch, when a remote has it; or {without}, for {then}")))
 }
 
 /// A token that signals cancel, from here on.

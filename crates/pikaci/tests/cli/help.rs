@@ -16,6 +16,7 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
       cancel                        Ends a run that goes on, from another terminal
 
     Look:
+      targets                       Lists the targets of the source tree, and the built-in ones
       explain                       Says of each lane and target why it would run or be skipped
       list                          Lists runs, newest first: run id, status, target, start
       status                        Shows what is recorded about a run
@@ -27,10 +28,12 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
       gc                            Removes old runs, and what only they needed
 
     Set up:
-      completions                   Prints what a shell needs to complete commands, options, targets, jobs and runs
+      config                        Shows each setting, its value, and where it comes from
+      completions                   Prints the completions of bash, zsh or fish
       man                           Prints the manual page, or writes the pages of all commands
 
     For programs:
+      schema                        Prints the JSON schema of jericho.toml, for editors
       prepared-outputs              Shows the prepared outputs of a run
       staged-linux-remote-defaults  Prints the built-in settings of the build host
       staged-linux-target-info      Prints the prepared outputs of a staged target of the Pika catalog
@@ -39,6 +42,8 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
       -h, --help              Print help
       -V, --version           Print version
 
@@ -87,6 +92,8 @@ fn every_command_has_its_help() {
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     "#);
     insta::assert_snapshot!(tree.run(&["logs", "-h"]).code(0).stdout, @r"
     Prints the logs of a job, byte for byte
@@ -109,6 +116,8 @@ fn every_command_has_its_help() {
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
     insta::assert_snapshot!(tree.run(&["gc", "-h"]).code(0).stdout, @r"
     Removes old runs, and what only they needed
@@ -128,6 +137,8 @@ fn every_command_has_its_help() {
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
     for command in
         ["rerun", "list", "status", "cancel", "snapshot", "prepared-outputs", "staged-linux-remote-defaults"]

@@ -14,6 +14,8 @@ mod path_filters;
 mod plan;
 mod reporting;
 mod runs;
+mod settings;
 mod shells;
+mod targets;
 mod two_runs;
 mod watch;
