@@ -10,14 +10,17 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
     Usage: pikaci [OPTIONS] <COMMAND>
 
     Run:
+      plan                          Shows what a run would do, and does nothing
       run                           Runs a target against a snapshot of the source tree
       rerun                         Repeats a run: the same bytes of source, the same job definitions
       cancel                        Ends a run that goes on, from another terminal
 
     Look:
+      explain                       Says what differs between two runs: source, definitions, settings, verdicts, durations
       list                          Lists runs, newest first: run id, status, target, start
       status                        Shows what is recorded about a run
       logs                          Prints the logs of a job, byte for byte
+      report                        Makes a page of a run that opens in any browser, JUnit XML, a trace
       snapshot                      Writes out the source tree that a run saw, and prints where it is
 
     Keep:
@@ -58,6 +61,7 @@ fn every_command_has_its_help() {
       -j, --jobs <N>        At most this many jobs at once [default: the number of processors]
           --inherit-env     Jobs see the whole environment of this shell, not only what is known to be
                             harmless
+          --junit <FILE>    Write JUnit XML here at the end, however the run ends
           --keep-going      After a failure, go on with what does not depend on it
           --base <REV>      Revision that changes are counted from [default: the upstream's default
                             branch]
@@ -95,18 +99,31 @@ fn every_command_has_its_help() {
     Usage: pikaci gc [OPTIONS]
 
     Options:
-          --keep-runs <N>  Keep this many of the newest runs [default: 10]
-          --dry-run        Say what would go, and remove nothing
-      -h, --help           Print help (see more with '--help')
+          --keep-runs <N>    Keep this many of the newest runs [default: 10, when there is no other
+                             limit]
+          --max-age <AGE>    Keep the runs of this time, for example 14d or 36h
+          --max-size <SIZE>  Keep runs, snapshots and caches below this size, for example 20GiB. Caches
+                             go first
+          --dry-run          Say what would go, and remove nothing
+      -h, --help             Print help (see more with '--help')
 
     Global options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
     ");
-    for command in
-        ["rerun", "list", "status", "cancel", "snapshot", "prepared-outputs", "staged-linux-remote-defaults"]
-    {
+    for command in [
+        "plan",
+        "rerun",
+        "explain",
+        "list",
+        "status",
+        "report",
+        "cancel",
+        "snapshot",
+        "prepared-outputs",
+        "staged-linux-remote-defaults",
+    ] {
         let help = tree.run(&[command, "--help"]).code(0).stdout;
         assert!(help.contains("Usage: pikaci ") && help.contains("--state-root"), "{help}");
     }
