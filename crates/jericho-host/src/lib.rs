@@ -34,4 +34,4 @@ pub use host::{
     EndedBy, Exit, Finished, Host, HostError, Isolation, Leaked, Mount, Output, OutputSink, Published,
     Supervision,
 };
-pub use local::LocalHost;
+pub use local::{LocalHost, find_program};

@@ -19,6 +19,8 @@ use crate::command::Command;
 use crate::fs;
 use crate::host::{Finished, Host, HostError, Leaked, Output, OutputSink, Published, Supervision};
 
+pub use prepare::find_program;
+
 /// This machine as a [`Host`].
 #[derive(Debug, Default)]
 pub struct LocalHost {

@@ -3,6 +3,8 @@
 //! | module | subject |
 //! |---|---|
 //! | [`targets`] | what a user names |
+//! | [`catalog`] | the targets of Pika's tree, as tables |
+//! | [`lanes`] | targets as a forge runs them, with their path filters |
 //! | [`selection`] | whether a change concerns a target, and why |
 //! | `config` | settings with their origin; the one reader of the environment |
 //! | `cli` | one file a command |
@@ -10,10 +12,12 @@
 //! | `report` | plans and recorded runs as documents: text, JSON, JUnit XML, a page, a trace |
 //! | `exit`, `error` | how a command ends, and what it says then |
 
+pub mod catalog;
 mod cli;
 mod config;
 mod error;
 mod exit;
+pub mod lanes;
 mod render;
 mod report;
 pub mod selection;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, MemfdFlags, Mode, OFlags, SeekFrom};
 
@@ -125,6 +125,16 @@ pub(super) fn as_path(path: &CString) -> &Path {
 pub(super) fn c_string(bytes: &[u8]) -> io::Result<CString> {
     CString::new(bytes)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "an argument or variable has a NUL byte"))
+}
+
+/// Where a program would be started from, looked for as execvp(3) does. `None`: nowhere.
+#[must_use]
+pub fn find_program(program: impl AsRef<OsStr>, env: &Environment) -> Option<PathBuf> {
+    let found = candidates(program.as_ref(), env).ok()?.into_iter().find(|path| {
+        let path = as_path(path);
+        rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok() && path.is_file()
+    })?;
+    Some(as_path(&found).to_path_buf())
 }
 
 /// The paths that a program may have: never empty.

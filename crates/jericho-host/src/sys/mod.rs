@@ -4,6 +4,7 @@
 
 mod files;
 mod identity;
+pub mod memory;
 pub(crate) mod namespace;
 pub(crate) mod spawn;
 

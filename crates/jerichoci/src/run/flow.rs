@@ -13,7 +13,7 @@ use super::plan::{PlanInputs, RunPlan, plan_run};
 use super::report::Reporter;
 use super::request::RunRequest;
 use super::schedule::Limits;
-use super::snapshots::{Snapshots, SourceOf};
+use super::snapshots::{Snapshots, SourceOf, source_spec};
 use super::store::{RunSpecRecord, RunStore, prepare_state_root};
 use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
@@ -24,6 +24,7 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
+use crate::snapshot::EarlyListing;
 
 /// What of an earlier run is repeated.
 #[derive(Debug, Clone)]
@@ -55,6 +56,15 @@ pub(crate) fn run(
     let planned = plan_run(&request.jobs, &request.options)?;
     let started = engine.clock.monotonic();
     let layout = Layout::new(&engine.config.state_root);
+    let of = match repeat.and_then(Repeat::snapshot) {
+        Some(hash) => SourceOf::Recorded(hash),
+        None => {
+            let source = source_spec(engine, &layout, &request.jobs);
+            // Git looks through the tree while the run is recorded.
+            let early = request.skip.is_none().then(|| EarlyListing::begin(&source, cancel)).flatten();
+            SourceOf::Tree(source, early)
+        }
+    };
     prepare_state_root(&layout, &engine.ids.fresh())?;
     let reaped = super::reap::reap(engine)?;
     let created_at = engine.clock.now();
@@ -103,7 +113,7 @@ pub(crate) fn run(
         for line in reaped.lines() {
             dispatcher.warn(line);
         }
-        Ok(stages(engine, request, repeat, &planned, &layout, &run_id, dispatcher, &(sender, messages)))
+        Ok(stages(engine, request, repeat, of, &planned, &layout, &run_id, dispatcher, &(sender, messages)))
     })
 }
 
@@ -124,6 +134,7 @@ fn stages(
     engine: &Engine,
     request: &RunRequest,
     repeat: Option<&Repeat>,
+    of: SourceOf<'_>,
     planned: &RunPlan,
     layout: &Layout,
     run_id: &RunId,
@@ -141,10 +152,6 @@ fn stages(
         Err(error) => return dispatcher.finish(infrastructure, Some(with_causes(&error))),
     };
     let recorded = repeat.filter(|repeat| repeat.source.is_some());
-    let of = match recorded.and_then(Repeat::snapshot) {
-        Some(hash) => SourceOf::Recorded(hash),
-        None => SourceOf::Tree(&request.jobs),
-    };
     // The first record is put on the disk while the snapshot is taken: both wait for the disk.
     let taken = std::thread::scope(|scope| {
         let snapshot = scope.spawn(|| phases.time("snapshot", || snapshots.get(of, cancel)));

@@ -18,7 +18,9 @@ use crate::model::id::RunId;
 use crate::model::job::JobSpec;
 use crate::model::staged::StagedLinuxSnapshotProfile;
 use crate::snapshot::metadata::{TreeState, write_published_tree};
-use crate::snapshot::{ContentHash, Manifest, Pin, Profile, Snapshot, SourceSpec, Store, StoreDirs};
+use crate::snapshot::{
+    ContentHash, EarlyListing, Manifest, Pin, Profile, Snapshot, SourceSpec, Store, StoreDirs,
+};
 use crate::snapshot::{MARKER, SnapshotMetadata};
 
 /// A snapshot that a run stands on.
@@ -42,31 +44,41 @@ enum PinOf {
 }
 
 /// Where a snapshot comes from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) enum SourceOf<'a> {
-    /// The source tree, as these jobs need it.
-    Tree(&'a [JobSpec]),
+    /// The source tree, with the listing of it that was begun.
+    Tree(SourceSpec, Option<EarlyListing>),
     /// The store, by its content hash.
     Recorded(&'a str),
+}
+
+/// What a run of these jobs takes a snapshot of.
+pub(crate) fn source_spec(engine: &Engine, layout: &Layout, jobs: &[JobSpec]) -> SourceSpec {
+    SourceSpec {
+        root: engine.config.source_root.clone(),
+        state_root: Some(layout.root().to_path_buf()),
+        profile: profile_of(jobs),
+        facts: true,
+        env: engine.config.caller_environment.clone(),
+    }
 }
 
 /// The snapshots of one state root.
 #[derive(Debug)]
 pub(crate) struct Snapshots<'a> {
     engine: &'a Engine,
-    layout: &'a Layout,
     store: Arc<Store>,
 }
 
 impl<'a> Snapshots<'a> {
-    pub(crate) fn open(engine: &'a Engine, layout: &'a Layout) -> Result<Self, EngineError> {
+    pub(crate) fn open(engine: &'a Engine, layout: &Layout) -> Result<Self, EngineError> {
         let dirs = StoreDirs {
             store: layout.store(),
             snapshots: layout.snapshots(),
             stat_cache: layout.stat_cache(),
         };
         let store = Store::open(dirs, Arc::clone(&engine.clock))?;
-        Ok(Self { engine, layout, store: Arc::new(store) })
+        Ok(Self { engine, store: Arc::new(store) })
     }
 
     pub(crate) fn store(&self) -> Arc<Store> {
@@ -75,20 +87,19 @@ impl<'a> Snapshots<'a> {
 
     pub(crate) fn get(&self, of: SourceOf<'_>, cancel: &CancelToken) -> Result<RunSnapshot, String> {
         match of {
-            SourceOf::Tree(jobs) => self.take(jobs, cancel),
+            SourceOf::Tree(source, early) => self.take(&source, early, cancel),
             SourceOf::Recorded(hash) => self.find(hash, cancel),
         }
     }
 
-    fn take(&self, jobs: &[JobSpec], cancel: &CancelToken) -> Result<RunSnapshot, String> {
-        let source = SourceSpec {
-            root: self.engine.config.source_root.clone(),
-            state_root: Some(self.layout.root().to_path_buf()),
-            profile: profile_of(jobs),
-            facts: true,
-            env: self.engine.config.caller_environment.clone(),
-        };
-        let snapshot = self.store.take(&source, cancel).map_err(|error| with_causes(&error))?;
+    fn take(
+        &self,
+        source: &SourceSpec,
+        early: Option<EarlyListing>,
+        cancel: &CancelToken,
+    ) -> Result<RunSnapshot, String> {
+        let taken = self.store.take_listed(source, early, cancel);
+        let snapshot = taken.map_err(|error| with_causes(&error))?;
         Ok(RunSnapshot {
             hash: snapshot.hash.to_string(),
             manifest: Arc::clone(&snapshot.manifest),

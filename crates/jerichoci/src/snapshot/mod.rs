@@ -13,7 +13,7 @@
 //! |---|---|
 //! | [`take`] | one snapshot, from listing to publication |
 //! | [`profile`] | what a kind of run leaves out |
-//! | `git`, `walk` | the view of the tree, with and without a repository |
+//! | `view`, `git`, `walk` | the view of the tree, with and without a repository |
 //! | `index`, `stat` | what is known about files that did not change |
 //! | `ingest` | reading the others, once |
 //! | [`manifest`], [`hash`] | the list of a snapshot and its format |
@@ -42,9 +42,12 @@ mod ingest;
 mod objects;
 mod segment;
 mod stat;
+mod view;
 mod walk;
 
-pub use changed::{Base, ChangedFiles, git_changed_files, git_commit_of};
+pub use changed::{
+    Base, ChangedFiles, git_changed_between, git_changed_files, git_commit_of, git_file_names,
+};
 pub use collect::CollectReport;
 pub use error::SnapshotError;
 pub use git::GitFacts;
@@ -55,4 +58,5 @@ pub use metadata::{MARKER, SnapshotMetadata};
 pub use profile::Profile;
 pub use store::{Pin, Store, StoreDirs};
 pub use take::{Snapshot, SnapshotStats, SnapshotWarning, SourceSpec};
+pub(crate) use view::EarlyListing;
 pub use workspace::{PrivateCopy, TreeLease};

@@ -20,16 +20,20 @@ use rustix::fs::FileType;
 use super::at;
 use super::collect;
 use super::error::{SnapshotError, shown};
-use super::git::{self, Git, GitFacts, Listing, Place};
+use super::git::{self, GitFacts, Listing};
 use super::hash::ContentHash;
 use super::index::{StatCache, StatCacheWriter, Verdict};
 use super::ingest::{Found, Ingest, cores};
 use super::manifest::{EntryKind, Manifest, ManifestError, Row};
-use super::objects::Objects;
+use super::objects::{HashSetByHash, Objects};
 use super::profile::Profile;
 use super::stat::{self, StatKey};
 use super::store::{self, Pin, Store};
+use super::view::{EarlyListing, Listed, View};
 use super::walk;
+
+/// From this many files that were read, the memory of the reading threads is worth giving back.
+const MANY: u64 = 20_000;
 
 /// What to take a snapshot of.
 #[derive(Debug, Clone)]
@@ -134,10 +138,7 @@ struct Source<'a> {
     store: &'a Store,
     spec: &'a SourceSpec,
     cancel: &'a CancelToken,
-    git: Git,
-    root: PathBuf,
-    /// Relative to the root.
-    state_root: Option<Vec<u8>>,
+    view: View,
     rules: Option<Gitignore>,
     cache_file: PathBuf,
 }
@@ -150,29 +151,32 @@ impl Store {
     /// refusing or failing in a repository, a store that cannot be written. Nothing is
     /// published then.
     pub fn take(&self, spec: &SourceSpec, cancel: &CancelToken) -> Result<Snapshot, SnapshotError> {
-        let bad_root = |source| SnapshotError::BadRoot { path: spec.root.clone(), source };
-        let root = std::fs::canonicalize(&spec.root).map_err(bad_root)?;
-        let state_root = match &spec.state_root {
-            Some(state_root) => inside(&root, state_root)?,
-            None => None,
-        };
+        self.take_listed(spec, None, cancel)
+    }
+
+    /// [`Store::take`] with a listing that was begun before, of the same `spec`.
+    pub(crate) fn take_listed(
+        &self,
+        spec: &SourceSpec,
+        early: Option<EarlyListing>,
+        cancel: &CancelToken,
+    ) -> Result<Snapshot, SnapshotError> {
         use std::os::unix::ffi::OsStrExt;
-        let cache_name = ContentHash::of(root.as_os_str().as_bytes()).to_string();
+        let view = View::of(spec)?;
+        let cache_name = ContentHash::of(view.root.as_os_str().as_bytes()).to_string();
         let source = Source {
             store: self,
             spec,
             cancel,
-            git: Git::new(&spec.env),
-            rules: walk::own_rules(&root)?,
+            rules: walk::own_rules(&view.root)?,
             cache_file: self.dirs().stat_cache.join(cache_name),
-            root,
-            state_root,
+            view,
         };
         let lock = self.lock_shared(cancel)?;
-        let snapshot = match source.take(None)? {
+        let snapshot = match source.take(early, None)? {
             Some(snapshot) => snapshot,
             // The store lost contents that the stat cache speaks of.
-            None => source.take(Some(self.objects()?))?.ok_or(SnapshotError::Panicked)?,
+            None => source.take(None, Some(self.objects()?))?.ok_or(SnapshotError::Panicked)?,
         };
         drop(lock);
         // Many small segments only cost time to open.
@@ -184,26 +188,37 @@ impl Store {
 impl Source<'_> {
     /// `trusted`: unchanged files are read again unless this has them. `None`: the store lacks
     /// contents of unchanged files.
-    fn take(&self, trusted: Option<Arc<Objects>>) -> Result<Option<Snapshot>, SnapshotError> {
+    fn take(
+        &self,
+        early: Option<EarlyListing>,
+        trusted: Option<Arc<Objects>>,
+    ) -> Result<Option<Snapshot>, SnapshotError> {
         let clock = self.store.clock();
         let (began, taken_at, seen) = (clock.monotonic(), clock.now(), stat::wall_ns(clock));
         let bad_root = |error: rustix::io::Errno| SnapshotError::BadRoot {
-            path: self.root.clone(),
+            path: self.view.root.clone(),
             source: error.into(),
         };
-        let root = at::open_root(&self.root).map_err(bad_root)?;
+        let root = at::open_root(&self.view.root).map_err(bad_root)?;
         let mut collected = Collected::default();
         let (listed, (cache, mut verdicts)) = std::thread::scope(|scope| {
-            let listed = scope.spawn(|| self.list());
+            let listed = match early {
+                Some(early) => Ok(early),
+                None => Err(scope.spawn(|| self.view.list(self.cancel))),
+            };
             let cache = StatCache::load(&self.cache_file);
             let verdicts = cache.verify(root.as_fd(), cores());
             if verdicts.contains(&Verdict::Stale) {
                 // Will be asked for; git is still listing. What fails here fails there too.
                 drop(self.store.objects());
             }
-            (listed.join().unwrap_or(Err(SnapshotError::Panicked)), (cache, verdicts))
+            let listed = match listed {
+                Ok(early) => early.wait(),
+                Err(listing) => listing.join().unwrap_or(Err(SnapshotError::Panicked)),
+            };
+            (listed, (cache, verdicts))
         });
-        let (listing, facts, warning) = listed?;
+        let Listed { listing, facts, warning } = listed?;
         collected.warnings.extend(warning);
         if let Some(objects) = &trusted {
             for (position, verdict) in verdicts.iter_mut().enumerate() {
@@ -214,6 +229,9 @@ impl Source<'_> {
         }
         let listing_done = clock.monotonic();
         self.collect(listing, root.as_fd(), &cache, &verdicts, &mut collected)?;
+        if collected.read_files >= MANY {
+            jericho_host::sys::memory::give_back();
+        }
         let reading_done = clock.monotonic();
 
         let Collected { names, mut rows, keys, mut warnings, unsynced, read_files, read_bytes } = collected;
@@ -271,7 +289,7 @@ impl Source<'_> {
         Ok(Some(Snapshot {
             hash: manifest.hash(),
             manifest,
-            source_root: self.root.clone(),
+            source_root: self.view.root.clone(),
             taken_at,
             facts,
             warnings,
@@ -280,31 +298,9 @@ impl Source<'_> {
         }))
     }
 
-    /// The view of the tree, and what git says of it when asked.
-    fn list(&self) -> Result<(Listing, Option<GitFacts>, Option<SnapshotWarning>), SnapshotError> {
-        if git::place_of(&self.root) == Place::Outside {
-            return Ok((walk::list(&self.root)?, None, None));
-        }
-        let listed = if self.spec.facts {
-            let left_out = |name: &[u8]| self.is_in_state_root(name);
-            let listed = self.git.list_with_facts(&self.root, &left_out, self.cancel)?;
-            listed.map(|(listing, facts)| (listing, Some(facts)))
-        } else {
-            self.git.list(&self.root, b"", self.cancel)?.map(|listing| (listing, None))
-        };
-        match listed {
-            Some((listing, facts)) => Ok((listing, facts, None)),
-            None => Ok((walk::list(&self.root)?, None, Some(SnapshotWarning::NoGit))),
-        }
-    }
-
-    fn is_in_state_root(&self, name: &[u8]) -> bool {
-        self.state_root.as_deref().is_some_and(|state_root| git::is_inside(name, state_root))
-    }
-
     fn is_left_out(&self, name: &[u8]) -> bool {
         self.spec.profile.excludes(name)
-            || self.is_in_state_root(name)
+            || self.view.is_in_state_root(name)
             || self.rules.as_ref().is_some_and(|rules| walk::is_left_out(rules, name))
     }
 
@@ -329,19 +325,26 @@ impl Source<'_> {
                     root,
                     objects: &objects,
                     cancel: self.cancel,
-                    fresh: Mutex::default(),
+                    fresh: Mutex::new(HashSetByHash::with_capacity_and_hasher(
+                        wanted.len(),
+                        Default::default(),
+                    )),
                 };
                 let ingested = ingest.run(wanted.len(), |position| pending.name(wanted[position]))?;
                 collected.read_bytes += ingested.bytes;
                 collected.unsynced.extend(ingested.unsynced);
+                collected.rows.reserve_exact(wanted.len());
+                collected.keys.reserve_exact(wanted.len());
                 for (position, found) in ingested.found.into_iter().flatten() {
                     let span = wanted[position as usize];
                     collected.add(&pending, span, found, &mut nested);
                 }
             }
             collected.keep_names(&mut pending)?;
-            let nested: Vec<_> =
-                nested.into_iter().filter(|name| git::has_repository(&at::join(&self.root, name))).collect();
+            let nested: Vec<_> = nested
+                .into_iter()
+                .filter(|name| git::has_repository(&at::join(&self.view.root, name)))
+                .collect();
             if nested.is_empty() {
                 return Ok(());
             }
@@ -354,7 +357,8 @@ impl Source<'_> {
         for name in nested {
             let mut prefix = name.clone();
             prefix.push(b'/');
-            let Some(listing) = self.git.list(&at::join(&self.root, name), &prefix, self.cancel)? else {
+            let Some(listing) = self.view.git.list(&at::join(&self.view.root, name), &prefix, self.cancel)?
+            else {
                 continue;
             };
             for &span in &listing.spans {
@@ -425,7 +429,7 @@ impl Source<'_> {
             return;
         }
         let manifest = Arc::clone(manifest);
-        let (file, root, id) = (self.cache_file.clone(), self.root.clone(), self.store.fresh_id());
+        let (file, root, id) = (self.cache_file.clone(), self.view.root.clone(), self.store.fresh_id());
         self.store.in_background(move || {
             let bytes = encode_cache(&root, seen, &cache, &verdicts, &manifest, &origins, &keys);
             drop((cache, verdicts, origins, keys));
@@ -522,32 +526,4 @@ fn encode_cache(
         keep_before(&mut writer, at);
     }
     writer.finish()
-}
-
-/// Where the state root lies inside the source root, relative to it.
-fn inside(root: &Path, state_root: &Path) -> Result<Option<Vec<u8>>, SnapshotError> {
-    use std::os::unix::ffi::OsStrExt;
-    // What does not exist yet cannot be resolved, but what it will lie in can.
-    let mut existing = state_root;
-    let mut missing = Vec::new();
-    let mut resolved = loop {
-        match std::fs::canonicalize(existing) {
-            Ok(resolved) => break resolved,
-            Err(error) => match (existing.parent(), existing.file_name()) {
-                (Some(parent), Some(name)) if error.kind() == std::io::ErrorKind::NotFound => {
-                    missing.push(name);
-                    existing = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                }
-                _ => return Err(SnapshotError::io("resolve", state_root)(error)),
-            },
-        }
-    };
-    resolved.extend(missing.iter().rev());
-    match resolved.strip_prefix(root) {
-        Ok(relative) if relative.as_os_str().is_empty() => {
-            Err(SnapshotError::StateRootIsSource { path: root.to_path_buf() })
-        }
-        Ok(relative) => Ok(Some(relative.as_os_str().as_bytes().to_vec())),
-        Err(_) => Ok(None),
-    }
 }

@@ -7,7 +7,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Run", &["plan", "run", "rerun", "cancel"]),
     ("Look", &["explain", "list", "status", "logs", "report", "snapshot"]),
     ("Keep", &["gc"]),
-    ("For programs", &["prepared-outputs", "staged-linux-remote-defaults"]),
+    ("For programs", &["prepared-outputs", "staged-linux-remote-defaults", "staged-linux-target-info"]),
 ];
 
 const AFTER: &str = "\

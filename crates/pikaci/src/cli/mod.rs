@@ -1,6 +1,7 @@
 //! The command line: global options, and one file a command.
 
 mod cancel;
+mod catalog;
 mod diff;
 mod explain;
 mod gc;
@@ -18,6 +19,7 @@ mod run;
 mod session;
 mod snapshot;
 mod staged_linux_remote_defaults;
+mod staged_linux_target_info;
 mod status;
 pub(crate) mod usage;
 
@@ -55,6 +57,7 @@ enum Command {
     Snapshot(snapshot::Args),
     PreparedOutputs(prepared_outputs::Args),
     StagedLinuxRemoteDefaults(staged_linux_remote_defaults::Args),
+    StagedLinuxTargetInfo(staged_linux_target_info::Args),
 }
 
 /// The whole command, from the arguments of this process to how it ends.
@@ -111,5 +114,6 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
         Command::Snapshot(args) => snapshot::run(&session, args),
         Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
         Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),
+        Command::StagedLinuxTargetInfo(args) => staged_linux_target_info::run(args),
     }
 }

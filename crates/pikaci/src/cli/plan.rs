@@ -5,6 +5,7 @@ use std::io::Write as _;
 use clap::ValueEnum;
 use jerichoci::{Engine, EngineConfig};
 
+use super::catalog::CatalogFlag;
 use super::run::{Interrupt, base, changes, check_base};
 use super::session::Session;
 use crate::config::Origin;
@@ -28,6 +29,8 @@ pub(crate) struct Args {
     /// Revision that changes are counted from [default: the upstream's default branch]
     #[arg(long, value_name = "REV")]
     base: Option<String>,
+    #[command(flatten)]
+    catalog: CatalogFlag,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -42,7 +45,7 @@ enum Output {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let source = session.source()?;
-    let catalog = Catalog::load(&source.root)?;
+    let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
     let target = match &args.target {
         Some(name) => catalog.find(name)?,
         None => catalog.default_target()?,
@@ -60,7 +63,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
             let mut config = EngineConfig::new("", &source.root);
             config.caller_environment = session.surroundings().environment().clone();
             let base = base.as_ref().map(|base| base.value.as_str());
-            Some(changes(session, &Engine::new(config), &source, base, &interrupt.cancel)?)
+            Some(changes(session, &Engine::new(config), &source, base, &interrupt.cancel)?.0)
         }
     };
     let plan = plan::document(target, catalog.group_widths(), changes.as_ref())

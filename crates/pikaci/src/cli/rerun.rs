@@ -4,6 +4,7 @@ use jerichoci::model::id::RunId;
 use jerichoci::model::job::JobSpec;
 use jerichoci::{Engine, RerunRequest, load_run_record};
 
+use super::catalog::CatalogFlag;
 use super::junit::ReportFlags;
 use super::run::{Interrupt, carry_out, needs_git};
 use super::session::Session;
@@ -27,6 +28,8 @@ pub(crate) struct Args {
     #[arg(long)]
     current: bool,
     #[command(flatten)]
+    catalog: CatalogFlag,
+    #[command(flatten)]
     output: OutputFlags,
     #[command(flatten)]
     reports: ReportFlags,
@@ -43,7 +46,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let mut config = settings.engine_config(session.surroundings());
     // Widths of groups are not part of a run. Today's are as good as any; without them each
     // group has one place, which is always safe.
-    let catalog = Catalog::load(&source.root);
+    let catalog = Catalog::load_with(&source.root, args.catalog.catalog);
     if let Ok(catalog) = &catalog {
         config.group_widths.clone_from(catalog.group_widths());
     }

@@ -5,6 +5,7 @@ use jerichoci::model::record::BaseRecord;
 use jerichoci::snapshot::{Base, git_commit_of};
 use jerichoci::{Engine, RunMetadata, RunOptions, RunRequest};
 
+use super::catalog::CatalogFlag;
 use super::junit::ReportFlags;
 use super::session::Session;
 use crate::config::{BASE_REF, Origin, RunFlags, Setting};
@@ -35,6 +36,8 @@ pub(crate) struct Args {
     flags: RunFlags,
     #[command(flatten)]
     reports: ReportFlags,
+    #[command(flatten)]
+    catalog: CatalogFlag,
     /// After a failure, go on with what does not depend on it
     #[arg(long)]
     keep_going: bool,
@@ -52,13 +55,14 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let mut at_the_end = args.reports.check(session)?;
     let source = session.source()?;
     let settings = session.settings(&args.flags, &source)?;
-    let catalog = Catalog::load(&source.root)?;
+    let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
     let target = match &args.target {
         Some(name) => catalog.find(name)?,
         None => catalog.default_target()?,
     };
     // What is built in is about the machine and passes on any tree.
-    if let (Some(why), false, targets::Origin::File(_)) = (&source.without_git, args.no_git, &target.origin) {
+    let built_in = target.origin == targets::Origin::BuiltIn;
+    if let (Some(why), false, false) = (&source.without_git, args.no_git, built_in) {
         return Err(needs_git(&source.root, why));
     }
     let mut config = settings.engine_config(session.surroundings());
@@ -129,22 +133,34 @@ pub(super) fn check_base(
     source: &Source,
     cancel: &CancelToken,
 ) -> Result<(), CliError> {
+    let name = if base.origin == Origin::Flag { "--base" } else { BASE_REF };
+    check_commit(session, name, &base.value, source, cancel)
+}
+
+/// Refuses what is no commit; `name` is the option or variable that it came from.
+pub(super) fn check_commit(
+    session: &Session,
+    name: &str,
+    rev: &str,
+    source: &Source,
+    cancel: &CancelToken,
+) -> Result<(), CliError> {
     if source.without_git.is_some() {
         return Ok(());
     }
     let environment = session.surroundings().environment();
-    let commit = git_commit_of(&source.root, &base.value, environment, cancel)
+    let commit = git_commit_of(&source.root, rev, environment, cancel)
         .map_err(|error| session.engine_error(error.into()))?;
     if commit.is_some() {
         return Ok(());
     }
-    let (name, without) = match base.origin {
-        Origin::Flag => ("--base", "leave --base out".to_owned()),
-        _ => (BASE_REF, format!("unset {BASE_REF}")),
+    let (without, then) = match name {
+        "--base" => ("leave --base out".to_owned(), "the upstream's default branch"),
+        "--head" => ("leave --head out".to_owned(), "the work tree"),
+        _ => (format!("unset {name}"), "the upstream's default branch"),
     };
-    let message = format!("{name} is `{}`, which is no commit in this repository", shorten(&base.value));
-    Err(CliError::usage(message)
-        .hint(format!("git fetch, when a remote has it; or {without}, for the upstream's default branch")))
+    let message = format!("{name} is `{}`, which is no commit in this repository", shorten(rev));
+    Err(CliError::usage(message).hint(format!("git fetch, when a remote has it; or {without}, for {then}")))
 }
 
 /// A token that signals cancel, from here on.
@@ -184,17 +200,15 @@ pub(super) fn carry_out(
     report::finish(format, &record, Exit::from(record.verdict))
 }
 
-fn request(args: &Args, target: &TargetSpec, changes: Option<Changes>) -> RunRequest {
-    let selection = changes.as_ref().map(|changes| select(&target.filters, changes));
+fn request(args: &Args, target: &TargetSpec, changes: Option<(Changes, Option<BaseRecord>)>) -> RunRequest {
+    let selection = changes.as_ref().map(|(changes, _)| select(target, changes));
     let (message, skip) = match selection {
         None => (None, None),
         Some(Selection::Run { message }) => (message, None),
         Some(Selection::Skip { message }) => (Some(message.clone()), Some(message)),
     };
     let (base, mut changed_files) = match changes {
-        Some(Changes::Known { base, merge_base, files }) => {
-            (Some(BaseRecord { rev: base, merge_base }), files)
-        }
+        Some((Changes::Known { files, .. }, base)) => (base, files),
         _ => (None, Vec::new()),
     };
     changed_files.sort();
@@ -214,20 +228,22 @@ fn request(args: &Args, target: &TargetSpec, changes: Option<Changes>) -> RunReq
     }
 }
 
-/// The changed files, or why nobody knows them.
+/// The changed files and what they were counted against, or why nobody knows them.
 pub(super) fn changes(
     session: &Session,
     engine: &Engine,
     source: &Source,
     base: Option<&str>,
     cancel: &CancelToken,
-) -> Result<Changes, CliError> {
+) -> Result<(Changes, Option<BaseRecord>), CliError> {
     if let Some(why) = &source.without_git {
-        return Ok(Changes::Unknown { why: why.to_string() });
+        return Ok((Changes::Unknown { why: why.to_string() }, None));
     }
     let changed = engine.changed_files(base, cancel).map_err(|error| session.engine_error(error))?;
     Ok(match changed.base {
-        Base::Used { rev, merge_base } => Changes::Known { base: rev, merge_base, files: changed.files },
-        Base::None { why } => Changes::Unknown { why },
+        Base::Used { rev, merge_base } => {
+            (Changes::Known { base: rev.clone(), files: changed.files }, Some(BaseRecord { rev, merge_base }))
+        }
+        Base::None { why } => (Changes::Unknown { why }, None),
     })
 }

@@ -1,6 +1,7 @@
 //! Words for humans, and documents for programs. Nothing else in this crate formats output.
 
 pub(crate) mod document;
+pub(crate) mod explain;
 mod human;
 mod jsonl;
 pub(crate) mod report;

@@ -16,7 +16,7 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
       cancel                        Ends a run that goes on, from another terminal
 
     Look:
-      explain                       Says what differs between two runs: source, definitions, settings, verdicts, durations
+      explain                       Says of each lane and target why it would run or be skipped
       list                          Lists runs, newest first: run id, status, target, start
       status                        Shows what is recorded about a run
       logs                          Prints the logs of a job, byte for byte
@@ -29,6 +29,7 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
     For programs:
       prepared-outputs              Shows the prepared outputs of a run
       staged-linux-remote-defaults  Prints the built-in settings of the build host
+      staged-linux-target-info      Prints the prepared outputs of a staged target of the Pika catalog
 
     Options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
@@ -62,6 +63,8 @@ fn every_command_has_its_help() {
           --inherit-env     Jobs see the whole environment of this shell, not only what is known to be
                             harmless
           --junit <FILE>    Write JUnit XML here at the end, however the run ends
+          --catalog <NAME>  Also the targets of this catalog, whatever ci/forge-lanes.toml says
+                            [possible values: pika]
           --keep-going      After a failure, go on with what does not depend on it
           --base <REV>      Revision that changes are counted from [default: the upstream's default
                             branch]

@@ -4,6 +4,7 @@ mod bad_input;
 mod browser;
 mod common;
 mod ending;
+mod explain;
 mod help;
 mod junit;
 mod page;

@@ -66,7 +66,7 @@ fn a_plan_says_whether_the_filters_select_the_target_and_by_which_file() {
     assert_eq!(
         selection(),
         serde_json::json!({
-            "runs": false,
+            "runs": false, "reason": "no_path_matched",
             "why": "skipped: 1 file changed against main, and no path filter matches (of 2)",
             "base": "main", "changed_files": 1,
         })
@@ -77,7 +77,7 @@ fn a_plan_says_whether_the_filters_select_the_target_and_by_which_file() {
     assert_eq!(
         selection(),
         serde_json::json!({
-            "runs": true, "why": "src/a.rs matches src/** (2 files changed against main)",
+            "runs": true, "reason": "path_matched", "why": "runs: src/a.rs changed and matches src/**",
             "base": "main", "changed_files": 2, "matched": { "file": "src/a.rs", "pattern": "src/**" },
         })
     );

@@ -147,7 +147,7 @@ impl HostProcess {
 
     fn environment(&self, job: &JobContext<'_>, view: &JobView) -> Environment {
         let config = &self.tools.config;
-        let mut env = environment::base(&config.caller_environment, config.inherit_env);
+        let mut env = environment::base(&config.caller_environment, config.inherit_env, &job.spec.pass_env);
         env.set("ARTIFACTS", job.artifacts)
             .set("CARGO_HOME", job.source.cargo_home())
             .set("CARGO_TARGET_DIR", &view.cargo_target)

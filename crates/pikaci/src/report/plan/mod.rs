@@ -7,7 +7,8 @@
 //! ```json
 //! { "schema_version": 1, "run_id": null, "target_id": "check", "created_at": null,
 //!   "nodes": [ { "kind": "execute", "id": "execute-fmt", "depends_on": [] } ],
-//!   "selection": { "runs": true, "why": "src/a.rs matches src/**" },
+//!   "selection": { "runs": true, "reason": "path_matched",
+//!                  "why": "runs: src/a.rs changed and matches src/**" },
 //!   "groups": { "one-db": 1 }, "jobs": [ { "id": "fmt" } ] }
 //! ```
 
@@ -29,9 +30,8 @@ use serde::Serialize;
 pub(crate) use dot::dot;
 pub(crate) use text::{command, limit, place, text};
 
-use crate::render::text::counted;
-use crate::selection::{Changes, Selection, select};
-use crate::targets::{Filters, TargetSpec, Trigger};
+use crate::selection::{Changes, Reason, reason};
+use crate::targets::TargetSpec;
 
 /// In place of the directory of the run, which nobody knows before there is one.
 pub(crate) const RUN_DIRECTORY: &str = "<run directory>";
@@ -49,7 +49,11 @@ pub(crate) struct PlanDocument<'a> {
     scope: PlanScope,
     preconditions: Vec<String>,
     nodes: Vec<PlanNodeRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
     trigger: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency_group: Option<&'a str>,
     filters: &'a [String],
     selection: Selected,
     /// Width of each resource group that a job takes.
@@ -61,6 +65,8 @@ pub(crate) struct PlanDocument<'a> {
 #[derive(Debug, Serialize)]
 struct Selected {
     runs: bool,
+    /// The word that documents of selections use.
+    reason: &'static str,
     why: String,
     /// What the changed files were counted against.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,49 +113,29 @@ pub(crate) fn document<'a>(
         scope: bound.scope,
         preconditions: bound.preconditions,
         nodes: bound.nodes,
-        trigger: match target.trigger {
-            Trigger::None => "none",
-            Trigger::Branch => "branch",
-            Trigger::Nightly => "nightly",
-        },
+        title: target.title.as_deref(),
+        trigger: target.trigger.word(),
+        concurrency_group: target.concurrency_group.as_deref(),
         filters: target.filters.patterns(),
-        selection: selected(&target.filters, changes),
+        selection: selected(target, changes),
         groups: groups.collect(),
         jobs: &target.jobs,
     })
 }
 
-fn selected(filters: &Filters, changes: Option<&Changes>) -> Selected {
-    let plain = |runs, why: &str| Selected {
-        runs,
-        why: why.to_owned(),
-        base: None,
-        changed_files: None,
-        matched: None,
-    };
-    let Some(changes) = changes else { return plain(true, "it has no path filters") };
-    let selection = select(filters, changes);
-    let runs = matches!(selection, Selection::Run { .. });
+fn selected(target: &TargetSpec, changes: Option<&Changes>) -> Selected {
+    let reason =
+        changes.map_or(Reason::Unfiltered, |changes| reason(&target.filters, target.definition, changes));
     let (base, files) = match changes {
-        Changes::Unknown { .. } => (None, None),
-        Changes::Known { base, files, .. } => (Some(base.clone()), Some(files)),
+        Some(Changes::Known { base, files }) => (Some(base.clone()), Some(files.len())),
+        Some(Changes::Unknown { .. }) | None => (None, None),
     };
-    let names = files.into_iter().flatten().map(String::as_str);
-    let matched = filters
-        .first_match(names)
-        .map(|(file, pattern)| Match { file: file.to_owned(), pattern: pattern.to_owned() });
-    let why = match (selection, &matched) {
-        (Selection::Run { message: Some(message) } | Selection::Skip { message }, _) => message,
-        (Selection::Run { message: None }, Some(matched)) => format!(
-            "{} matches {} ({} changed against {})",
-            matched.file,
-            matched.pattern,
-            counted(files.map_or(0, Vec::len), "file"),
-            base.as_deref().unwrap_or("-"),
-        ),
-        (Selection::Run { message: None }, None) => "it has no path filters".to_owned(),
+    let (runs, kind, why) = (reason.runs(), reason.word(), reason.to_string());
+    let matched = match reason {
+        Reason::Matched { file, pattern } => Some(Match { file, pattern }),
+        _ => None,
     };
-    Selected { runs, why, base, changed_files: files.map(Vec::len), matched }
+    Selected { runs, reason: kind, why, base, changed_files: files, matched }
 }
 
 impl PlanDocument<'_> {

@@ -10,8 +10,8 @@
 mod duration;
 mod job;
 mod needs;
-mod open;
-mod reader;
+pub(crate) mod open;
+pub(crate) mod reader;
 mod target;
 
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ use toml::de::DeTable;
 use super::error::quoted;
 use super::{FILE_NAME, Origin, TargetError, TargetSpec};
 use reader::{Reader, Value};
+pub(crate) use target::paths;
 
 /// What a file declares.
 #[derive(Debug, Default)]
@@ -43,8 +44,8 @@ pub(super) fn load(source_root: &Path, built_in: &[&str]) -> Result<Declared, Ta
 
 /// Understands the bytes of a file.
 fn parse(bytes: &[u8], origin: &Origin, built_in: &[&str]) -> Result<Declared, TargetError> {
-    let text =
-        open::decode(bytes).map_err(|problem| TargetError::Toml { problems: vec![problem], more: 0 })?;
+    let text = open::decode(bytes, FILE_NAME)
+        .map_err(|problem| TargetError::Toml { problems: vec![problem], more: 0 })?;
     let mut reader = Reader::new(FILE_NAME, text);
     let mut declared = Declared::default();
     match DeTable::parse(text) {

@@ -8,22 +8,22 @@ use super::super::{Problem, TargetError, nearest};
 
 /// A key and where it stands, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Key<'d> {
-    pub(super) name: &'d str,
-    pub(super) at: usize,
+pub(crate) struct Key<'d> {
+    pub(crate) name: &'d str,
+    pub(crate) at: usize,
 }
 
 /// A value and where it stands, in bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value<'d, 'i> {
-    pub(super) value: &'d DeValue<'i>,
+pub(crate) struct Value<'d, 'i> {
+    pub(crate) value: &'d DeValue<'i>,
     /// Its key; of an item, that of the array.
-    pub(super) key: &'d str,
-    pub(super) at: usize,
+    pub(crate) key: &'d str,
+    pub(crate) at: usize,
 }
 
 /// The entries of a table in the order of the file. The map itself sorts them by name.
-pub(super) fn in_order<'d, 'i>(table: &'d DeTable<'i>) -> Vec<(Key<'d>, Value<'d, 'i>)> {
+pub(crate) fn in_order<'d, 'i>(table: &'d DeTable<'i>) -> Vec<(Key<'d>, Value<'d, 'i>)> {
     let mut entries: Vec<_> = table
         .iter()
         .map(|(key, value)| {
@@ -42,7 +42,7 @@ fn items<'d, 'i>(array: &'d DeArray<'i>, key: &'d str) -> impl Iterator<Item = V
 
 /// Collects problems while a document is read.
 #[derive(Debug)]
-pub(super) struct Reader<'t> {
+pub(crate) struct Reader<'t> {
     file: &'t str,
     text: &'t str,
     /// Place in bytes, message, help.
@@ -56,12 +56,12 @@ pub(super) struct Reader<'t> {
 const MOST_PROBLEMS: usize = 50;
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(file: &'t str, text: &'t str) -> Self {
+    pub(crate) fn new(file: &'t str, text: &'t str) -> Self {
         Self { file, text, found: Vec::new(), more: 0 }
     }
 
     /// Reports a problem with what to do about it; an empty `help` is none.
-    pub(super) fn problem(&mut self, at: usize, message: impl Into<String>, help: impl Into<String>) {
+    pub(crate) fn problem(&mut self, at: usize, message: impl Into<String>, help: impl Into<String>) {
         if self.found.len() == MOST_PROBLEMS {
             self.more += 1;
             return;
@@ -71,7 +71,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A question for the candidate that `word` was probably meant to be.
-    pub(super) fn suggestion<'c>(
+    pub(crate) fn suggestion<'c>(
         &self,
         word: &str,
         candidates: impl IntoIterator<Item = &'c str>,
@@ -83,14 +83,14 @@ impl<'t> Reader<'t> {
     }
 
     /// Reports what keeps the text from being TOML.
-    pub(super) fn syntax(&mut self, error: &toml::de::Error) {
+    pub(crate) fn syntax(&mut self, error: &toml::de::Error) {
         let at = error.span().map_or(0, |span| span.start);
         let message = error.message().trim().replace('\n', ", ");
         self.problem(at, printable(&message), "");
     }
 
     /// What was found, in the order of the file.
-    pub(super) fn finish(mut self) -> Result<(), TargetError> {
+    pub(crate) fn finish(mut self) -> Result<(), TargetError> {
         if self.found.is_empty() {
             return Ok(());
         }
@@ -102,7 +102,7 @@ impl<'t> Reader<'t> {
         Err(TargetError::Toml { problems: problems.collect(), more: self.more })
     }
 
-    pub(super) fn unknown_key(&mut self, key: Key<'_>, place: &str, known: &[&str]) {
+    pub(crate) fn unknown_key(&mut self, key: Key<'_>, place: &str, known: &[&str]) {
         let help = self
             .suggestion(key.name, known.iter().copied())
             .unwrap_or_else(|| format!("the keys are {}", list(known)));
@@ -110,7 +110,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Checks a name that is declared, for example of a `job`.
-    pub(super) fn name(&mut self, key: Key<'_>, noun: &str) -> bool {
+    pub(crate) fn name(&mut self, key: Key<'_>, noun: &str) -> bool {
         let ok = check_name(key.name).is_ok();
         if !ok {
             self.problem(
@@ -122,7 +122,7 @@ impl<'t> Reader<'t> {
         ok
     }
 
-    pub(super) fn string<'d>(&mut self, value: Value<'d, '_>) -> Option<&'d str> {
+    pub(crate) fn string<'d>(&mut self, value: Value<'d, '_>) -> Option<&'d str> {
         match value.value {
             DeValue::String(text) => Some(text.as_ref()),
             _ => self.wrong_type(value, "a string"),
@@ -130,7 +130,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A string for one line of a terminal.
-    pub(super) fn line<'d>(&mut self, value: Value<'d, '_>) -> Option<&'d str> {
+    pub(crate) fn line<'d>(&mut self, value: Value<'d, '_>) -> Option<&'d str> {
         let text = self.string(value)?;
         if text.chars().any(char::is_control) {
             self.problem(value.at, format!("{} is not one line of text", quoted(text)), "");
@@ -140,7 +140,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A string that can be handed to a process.
-    pub(super) fn argument<'d>(&mut self, value: Value<'d, '_>) -> Option<&'d str> {
+    pub(crate) fn argument<'d>(&mut self, value: Value<'d, '_>) -> Option<&'d str> {
         let text = self.string(value)?;
         if text.contains('\0') {
             self.problem(value.at, "a NUL cannot be passed to a command", "");
@@ -149,14 +149,14 @@ impl<'t> Reader<'t> {
         Some(text)
     }
 
-    pub(super) fn boolean(&mut self, value: Value<'_, '_>) -> Option<bool> {
+    pub(crate) fn boolean(&mut self, value: Value<'_, '_>) -> Option<bool> {
         match value.value {
             DeValue::Boolean(boolean) => Some(*boolean),
             _ => self.wrong_type(value, "`true` or `false`"),
         }
     }
 
-    pub(super) fn integer(&mut self, value: Value<'_, '_>) -> Option<i64> {
+    pub(crate) fn integer(&mut self, value: Value<'_, '_>) -> Option<i64> {
         let DeValue::Integer(integer) = value.value else {
             return self.wrong_type(value, "an integer");
         };
@@ -167,7 +167,7 @@ impl<'t> Reader<'t> {
         parsed
     }
 
-    pub(super) fn table<'d, 'i>(&mut self, value: Value<'d, 'i>) -> Option<&'d DeTable<'i>> {
+    pub(crate) fn table<'d, 'i>(&mut self, value: Value<'d, 'i>) -> Option<&'d DeTable<'i>> {
         match value.value {
             DeValue::Table(table) => Some(table),
             _ => self.wrong_type(value, "a table"),
@@ -175,7 +175,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The strings of an array, each with its place. What is not a string is reported and left out.
-    pub(super) fn strings<'d, 'i>(&mut self, value: Value<'d, 'i>) -> Vec<(&'d str, Value<'d, 'i>)> {
+    pub(crate) fn strings<'d, 'i>(&mut self, value: Value<'d, 'i>) -> Vec<(&'d str, Value<'d, 'i>)> {
         match value.value {
             DeValue::Array(array) => {
                 items(array, value.key).filter_map(|item| Some((self.argument(item)?, item))).collect()
@@ -185,7 +185,7 @@ impl<'t> Reader<'t> {
     }
 
     /// One of a few words.
-    pub(super) fn word<T: Copy>(&mut self, value: Value<'_, '_>, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn word<T: Copy>(&mut self, value: Value<'_, '_>, words: &[(&str, T)]) -> Option<T> {
         let text = self.string(value)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
         if found.is_none() {
@@ -198,7 +198,7 @@ impl<'t> Reader<'t> {
         found
     }
 
-    pub(super) fn wrong_type<T>(&mut self, value: Value<'_, '_>, expected: &str) -> Option<T> {
+    pub(crate) fn wrong_type<T>(&mut self, value: Value<'_, '_>, expected: &str) -> Option<T> {
         let found = match value.value {
             DeValue::String(text) => format!("the string {}", quoted(text)),
             DeValue::Integer(integer) => format!("the integer {integer}"),
@@ -215,7 +215,7 @@ impl<'t> Reader<'t> {
 }
 
 /// Words between backquotes, comma separated, as many as a person reads.
-pub(super) fn list(words: &[&str]) -> String {
+pub(crate) fn list(words: &[&str]) -> String {
     const MOST: usize = 20;
     let mut out = words.iter().take(MOST).map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
     if words.len() > MOST {
@@ -225,7 +225,7 @@ pub(super) fn list(words: &[&str]) -> String {
 }
 
 /// Line and column of a byte, both from 1, the column in characters.
-pub(super) fn place(text: &str, at: usize) -> (usize, usize) {
+pub(crate) fn place(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);

@@ -35,11 +35,14 @@ pub(super) fn read(
     }
     let mut spec = TargetSpec {
         id: key.name.to_owned(),
+        title: None,
         description: None,
         filters: Filters::default(),
         jobs: Vec::new(),
         default: false,
         trigger: Trigger::None,
+        concurrency_group: None,
+        definition: None,
         origin: context.origin.clone(),
     };
     let mut jobs = Vec::new();
@@ -74,7 +77,8 @@ pub(super) fn read(
     Some(spec)
 }
 
-fn paths(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Filters {
+/// Path filters; what cannot match is reported.
+pub(crate) fn paths(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Filters {
     let patterns = reader.strings(value);
     Filters::new(patterns.iter().map(|(text, _)| *text)).unwrap_or_else(|errors| {
         for (index, error) in errors {
