@@ -12,6 +12,8 @@ pub enum Changes {
     Known {
         /// What they were compared with.
         base: String,
+        /// Commit that the head and it have in common.
+        merge_base: String,
         /// Their names.
         files: Vec<String>,
     },
@@ -150,10 +152,10 @@ pub fn reason(filters: &Filters, definition: Option<&str>, changes: &Changes) ->
     }
     let (base, files) = match changes {
         Changes::Unknown { why } => return Reason::NoChangeList { why: why.clone() },
-        Changes::Known { base, files } if files.is_empty() => {
+        Changes::Known { base, files, .. } if files.is_empty() => {
             return Reason::NothingChanged { base: base.clone() };
         }
-        Changes::Known { base, files } => (base, files),
+        Changes::Known { base, files, .. } => (base, files),
     };
     if let Some((file, pattern)) = filters.first_match(files.iter().map(String::as_str)) {
         return Reason::Matched { file: file.to_owned(), pattern: pattern.to_owned() };
@@ -173,6 +175,7 @@ mod tests {
     fn known(files: &[&str]) -> Changes {
         Changes::Known {
             base: "main".to_owned(),
+            merge_base: "0123".to_owned(),
             files: files.iter().map(|file| (*file).to_owned()).collect(),
         }
     }

@@ -8,6 +8,7 @@ use jerichoci::model::staged::StagedLinuxRustPayloadRole;
 use jerichoci::run::plan::{NodeWork, PlannedCommand, compile_job, plan};
 use pikaci::catalog::{PikaStagedLinuxLane, PikaStagedLinuxTarget, PikaStagedLinuxTargetInfoJson, targets};
 use pikaci::lanes::branch_lane_paths_for_staged_target;
+use pikaci::operator::Operator;
 use pikaci::targets::{Catalog, CatalogChoice, Origin, TargetSpec};
 use toml::{Table, Value};
 
@@ -41,7 +42,7 @@ fn only(row: &Table, keys: &[&str]) {
 /// The catalog in a tree that has nothing.
 fn catalog() -> Catalog {
     let empty = tempfile::tempdir().unwrap();
-    Catalog::load_with(empty.path(), Some(CatalogChoice::Pika)).unwrap()
+    Catalog::load_for(empty.path(), Some(CatalogChoice::Pika), &Operator::default()).unwrap()
 }
 
 fn word<T: serde::Serialize>(value: &T) -> String {

@@ -175,6 +175,15 @@ pub struct TartRuntimeConfig {
     /// Whether the guest sees the Rust toolchain of its host.
     #[serde(default, skip_serializing_if = "is_false")]
     pub mount_host_rust_toolchain: bool,
+    /// Virtual processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpu_count: Option<u8>,
+    /// Memory in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u32>,
+    /// Disk in GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_disk_gib: Option<u32>,
 }
 
 /// What a job runs. The executor turns it into arguments.

@@ -151,7 +151,6 @@ fn stages(
         Ok(snapshots) => snapshots,
         Err(error) => return dispatcher.finish(infrastructure, Some(with_causes(&error))),
     };
-    let recorded = repeat.filter(|repeat| repeat.source.is_some());
     // The first record is put on the disk while the snapshot is taken: both wait for the disk.
     let taken = std::thread::scope(|scope| {
         let snapshot = scope.spawn(|| phases.time("snapshot", || snapshots.get(of, cancel)));
@@ -172,7 +171,7 @@ fn stages(
     for warning in &snapshot.warnings {
         dispatcher.warn(warning.clone());
     }
-    if let Some(repeat) = recorded {
+    if let Some(repeat) = repeat.filter(|repeat| repeat.source.is_some()) {
         // What git said of the tree was said when the snapshot was taken.
         snapshot.git_head.clone_from(&repeat.git_head);
         snapshot.git_dirty = repeat.git_dirty;

@@ -3,9 +3,10 @@
 use jericho_host::CancelToken;
 use jerichoci::snapshot::{Base, ChangedFiles, git_changed_between, git_changed_files, git_file_names};
 
+use super::base::{base, check_base, check_commit};
 use super::catalog::CatalogFlag;
-use super::run::{base, check_base, check_commit};
 use super::session::Session;
+use crate::config::RunFlags;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::lanes::{Lane, is_staged};
@@ -19,10 +20,19 @@ use crate::targets::{Catalog, TargetError, TargetSpec, Trigger};
 ///
 /// Runs nothing. Shows what the tree is compared with, which files changed, and for each target the file and the
 /// pattern that decide. A forge asks with --base, --head, --trigger and --json.
+/// With --diff it compares two runs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only these lanes and targets [default: all of them]
     targets: Vec<String>,
+    /// Says what differs between two runs instead: source, definitions, settings, verdicts, durations
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["RUN_A", "RUN_B"],
+        conflicts_with_all = ["targets", "base", "head", "trigger", "catalog"]
+    )]
+    diff: Vec<String>,
     /// Revision that changes are counted from [default: the upstream's default branch]
     #[arg(long, value_name = "REV")]
     base: Option<String>,
@@ -32,9 +42,6 @@ pub(crate) struct Args {
     /// Only the lanes that a forge runs at this occasion
     #[arg(long, value_name = "WHEN")]
     trigger: Option<Occasion>,
-    /// What differs between two runs, in place of that: source, definitions, settings, verdicts, durations
-    #[arg(long, num_args = 2, value_names = ["RUN_A", "RUN_B"], conflicts_with_all = ["targets", "base", "head", "trigger"])]
-    diff: Vec<String>,
     /// As JSON, for programs
     #[arg(long)]
     json: bool,
@@ -65,7 +72,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         return super::diff::run(session, a, b, args.json);
     }
     let source = session.source()?;
-    let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
+    let catalog = session.catalog(&source, &args.catalog)?;
     let trigger = args.trigger.map(Trigger::from);
     let chosen = chosen(&catalog, trigger, &args.targets)?;
     let cancel = CancelToken::new()
@@ -73,7 +80,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let changed = changed(session, args, &source, &cancel)?;
     let changes = match (&source.without_git, &changed.base) {
         (Some(why), _) => Changes::Unknown { why: why.to_string() },
-        (None, Base::Used { rev, .. }) => Changes::Known { base: rev.clone(), files: changed.files.clone() },
+        (None, Base::Used { rev, merge_base }) => {
+            Changes::Known { base: rev.clone(), merge_base: merge_base.clone(), files: changed.files.clone() }
+        }
         (None, Base::None { why }) => Changes::Unknown { why: why.clone() },
     };
     let files = match source.without_git {
@@ -181,7 +190,8 @@ fn changed(
     source: &Source,
     cancel: &CancelToken,
 ) -> Result<ChangedFiles, CliError> {
-    let base = base(session, args.base.as_deref(), source)?;
+    let settings = session.settings(&RunFlags::default(), source)?;
+    let base = base(args.base.as_deref(), source, &settings)?;
     if let Some(base) = &base {
         check_base(session, base, source, cancel)?;
     }
@@ -193,7 +203,7 @@ fn changed(
             if let Some(why) = &source.without_git {
                 return Err(CliError::usage(format!("--head needs git: {why}")).hint("leave --head out"));
             }
-            check_commit(session, "--head", head, source, cancel)?;
+            check_commit(session, ("--head", "leave --head out, for the work tree"), head, source, cancel)?;
             git_changed_between(&source.root, base, head, environment, cancel)
         }
     };

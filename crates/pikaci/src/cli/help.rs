@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 /// Every command is in exactly one group; a test holds that.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Run", &["plan", "run", "rerun", "cancel"]),
-    ("Look", &["explain", "list", "status", "logs", "report", "snapshot"]),
+    ("Look", &["targets", "explain", "list", "status", "logs", "report", "snapshot", "config"]),
     ("Keep", &["gc"]),
-    ("For programs", &["prepared-outputs", "staged-linux-remote-defaults", "staged-linux-target-info"]),
+    (
+        "For programs",
+        &["schema", "prepared-outputs", "staged-linux-remote-defaults", "staged-linux-target-info"],
+    ),
 ];
 
 const AFTER: &str = "\

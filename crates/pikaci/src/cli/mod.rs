@@ -1,7 +1,9 @@
 //! The command line: global options, and one file a command.
 
+mod base;
 mod cancel;
 mod catalog;
+mod config;
 mod diff;
 mod explain;
 mod gc;
@@ -11,17 +13,21 @@ mod junit;
 mod list;
 mod logs;
 mod measures;
+mod only;
 mod plan;
 mod prepared_outputs;
 mod report;
 mod rerun;
 mod run;
+mod schema;
 mod session;
 mod snapshot;
 mod staged_linux_remote_defaults;
 mod staged_linux_target_info;
 mod status;
+mod targets;
 pub(crate) mod usage;
+mod watch;
 
 use std::io::Write as _;
 
@@ -47,6 +53,7 @@ enum Command {
     Run(run::Args),
     Rerun(rerun::Args),
     Plan(plan::Args),
+    Targets(targets::Args),
     Explain(explain::Args),
     List(list::Args),
     Status(status::Args),
@@ -55,6 +62,8 @@ enum Command {
     Cancel(cancel::Args),
     Gc(gc::Args),
     Snapshot(snapshot::Args),
+    Config(config::Args),
+    Schema(schema::Args),
     PreparedOutputs(prepared_outputs::Args),
     StagedLinuxRemoteDefaults(staged_linux_remote_defaults::Args),
     StagedLinuxTargetInfo(staged_linux_target_info::Args),
@@ -105,6 +114,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
         Command::Rerun(args) => rerun::run(&session, args),
         Command::Plan(args) => plan::run(&session, args),
         Command::Explain(args) => explain::run(&session, args),
+        Command::Targets(args) => targets::run(&session, args),
         Command::List(args) => list::run(&session, args),
         Command::Status(args) => status::run(&session, args),
         Command::Logs(args) => logs::run(&session, args),
@@ -112,6 +122,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
         Command::Cancel(args) => cancel::run(&session, args),
         Command::Gc(args) => gc::run(&session, args),
         Command::Snapshot(args) => snapshot::run(&session, args),
+        Command::Config(args) => config::run(&session, args),
+        Command::Schema(args) => schema::run(&session, args),
         Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
         Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),
         Command::StagedLinuxTargetInfo(args) => staged_linux_target_info::run(args),

@@ -5,15 +5,15 @@ use std::io::Write as _;
 use clap::ValueEnum;
 use jerichoci::{Engine, EngineConfig};
 
+use super::base::{base, check_base};
 use super::catalog::CatalogFlag;
-use super::run::{Interrupt, base, changes, check_base};
+use super::run::{Interrupt, changes};
 use super::session::Session;
-use crate::config::Origin;
+use crate::config::{Origin, RunFlags};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::document;
 use crate::report::plan;
-use crate::targets::Catalog;
 
 /// Shows what a run would do, and does nothing
 ///
@@ -45,12 +45,13 @@ enum Output {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let source = session.source()?;
-    let catalog = Catalog::load_with(&source.root, args.catalog.catalog)?;
+    let catalog = session.catalog(&source, &args.catalog)?;
     let target = match &args.target {
         Some(name) => catalog.find(name)?,
         None => catalog.default_target()?,
     };
-    let base = base(session, args.base.as_deref(), &source)?;
+    let settings = session.settings(&RunFlags::default(), &source)?;
+    let base = base(args.base.as_deref(), &source, &settings)?;
     let interrupt = Interrupt::listen()?;
     let filtered = !target.filters.is_empty();
     if let Some(base) = base.as_ref().filter(|base| filtered || base.origin == Origin::Flag) {
@@ -63,7 +64,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
             let mut config = EngineConfig::new("", &source.root);
             config.caller_environment = session.surroundings().environment().clone();
             let base = base.as_ref().map(|base| base.value.as_str());
-            Some(changes(session, &Engine::new(config), &source, base, &interrupt.cancel)?.0)
+            Some(changes(session, &Engine::new(config), &source, base, &interrupt.cancel)?)
         }
     };
     let plan = plan::document(target, catalog.group_widths(), changes.as_ref())

@@ -28,9 +28,9 @@ pub(crate) struct Args {
     #[arg(long)]
     current: bool,
     #[command(flatten)]
-    catalog: CatalogFlag,
-    #[command(flatten)]
     output: OutputFlags,
+    #[command(flatten)]
+    catalog: CatalogFlag,
     #[command(flatten)]
     reports: ReportFlags,
     #[command(flatten)]
@@ -46,13 +46,21 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let mut config = settings.engine_config(session.surroundings());
     // Widths of groups are not part of a run. Today's are as good as any; without them each
     // group has one place, which is always safe.
-    let catalog = Catalog::load_with(&source.root, args.catalog.catalog);
+    let catalog = session.catalog(&source, &args.catalog);
     if let Ok(catalog) = &catalog {
         config.group_widths.clone_from(catalog.group_widths());
     }
     let mut again = RerunRequest::new(run_id.clone()).failed_only(args.failed);
+    // Values are in no record: they come from this shell again.
     if args.current {
-        again = again.current(current(session, &source, &run_id, &catalog?)?);
+        let catalog = catalog?;
+        let jobs = current(session, &source, &run_id, &catalog)?;
+        config.secrets = session.secrets(&jobs, |_| None)?;
+        again = again.current(jobs);
+    } else {
+        let recorded =
+            Engine::new(config.clone()).run_spec(&run_id).map_err(|error| session.engine_error(error))?;
+        config.secrets = session.secrets(&recorded.jobs, |_| None)?;
     }
     let engine = Engine::new(config);
     let interrupt = Interrupt::listen()?;

@@ -4,8 +4,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::{FILE_NAME, Lane, Lanes, is_staged};
 use crate::catalog;
-use crate::targets::reader::{Key, Reader, Value, in_order};
-use crate::targets::{Filters, Origin, TargetError, TargetSpec, Trigger, nearest, paths, quoted};
+use crate::targets::reader::{self, Key, Reader, Value, in_order};
+use crate::targets::{Filters, Origin, TargetError, TargetSpec, Trigger, nearest, patterns, quoted};
 
 const KEYS: &[&str] = &["version", "catalog", "nightly_schedule_utc", "branch", "nightly", "manual"];
 const LANE_KEYS: &[&str] = &["id", "title", "staged_linux_target", "target", "concurrency_group", "paths"];
@@ -42,13 +42,11 @@ pub(crate) struct Read {
 /// # Errors
 /// [`TargetError::Toml`] with everything that is wrong in it.
 pub(crate) fn read(text: &str, rows: Rows, targets: &mut [TargetSpec]) -> Result<Read, TargetError> {
-    let mut reader = Reader::new(FILE_NAME, text);
-    let mut read = Read::default();
-    match DeTable::parse(text) {
-        Ok(root) => document(&mut reader, &mut read, root.get_ref(), rows, targets),
-        Err(error) => reader.syntax(&error),
-    }
-    reader.finish().map(|()| read)
+    reader::read(FILE_NAME, text.as_bytes(), |reader, root| {
+        let mut read = Read::default();
+        document(reader, &mut read, root, rows, targets);
+        read
+    })
 }
 
 fn document(
@@ -244,7 +242,7 @@ fn row<'d>(reader: &mut Reader<'_>, at: usize, table: &'d DeTable<'_>) -> Row<'d
             "id" => row.id = reader.line(value).map(|text| (value.at, text)),
             "title" => row.title = reader.line(value).map(|text| (value.at, text)),
             "concurrency_group" => row.group = reader.line(value).map(|text| (value.at, text)),
-            "paths" => row.filters = Some((value.at, paths(reader, value))),
+            "paths" => row.filters = Some((value.at, patterns(reader, value))),
             _ => {
                 understood = false;
                 reader.unknown_key(key, "in a lane", LANE_KEYS);

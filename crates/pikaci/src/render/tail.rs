@@ -33,7 +33,12 @@ fn lines(bytes: &[u8], cut: bool) -> Vec<String> {
         lines.remove(0);
     }
     let last = &lines[lines.len().saturating_sub(LINES)..];
-    last.iter().map(|line| printable(&plain(line))).collect()
+    last.iter().map(|line| shown(line)).collect()
+}
+
+/// A line of a log as it can be shown: what a terminal would have left of it, harmless.
+pub(super) fn shown(line: &[u8]) -> String {
+    printable(&plain(line))
 }
 
 /// What a terminal would show of a line: the last of what was written over each other, without

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::file::{FileSettings, SecretPlace};
 use super::{Origin, TargetError, TargetSpec, Trigger, file, nearest, open, smoke};
 use crate::catalog;
 use crate::lanes::file::Rows;
 use crate::lanes::{self, Lane, Lanes};
+use crate::operator::Operator;
 
 /// A catalog that is compiled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -21,29 +23,44 @@ pub struct Catalog {
     targets: Vec<TargetSpec>,
     group_widths: BTreeMap<String, usize>,
     lanes: Lanes,
+    settings: FileSettings,
+    secrets: BTreeMap<String, Vec<SecretPlace>>,
 }
 
 impl Catalog {
     /// Reads `jericho.toml` and `ci/forge-lanes.toml` in `source_root`. A tree without either has the built-in
-    /// targets.
+    /// targets. Which hosts there are is not asked.
     ///
     /// # Errors
     /// [`TargetError::Toml`] with everything that is wrong in a file, [`TargetError::File`],
     /// [`TargetError::NotAFile`] or [`TargetError::TooLarge`] when it cannot be read.
     pub fn load(source_root: &Path) -> Result<Self, TargetError> {
-        Self::load_with(source_root, None)
+        Self::read(source_root, None, None)
     }
 
-    /// The same, with a catalog that is active whatever the lane file says.
+    /// [`Catalog::load`], with a catalog that is active whatever the lane file says, and the hosts
+    /// that jobs name must be those of `operator`.
     ///
     /// # Errors
     /// As [`Catalog::load`].
-    pub fn load_with(source_root: &Path, choice: Option<CatalogChoice>) -> Result<Self, TargetError> {
+    pub fn load_for(
+        source_root: &Path,
+        choice: Option<CatalogChoice>,
+        operator: &Operator,
+    ) -> Result<Self, TargetError> {
+        Self::read(source_root, choice, Some(operator))
+    }
+
+    fn read(
+        source_root: &Path,
+        choice: Option<CatalogChoice>,
+        operator: Option<&Operator>,
+    ) -> Result<Self, TargetError> {
         let lane_file = lane_file(source_root)?;
         let active = choice.is_some() || lane_file.as_deref().is_some_and(lanes::file::asks_for_catalog);
         let mut targets = built_in(active);
         let names: Vec<&str> = targets.iter().map(|target| target.id.as_str()).collect();
-        let declared = file::load(source_root, &names)?;
+        let declared = file::load(source_root, &names, operator)?;
         targets.extend(declared.targets);
         let mut group_widths = declared.group_widths;
         if active {
@@ -52,7 +69,8 @@ impl Catalog {
             }
         }
         let lanes = read_lanes(lane_file.as_deref(), active, &mut targets)?;
-        Ok(Self { targets, group_widths, lanes })
+        let (settings, secrets) = (declared.settings, declared.secrets);
+        Ok(Self { targets, group_widths, lanes, settings, secrets })
     }
 
     /// The Pika catalog with the lane file that is built in.
@@ -60,7 +78,8 @@ impl Catalog {
         let mut targets = built_in(true);
         let lanes = read_lanes(None, true, &mut targets)?;
         let group_widths = catalog::GROUP_WIDTHS.map(|(name, width)| (name.to_owned(), width)).into();
-        Ok(Self { targets, group_widths, lanes })
+        let (settings, secrets) = (FileSettings::default(), BTreeMap::new());
+        Ok(Self { targets, group_widths, lanes, settings, secrets })
     }
 
     /// The target of this name.
@@ -103,6 +122,17 @@ impl Catalog {
         &self.group_widths
     }
 
+    /// Settings of the repository.
+    pub(crate) const fn settings(&self) -> &FileSettings {
+        &self.settings
+    }
+
+    /// Line and column in the file where a target first names a secret.
+    pub(crate) fn secret_place(&self, target: &str, secret: &str) -> Option<(usize, usize)> {
+        let places = self.secrets.get(target)?;
+        places.iter().find(|place| place.name == secret).map(|place| place.place)
+    }
+
     fn known(&self) -> Vec<String> {
         let mut names: Vec<String> = self.iter().map(|target| target.id.clone()).collect();
         names.sort_unstable();
@@ -121,7 +151,7 @@ fn built_in(with_catalog: bool) -> Vec<TargetSpec> {
 /// The text of the lane file of a source root.
 fn lane_file(source_root: &Path) -> Result<Option<String>, TargetError> {
     let Some(bytes) = open::read(&source_root.join(lanes::FILE_NAME))? else { return Ok(None) };
-    match open::decode(&bytes, lanes::FILE_NAME) {
+    match open::decode(lanes::FILE_NAME, &bytes) {
         Ok(text) => Ok(Some(text.to_owned())),
         Err(problem) => Err(TargetError::Toml { problems: vec![problem], more: 0 }),
     }

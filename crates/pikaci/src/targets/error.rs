@@ -76,9 +76,7 @@ impl TargetError {
             )),
             Self::File { path, .. } => Some(format!("make {} readable, or remove it", name(path))),
             Self::NotAFile { path, .. } => {
-                let name = name(path);
-                let what = if name == FILE_NAME { "targets" } else { "lanes" };
-                Some(format!("{name} declares the {what} of a source tree; move the other thing away"))
+                Some(format!("{} is a file that people write; move the other thing away", name(path)))
             }
             Self::Toml { .. } => None,
         }

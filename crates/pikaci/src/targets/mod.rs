@@ -12,7 +12,7 @@
 
 mod catalog;
 mod error;
-mod file;
+pub(crate) mod file;
 mod filters;
 mod nearest;
 mod smoke;
@@ -24,7 +24,7 @@ use jerichoci::model::job::JobSpec;
 pub use catalog::{Catalog, CatalogChoice};
 pub(crate) use error::quoted;
 pub use error::{Problem, TargetError};
-pub(crate) use file::{open, paths, reader};
+pub(crate) use file::{open, patterns, reader};
 pub use filters::{Filters, PatternError};
 pub use nearest::nearest;
 

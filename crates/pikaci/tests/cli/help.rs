@@ -10,23 +10,24 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
     Usage: pikaci [OPTIONS] <COMMAND>
 
     Run:
-      plan                          Shows what a run would do, and does nothing
       run                           Runs a target against a snapshot of the source tree
       rerun                         Repeats a run: the same bytes of source, the same job definitions
       cancel                        Ends a run that goes on, from another terminal
 
     Look:
+      targets                       Lists the targets of the source tree, and the built-in ones
       explain                       Says of each lane and target why it would run or be skipped
       list                          Lists runs, newest first: run id, status, target, start
       status                        Shows what is recorded about a run
       logs                          Prints the logs of a job, byte for byte
-      report                        Makes a page of a run that opens in any browser, JUnit XML, a trace
       snapshot                      Writes out the source tree that a run saw, and prints where it is
+      config                        Shows each setting, its value, and where it comes from
 
     Keep:
       gc                            Removes old runs, and what only they needed
 
     For programs:
+      schema                        Prints the JSON schema of jericho.toml, for editors
       prepared-outputs              Shows the prepared outputs of a run
       staged-linux-remote-defaults  Prints the built-in settings of the build host
       staged-linux-target-info      Prints the prepared outputs of a staged target of the Pika catalog
@@ -35,6 +36,8 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
       -h, --help              Print help
       -V, --version           Print version
 
@@ -59,10 +62,12 @@ fn every_command_has_its_help() {
                             jsonl]
           --events <KINDS>  Which events `--output jsonl` prints [default: classic] [possible values:
                             classic, all]
+      -q, --quiet           Only what went wrong: failures, and a summary when there are any
+          --color <WHEN>    When words on standard error have colours [default: auto] [possible values:
+                            auto, always, never]
       -j, --jobs <N>        At most this many jobs at once [default: the number of processors]
           --inherit-env     Jobs see the whole environment of this shell, not only what is known to be
                             harmless
-          --junit <FILE>    Write JUnit XML here at the end, however the run ends
           --catalog <NAME>  Also the targets of this catalog, whatever ci/forge-lanes.toml says
                             [possible values: pika]
           --keep-going      After a failure, go on with what does not depend on it
@@ -76,6 +81,8 @@ fn every_command_has_its_help() {
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
     insta::assert_snapshot!(tree.run(&["logs", "-h"]).code(0).stdout, @r"
     Prints the logs of a job, byte for byte
@@ -95,6 +102,8 @@ fn every_command_has_its_help() {
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
     insta::assert_snapshot!(tree.run(&["gc", "-h"]).code(0).stdout, @r"
     Removes old runs, and what only they needed
@@ -102,31 +111,20 @@ fn every_command_has_its_help() {
     Usage: pikaci gc [OPTIONS]
 
     Options:
-          --keep-runs <N>    Keep this many of the newest runs [default: 10, when there is no other
-                             limit]
-          --max-age <AGE>    Keep the runs of this time, for example 14d or 36h
-          --max-size <SIZE>  Keep runs, snapshots and caches below this size, for example 20GiB. Caches
-                             go first
-          --dry-run          Say what would go, and remove nothing
-      -h, --help             Print help (see more with '--help')
+          --keep-runs <N>  Keep this many of the newest runs [default: 10]
+          --dry-run        Say what would go, and remove nothing
+      -h, --help           Print help (see more with '--help')
 
     Global options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
-    for command in [
-        "plan",
-        "rerun",
-        "explain",
-        "list",
-        "status",
-        "report",
-        "cancel",
-        "snapshot",
-        "prepared-outputs",
-        "staged-linux-remote-defaults",
-    ] {
+    for command in
+        ["rerun", "list", "status", "cancel", "snapshot", "prepared-outputs", "staged-linux-remote-defaults"]
+    {
         let help = tree.run(&[command, "--help"]).code(0).stdout;
         assert!(help.contains("Usage: pikaci ") && help.contains("--state-root"), "{help}");
     }

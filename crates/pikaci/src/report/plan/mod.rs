@@ -127,7 +127,7 @@ fn selected(target: &TargetSpec, changes: Option<&Changes>) -> Selected {
     let reason =
         changes.map_or(Reason::Unfiltered, |changes| reason(&target.filters, target.definition, changes));
     let (base, files) = match changes {
-        Some(Changes::Known { base, files }) => (Some(base.clone()), Some(files.len())),
+        Some(Changes::Known { base, files, .. }) => (Some(base.clone()), Some(files.len())),
         Some(Changes::Unknown { .. }) | None => (None, None),
     };
     let (runs, kind, why) = (reason.runs(), reason.word(), reason.to_string());

@@ -18,7 +18,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, TargetError> {
     // Asked before it is opened: opening a FIFO waits for a writer.
     let kind = match fs::metadata(path) {
         Ok(metadata) => metadata.file_type(),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        // A part of the way there may be a file of something else.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             let dangling = fs::symlink_metadata(path).is_ok();
             return if dangling { Err(not_a_file("a symbolic link to nothing")) } else { Ok(None) };
         }
@@ -43,7 +44,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, TargetError> {
 }
 
 /// The text, without the byte order mark that some editors put first.
-pub(crate) fn decode<'b>(bytes: &'b [u8], file: &str) -> Result<&'b str, Problem> {
+/// `file` is its name in a problem.
+pub(crate) fn decode<'b>(file: &str, bytes: &'b [u8]) -> Result<&'b str, Problem> {
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     std::str::from_utf8(bytes).map_err(|error| {
         let valid = &bytes[..error.valid_up_to()];

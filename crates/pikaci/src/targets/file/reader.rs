@@ -1,10 +1,35 @@
 //! Reads values out of a document and collects what is wrong, each with its place.
 
+use std::ops::Range;
+
 use jerichoci::model::id::check_name;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::super::error::{printable, quoted};
 use super::super::{Problem, TargetError, nearest};
+use super::open;
+
+/// Understands the bytes of a file: `document` makes of its root table what it stands for. `file`
+/// is its name in problems.
+///
+/// # Errors
+/// [`TargetError::Toml`] with everything that is wrong.
+pub(crate) fn read<T>(
+    file: &str,
+    bytes: &[u8],
+    document: impl FnOnce(&mut Reader<'_>, &DeTable<'_>) -> T,
+) -> Result<T, TargetError> {
+    let text = open::decode(file, bytes)
+        .map_err(|problem| TargetError::Toml { problems: vec![problem], more: 0 })?;
+    let mut reader = Reader::new(file, text);
+    match DeTable::parse(text) {
+        Ok(root) => {
+            let made = document(&mut reader, root.get_ref());
+            reader.finish().map(|()| made)
+        }
+        Err(error) => Err(reader.syntax(&error)),
+    }
+}
 
 /// A key and where it stands, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +61,7 @@ pub(crate) fn in_order<'d, 'i>(table: &'d DeTable<'i>) -> Vec<(Key<'d>, Value<'d
 }
 
 /// The items of an array that is the value of `key`.
-fn items<'d, 'i>(array: &'d DeArray<'i>, key: &'d str) -> impl Iterator<Item = Value<'d, 'i>> {
+pub(crate) fn items<'d, 'i>(array: &'d DeArray<'i>, key: &'d str) -> impl Iterator<Item = Value<'d, 'i>> {
     array.iter().map(move |item| Value { value: item.get_ref(), key, at: item.span().start })
 }
 
@@ -56,7 +81,7 @@ pub(crate) struct Reader<'t> {
 const MOST_PROBLEMS: usize = 50;
 
 impl<'t> Reader<'t> {
-    pub(crate) fn new(file: &'t str, text: &'t str) -> Self {
+    fn new(file: &'t str, text: &'t str) -> Self {
         Self { file, text, found: Vec::new(), more: 0 }
     }
 
@@ -66,8 +91,19 @@ impl<'t> Reader<'t> {
             self.more += 1;
             return;
         }
+        let message = message.into();
+        // The jobs of one matrix are read one by one, and have most problems in common.
+        if self.found.iter().any(|(place, said, _)| *place == at && *said == message) {
+            return;
+        }
         let help = Some(help.into()).filter(|help| !help.is_empty());
-        self.found.push((at, message.into(), help));
+        self.found.push((at, message, help));
+    }
+
+    /// Where `needle` begins in a part of the text, or where the part begins.
+    pub(crate) fn find(&self, part: Range<usize>, needle: &str) -> usize {
+        let text = self.text.get(part.clone()).unwrap_or_default();
+        text.find(needle).map_or(part.start, |offset| part.start + offset)
     }
 
     /// A question for the candidate that `word` was probably meant to be.
@@ -83,14 +119,20 @@ impl<'t> Reader<'t> {
     }
 
     /// Reports what keeps the text from being TOML.
-    pub(crate) fn syntax(&mut self, error: &toml::de::Error) {
-        let at = error.span().map_or(0, |span| span.start);
-        let message = error.message().trim().replace('\n', ", ");
-        self.problem(at, printable(&message), "");
+    fn syntax(&self, error: &toml::de::Error) -> TargetError {
+        let (line, column) = self.place(error.span().map_or(0, |span| span.start));
+        let message = printable(&error.message().trim().replace('\n', ", "));
+        let problem = Problem { file: self.file.to_owned(), line, column, message, help: None };
+        TargetError::Toml { problems: vec![problem], more: 0 }
+    }
+
+    /// Line and column of a byte.
+    pub(crate) fn place(&self, at: usize) -> (usize, usize) {
+        place(self.text, at)
     }
 
     /// What was found, in the order of the file.
-    pub(crate) fn finish(mut self) -> Result<(), TargetError> {
+    fn finish(mut self) -> Result<(), TargetError> {
         if self.found.is_empty() {
             return Ok(());
         }
@@ -167,6 +209,26 @@ impl<'t> Reader<'t> {
         parsed
     }
 
+    /// A whole number from `least` to `most`.
+    pub(crate) fn whole<T: TryFrom<i64>>(
+        &mut self,
+        value: Value<'_, '_>,
+        least: i64,
+        most: i64,
+    ) -> Option<T> {
+        let number = self.integer(value)?;
+        let meant = T::try_from(number).ok().filter(|_| (least..=most).contains(&number));
+        if meant.is_none() {
+            let message = format!("{} cannot be {number}", quoted(value.key));
+            let help = match most {
+                i64::MAX => format!("write a whole number from {least}"),
+                _ => format!("write a whole number from {least} to {most}"),
+            };
+            self.problem(value.at, message, help);
+        }
+        meant
+    }
+
     pub(crate) fn table<'d, 'i>(&mut self, value: Value<'d, 'i>) -> Option<&'d DeTable<'i>> {
         match value.value {
             DeValue::Table(table) => Some(table),
@@ -198,6 +260,17 @@ impl<'t> Reader<'t> {
         found
     }
 
+    /// One of a few words, each with its meaning.
+    pub(crate) fn choose<T: Copy, const N: usize>(
+        &mut self,
+        value: Value<'_, '_>,
+        words: &[&str; N],
+        meanings: [T; N],
+    ) -> Option<T> {
+        let pairs: Vec<(&str, T)> = words.iter().copied().zip(meanings).collect();
+        self.word(value, &pairs)
+    }
+
     pub(crate) fn wrong_type<T>(&mut self, value: Value<'_, '_>, expected: &str) -> Option<T> {
         let found = match value.value {
             DeValue::String(text) => format!("the string {}", quoted(text)),
@@ -216,7 +289,7 @@ impl<'t> Reader<'t> {
 
 /// Words between backquotes, comma separated, as many as a person reads.
 pub(crate) fn list(words: &[&str]) -> String {
-    const MOST: usize = 20;
+    const MOST: usize = 30;
     let mut out = words.iter().take(MOST).map(|word| quoted(word)).collect::<Vec<_>>().join(", ");
     if words.len() > MOST {
         out.push_str(&format!(" and {} more", words.len() - MOST));
