@@ -39,6 +39,12 @@ pub(crate) struct Globals {
     config: Option<PathBuf>,
 }
 
+impl Globals {
+    pub(crate) const fn new(state_root: Option<PathBuf>, directory: Option<PathBuf>) -> Self {
+        Self { state_root, directory, config: None }
+    }
+}
+
 /// One invocation.
 #[derive(Debug)]
 pub(crate) struct Session {
