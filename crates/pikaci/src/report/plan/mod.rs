@@ -7,7 +7,8 @@
 //! ```json
 //! { "schema_version": 1, "run_id": null, "target_id": "check", "created_at": null,
 //!   "nodes": [ { "kind": "execute", "id": "execute-fmt", "depends_on": [] } ],
-//!   "selection": { "runs": true, "why": "src/a.rs matches src/**" },
+//!   "selection": { "runs": true, "reason": "path_matched",
+//!                  "why": "runs: src/a.rs changed and matches src/**" },
 //!   "groups": { "one-db": 1 }, "jobs": [ { "id": "fmt" } ] }
 //! ```
 
@@ -29,9 +30,8 @@ use serde::Serialize;
 pub(crate) use dot::dot;
 pub(crate) use text::{command, limit, place, text};
 
-use crate::render::text::counted;
 use crate::selection::{Changes, Reason, reason};
-use crate::targets::{TargetSpec, Trigger};
+use crate::targets::TargetSpec;
 
 /// In place of the directory of the run, which nobody knows before there is one.
 pub(crate) const RUN_DIRECTORY: &str = "<run directory>";
@@ -49,7 +49,11 @@ pub(crate) struct PlanDocument<'a> {
     scope: PlanScope,
     preconditions: Vec<String>,
     nodes: Vec<PlanNodeRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
     trigger: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency_group: Option<&'a str>,
     filters: &'a [String],
     selection: Selected,
     /// Width of each resource group that a job takes.
@@ -61,6 +65,8 @@ pub(crate) struct PlanDocument<'a> {
 #[derive(Debug, Serialize)]
 struct Selected {
     runs: bool,
+    /// The word that documents of selections use.
+    reason: &'static str,
     why: String,
     /// What the changed files were counted against.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,11 +113,9 @@ pub(crate) fn document<'a>(
         scope: bound.scope,
         preconditions: bound.preconditions,
         nodes: bound.nodes,
-        trigger: match target.trigger {
-            Trigger::None => "none",
-            Trigger::Branch => "branch",
-            Trigger::Nightly => "nightly",
-        },
+        title: target.title.as_deref(),
+        trigger: target.trigger.word(),
+        concurrency_group: target.concurrency_group.as_deref(),
         filters: target.filters.patterns(),
         selection: selected(target, changes),
         groups: groups.collect(),
@@ -120,30 +124,18 @@ pub(crate) fn document<'a>(
 }
 
 fn selected(target: &TargetSpec, changes: Option<&Changes>) -> Selected {
-    let no_filters = || Selected {
-        runs: true,
-        why: "it has no path filters".to_owned(),
-        base: None,
-        changed_files: None,
-        matched: None,
+    let reason =
+        changes.map_or(Reason::Unfiltered, |changes| reason(&target.filters, target.definition, changes));
+    let (base, files) = match changes {
+        Some(Changes::Known { base, files, .. }) => (Some(base.clone()), Some(files.len())),
+        Some(Changes::Unknown { .. }) | None => (None, None),
     };
-    let Some(changes) = changes else { return no_filters() };
-    let reason = reason(&target.filters, target.definition, changes);
-    let (base, count) = match changes {
-        Changes::Unknown { .. } => (None, None),
-        Changes::Known { base, files, .. } => (Some(base.clone()), Some(files.len())),
+    let (runs, kind, why) = (reason.runs(), reason.word(), reason.to_string());
+    let matched = match reason {
+        Reason::Matched { file, pattern } => Some(Match { file, pattern }),
+        _ => None,
     };
-    let (why, matched) = match &reason {
-        Reason::Unfiltered => return no_filters(),
-        Reason::Matched { file, pattern } => {
-            let files = counted(count.unwrap_or(0), "file");
-            let base = base.as_deref().unwrap_or("-");
-            let why = format!("{file} matches {pattern} ({files} changed against {base})");
-            (why, Some(Match { file: file.clone(), pattern: pattern.clone() }))
-        }
-        other => (other.to_string(), None),
-    };
-    Selected { runs: reason.runs(), why, base, changed_files: count, matched }
+    Selected { runs, reason: kind, why, base, changed_files: files, matched }
 }
 
 impl PlanDocument<'_> {

@@ -21,13 +21,16 @@ pub(crate) fn text(plan: &PlanDocument<'_>) -> String {
     let verb = if plan.selection.runs { "would run" } else { "would be skipped" };
     // The words of a run that goes on, or was skipped.
     let why = &plan.selection.why;
-    let why = ["skipped: ", "runs "].iter().find_map(|word| why.strip_prefix(word)).unwrap_or(why);
+    let why = ["skipped: ", "runs: ", "runs "].iter().find_map(|word| why.strip_prefix(word)).unwrap_or(why);
     lines.push(format!("{verb}: {why}"));
     if !plan.filters.is_empty() {
         lines.push(format!("filters: {}", plan.filters.join("  ")));
     }
     if plan.trigger != "none" {
         lines.push(format!("trigger: {}", plan.trigger));
+    }
+    if let Some(group) = plan.concurrency_group {
+        lines.push(format!("concurrency group: {group}"));
     }
     let prepares: Vec<String> = plan.nodes.iter().filter_map(|node| prepare(plan, node)).collect();
     if !prepares.is_empty() {
