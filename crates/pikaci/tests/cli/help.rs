@@ -140,64 +140,41 @@ fn every_command_has_its_help() {
           --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
                               $XDG_CONFIG_HOME or ~/.config]
     ");
-    insta::assert_snapshot!(tree.run(&["completions", "--help"]).code(0).stdout, @r"
+    insta::assert_snapshot!(tree.run(&["completions", "-h"]).code(0).stdout, @r"
     Prints the completions of bash, zsh or fish
-
-    They complete commands, options, targets, jobs and runs.
-
-    bash: source <(pikaci completions bash), in ~/.bashrc
-
-    zsh: source <(pikaci completions zsh), in ~/.zshrc after compinit
-
-    fish: pikaci completions fish | source, in ~/.config/fish/config.fish
 
     Usage: pikaci completions [OPTIONS] <SHELL>
 
     Arguments:
-      <SHELL>
-              The shell
-
-              [possible values: bash, zsh, fish]
+      <SHELL>  The shell [possible values: bash, zsh, fish]
 
     Options:
-      -h, --help
-              Print help (see a summary with '-h')
+      -h, --help  Print help (see more with '--help')
 
     Global options:
-          --state-root <DIR>
-              Directory of all records and caches [default: .jerichoci at the top of the source tree]
-
-      -C <DIR>
-              As if started in this directory
-
-          --config <FILE>
-              File of hosts and allowed secrets [default: jerichoci/config.toml in $XDG_CONFIG_HOME or
-              ~/.config]
+          --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
+                              source tree]
+      -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
-    insta::assert_snapshot!(tree.run(&["man", "--help"]).code(0).stdout, @r"
+    insta::assert_snapshot!(tree.run(&["man", "-h"]).code(0).stdout, @r"
     Prints the manual page, or writes the pages of all commands
-
-    `pikaci man | man -l -` shows it. `pikaci man ~/.local/share/man/man1` makes `man pikaci` and `man
-    pikaci-run` work.
 
     Usage: pikaci man [OPTIONS] [DIR]
 
     Arguments:
-      [DIR]
-              Directory for the pages, made when it is missing [default: the first page, on standard
-              output]
+      [DIR]  Directory for the pages, made when it is missing [default: the first page, on standard
+             output]
 
     Options:
-      -h, --help
-              Print help (see a summary with '-h')
+      -h, --help  Print help (see more with '--help')
 
     Global options:
-          --state-root <DIR>
-              Directory of all records and caches [default: .jerichoci at the top of the source tree]
-
-          --config <FILE>
-              File of hosts and allowed secrets [default: jerichoci/config.toml in $XDG_CONFIG_HOME or
-              ~/.config]
+          --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
+                              source tree]
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
     let all = tree.run(&["--help"]).code(0).stdout;
     let commands = all.lines().skip_while(|line| *line != "Run:").take_while(|line| *line != "Options:");
