@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jericho_host::Environment;
 
+use crate::executor::process::ArtifactLimits;
 use crate::model::record::SettingRecord;
 
 /// Settings of an [`crate::Engine`].
@@ -35,6 +36,8 @@ pub struct EngineConfig {
     pub host_local_nix_shell: Option<String>,
     /// Nix program, a path or a name.
     pub nix_program: PathBuf,
+    /// What one job may leave as artifacts from its workspace.
+    pub artifact_limits: ArtifactLimits,
     /// Values of the secrets that jobs may name.
     pub secrets: Secrets,
     /// Recorded with every run: what is in force, and where it came from.
@@ -56,6 +59,7 @@ impl EngineConfig {
             log_cap_bytes: 1 << 30,
             host_local_nix_shell: None,
             nix_program: PathBuf::from("nix"),
+            artifact_limits: ArtifactLimits::default(),
             secrets: Secrets::default(),
             settings: Vec::new(),
         }

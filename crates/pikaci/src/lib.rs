@@ -32,5 +32,7 @@ mod watch;
 /// The whole command, from arguments to exit code.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
+    // Refused, there are only fewer jobs at once.
+    let _ = jericho_host::sys::raise_open_files();
     cli::main().into()
 }

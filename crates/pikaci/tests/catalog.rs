@@ -101,6 +101,9 @@ fn every_field_of_every_target_is_that_of_the_fixture() {
         }
     }
     assert_eq!(catalog.lanes().nightly_schedule_utc(), Some("08:00"));
+    assert_eq!(catalog.group_widths().get("tart-vm"), Some(&2), "one Mac runs two VMs");
+    let vms = catalog.iter().flat_map(|target| &target.jobs).filter(|job| job.groups == ["tart-vm"]);
+    assert!(vms.count() > 10);
 }
 
 /// All jobs in the order of their first use.

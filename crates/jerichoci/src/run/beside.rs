@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::beneath;
 use super::layout::Layout;
 use super::logs::LogFile;
 use super::snapshots::kept_by;
 use super::store::{RunSpecRecord, file_error, read_json};
+use crate::beneath;
 use crate::engine::EngineError;
 use crate::model::id::RunId;
 use crate::model::version;

@@ -1,5 +1,6 @@
 //! A run from request to record: the order of the stages, each of which is somewhere else.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -11,7 +12,7 @@ use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
 use super::plan::{PlanInputs, RunPlan, plan_run};
 use super::report::Reporter;
-use super::request::RunRequest;
+use super::request::{RequestError, RunRequest};
 use super::schedule::Limits;
 use super::snapshots::{Snapshots, SourceOf, source_spec};
 use super::store::{RunSpecRecord, RunStore, prepare_state_root};
@@ -24,6 +25,7 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
+use crate::secrets::{self, Length, Masker};
 use crate::snapshot::EarlyListing;
 
 /// What of an earlier run is repeated.
@@ -54,6 +56,7 @@ pub(crate) fn run(
 ) -> Result<RunRecord, EngineError> {
     request.check()?;
     let planned = plan_run(&request.jobs, &request.options)?;
+    let masker = masker_of(engine, request)?;
     let started = engine.clock.monotonic();
     let layout = Layout::new(&engine.config.state_root);
     let of = match repeat.and_then(Repeat::snapshot) {
@@ -81,7 +84,13 @@ pub(crate) fn run(
         source,
     })?;
     let store = RunStore::create(&layout, &run_id, &spec, process)?;
-    let record = first_record(engine, request, repeat, &run_id, created_at);
+    let mut record = first_record(engine, request, repeat, &run_id, created_at);
+    if let Some(masker) = &masker {
+        let texts = record.settings.iter_mut().map(|setting| &mut setting.value);
+        for text in texts.chain(&mut record.message).chain(&mut record.target_description) {
+            *text = masker.text(text);
+        }
+    }
 
     let tools = Tools {
         config: Arc::clone(&engine.config),
@@ -89,7 +98,7 @@ pub(crate) fn run(
         clock: Arc::clone(&engine.clock),
     };
     let fresh_id = || engine.ids.fresh();
-    let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id };
+    let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };
     let (sender, messages) = channel();
     let wake = sender.clone();
     cancel.on_cancel(move |_reason| {
@@ -186,7 +195,7 @@ fn stages(
         record.git_head.clone_from(&snapshot.git_head);
         record.git_dirty = snapshot.git_dirty;
     });
-    dispatcher.store_plan(&planned.bind(&PlanInputs {
+    dispatcher.store_plan(planned.bind(&PlanInputs {
         run_id,
         created_at: engine.clock.now(),
         target_id: request.metadata.target_id.as_deref(),
@@ -197,6 +206,13 @@ fn stages(
     dispatcher.update(|record| record.plan_path = Some(run.plan().to_string_lossy().into_owned()));
     dispatcher.phases(phases.into_records());
 
+    // A collection that has it now is through in a moment.
+    let cargo_home = crate::lock::shared(&layout.cargo_home_lock(), cancel);
+    match &cargo_home {
+        // Only when it is collected depends on it.
+        Ok(lock) => drop(crate::lock::touch(lock)),
+        Err(error) => dispatcher.warn(format!("{}: {error}", layout.cargo_home_lock().display())),
+    }
     if let Err(error) = process::prepare_cargo_home(&layout.cargo_home(), &engine.config.caller_environment) {
         dispatcher.warn(format!("{}: {error}", layout.cargo_home().display()));
     }
@@ -208,7 +224,8 @@ fn stages(
         layout.cargo_home(),
         engine.config.source_root.to_string_lossy().into_owned(),
         Arc::clone(&engine.host),
-    );
+    )
+    .on_commit(snapshot.git_head.clone(), snapshot.git_branch.clone());
     let scope = match &request.metadata.target_id {
         Some(id) => format!("target-{id}"),
         None => "adhoc".to_owned(),
@@ -228,7 +245,36 @@ fn stages(
         &cache_dirs,
         (sender, messages),
     );
+    drop(cargo_home);
     dispatcher.finish(None, None)
+}
+
+/// Masks the secrets that jobs of this run name. All of them must be there, and be maskable,
+/// before anything is made.
+fn masker_of(engine: &Engine, request: &RunRequest) -> Result<Option<Arc<Masker>>, EngineError> {
+    if request.skip.is_some() {
+        return Ok(None);
+    }
+    let mut values = Vec::new();
+    for job in &request.jobs {
+        for secret in &job.secrets {
+            let name = || secret.name.clone();
+            let missing = || RequestError::MissingSecret { job: job.id.clone(), name: name() };
+            let value = engine.config.secrets.get(&secret.name).ok_or_else(missing)?.as_bytes();
+            match secrets::check(value) {
+                Ok(()) => values.push(value),
+                Err(Length::Short) => {
+                    return Err(
+                        RequestError::ShortSecret { name: name(), least: secrets::LEAST_BYTES }.into()
+                    );
+                }
+                Err(Length::Long) => {
+                    return Err(RequestError::LongSecret { name: name(), most: secrets::MOST_BYTES }.into());
+                }
+            }
+        }
+    }
+    Masker::new(values).map_err(|error| RequestError::TooManySecrets(error.to_string()).into())
 }
 
 fn processors() -> usize {

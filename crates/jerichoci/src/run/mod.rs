@@ -1,6 +1,6 @@
 //! A run from request to record. Sees the executor trait, never a runtime.
 
-mod beneath;
+mod attempts;
 pub mod beside;
 pub(crate) mod control;
 mod dispatch;
@@ -25,3 +25,4 @@ pub mod schedule;
 pub(crate) mod snapshots;
 pub mod store;
 pub mod watch;
+mod work;

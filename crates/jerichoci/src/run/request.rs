@@ -1,12 +1,13 @@
 //! What a run is asked to do.
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::id::{IdError, RunId, check_name};
 use crate::model::is_false;
-use crate::model::job::{GuestCommand, JobSpec};
+use crate::model::job::{GuestCommand, JobRuntimeKind, JobSpec};
 use crate::model::record::BaseRecord;
 
 /// What is known about a run beside its jobs; recorded as it is.
@@ -155,6 +156,7 @@ impl RunRequest {
             if matches!(&job.command, GuestCommand::Argv { argv } if argv.is_empty()) {
                 return Err(RequestError::EmptyCommand(job.id.clone()));
             }
+            check_demands(job)?;
             if let Some(name) = job.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
                 return Err(RequestError::BadVariable { job: job.id.clone(), name: name.clone() });
             }
@@ -164,6 +166,42 @@ impl RunRequest {
         }
         Ok(())
     }
+}
+
+/// What a job asks of its surroundings, as far as it can be judged without them.
+fn check_demands(job: &JobSpec) -> Result<(), RequestError> {
+    let is_variable = |name: &str| {
+        let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        first && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    if let Some(secret) = job.secrets.iter().find(|secret| !is_variable(&secret.name)) {
+        return Err(RequestError::BadVariable { job: job.id.clone(), name: secret.name.clone() });
+    }
+    let bad_cache =
+        |name: &str, why: String| RequestError::BadCache { job: job.id.clone(), name: name.to_owned(), why };
+    let in_workspace = job.runtime.kind() == JobRuntimeKind::HostProcess;
+    for (name, cache) in &job.caches {
+        check_name(name)?;
+        let path = Path::new(&cache.path);
+        let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+        if in_workspace && !(plain && path.components().next().is_some()) {
+            return Err(bad_cache(name, format!("`{}` is not a plain path in the workspace", cache.path)));
+        }
+        let overlaps = job.caches.iter().find(|(other, spec)| {
+            *other != name && (path.starts_with(&spec.path) || Path::new(&spec.path).starts_with(path))
+        });
+        if let Some((other, _)) = overlaps {
+            return Err(bad_cache(name, format!("its path overlaps with that of `{other}`")));
+        }
+    }
+    for pattern in &job.artifacts {
+        crate::executor::process::check_pattern(pattern).map_err(|why| RequestError::BadArtifact {
+            job: job.id.clone(),
+            pattern: pattern.clone(),
+            why,
+        })?;
+    }
+    Ok(())
 }
 
 /// Why a request cannot be run.
@@ -229,6 +267,37 @@ pub enum RequestError {
         name: String,
         /// How many it must have.
         least: usize,
+    },
+    /// A secret that is no secret but a file.
+    #[error("the secret {name} has more than {most} bytes; give a job the path of a file in place of it")]
+    LongSecret {
+        /// Name of the variable.
+        name: String,
+        /// How many it may have.
+        most: usize,
+    },
+    /// The secrets are too large altogether to be masked.
+    #[error("the secrets of this run cannot be masked: {0}")]
+    TooManySecrets(String),
+    /// A cache that cannot be where it is asked for.
+    #[error("the cache `{name}` of job `{job}` cannot be: {why}")]
+    BadCache {
+        /// The job.
+        job: String,
+        /// Name of the cache.
+        name: String,
+        /// Why.
+        why: String,
+    },
+    /// A pattern of artifacts that cannot match.
+    #[error("the artifacts `{pattern}` of job `{job}` cannot be: {why}")]
+    BadArtifact {
+        /// The job.
+        job: String,
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        why: String,
     },
     /// A need that no job has.
     #[error("job `{job}` needs `{need}`, which is not a job of this run")]

@@ -34,9 +34,10 @@ pub mod store;
 pub mod take;
 pub mod workspace;
 
-mod at;
+pub(crate) mod at;
 mod exact;
 mod git;
+pub(crate) mod history;
 mod index;
 mod ingest;
 mod objects;

@@ -103,7 +103,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         rows.push(repository("default_target".to_owned(), target.id.clone()));
     }
     for (name, width) in catalog.group_widths() {
-        rows.push(repository(format!("groups.{name}"), width.to_string()));
+        let origin = catalog.group_place(name).map_or(Origin::Default, |(l, c)| Origin::Repository(l, c));
+        rows.push(row(&format!("groups.{name}"), width.to_string(), origin, "", ""));
     }
     match args.json {
         true => document::print(&Document { schema_version: SCHEMA_VERSION, settings: rows })?,

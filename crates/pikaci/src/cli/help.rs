@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 /// Every command is in exactly one group; a test holds that.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Run", &["plan", "run", "rerun", "cancel"]),
-    ("Look", &["targets", "explain", "list", "status", "logs", "report", "snapshot", "config"]),
+    ("Look", &["targets", "explain", "list", "status", "logs", "report", "snapshot"]),
     ("Keep", &["gc"]),
+    ("Set up", &["config", "completions", "man"]),
     (
         "For programs",
         &["schema", "prepared-outputs", "staged-linux-remote-defaults", "staged-linux-target-info"],

@@ -3,15 +3,18 @@
 mod base;
 mod cancel;
 mod catalog;
+mod completions;
 mod config;
 mod diff;
 mod explain;
+mod follow;
 mod gc;
 mod help;
 mod hints;
 mod junit;
 mod list;
 mod logs;
+mod man;
 mod measures;
 mod only;
 mod plan;
@@ -67,10 +70,16 @@ enum Command {
     PreparedOutputs(prepared_outputs::Args),
     StagedLinuxRemoteDefaults(staged_linux_remote_defaults::Args),
     StagedLinuxTargetInfo(staged_linux_target_info::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// The whole command, from the arguments of this process to how it ends.
 pub(crate) fn main() -> Exit {
+    let surroundings = Surroundings::capture();
+    if let Some(exit) = completions::answer(&surroundings, command) {
+        return exit;
+    }
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -82,11 +91,13 @@ pub(crate) fn main() -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Success };
         }
     };
-    let ended = dispatch(&cli).and_then(|exit| match std::io::stdout().flush().map_err(CliError::output) {
-        // That the reader went away changes no verdict, and what could not be written only one
-        // that nobody has reason to look into.
-        Err(error) if exit == Exit::Success && !error.is_quiet() => Err(error),
-        _ => Ok(exit),
+    let ended = dispatch(&cli, surroundings).and_then(|exit| {
+        match std::io::stdout().flush().map_err(CliError::output) {
+            // That the reader went away changes no verdict, and what could not be written only one
+            // that nobody has reason to look into.
+            Err(error) if exit == Exit::Success && !error.is_quiet() => Err(error),
+            _ => Ok(exit),
+        }
     });
     ended.unwrap_or_else(|error| {
         if !error.is_quiet() {
@@ -98,12 +109,15 @@ pub(crate) fn main() -> Exit {
 }
 
 fn parse() -> Result<Cli, clap::Error> {
-    let command = help::grouped(Cli::command());
-    Cli::from_arg_matches(&command.try_get_matches()?)
+    Cli::from_arg_matches(&command().try_get_matches()?)
 }
 
-fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
-    let surroundings = Surroundings::capture();
+/// The whole command line, as the parser, the shells and the manual know it.
+fn command() -> clap::Command {
+    help::grouped(Cli::command())
+}
+
+fn dispatch(cli: &Cli, surroundings: Surroundings) -> Result<Exit, CliError> {
     surroundings.check_removed()?;
     for line in surroundings.renamed() {
         let _ = writeln!(std::io::stderr(), "warning: {line}");
@@ -127,5 +141,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
         Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
         Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),
         Command::StagedLinuxTargetInfo(args) => staged_linux_target_info::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(&session, args, command()),
     }
 }

@@ -2,6 +2,8 @@
 
 use jerichoci::model::id::RunId;
 use jerichoci::model::job::JobSpec;
+use jerichoci::model::outcome::Verdict;
+use jerichoci::run::outstanding::outstanding;
 use jerichoci::{Engine, RerunRequest, load_run_record};
 
 use super::catalog::CatalogFlag;
@@ -51,23 +53,44 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         config.group_widths.clone_from(catalog.group_widths());
     }
     let mut again = RerunRequest::new(run_id.clone()).failed_only(args.failed);
+    let jobs = match args.current {
+        true => {
+            let jobs = current(session, &source, &run_id, &catalog?)?;
+            again = again.current(jobs.clone());
+            jobs
+        }
+        false => {
+            let recorded = Engine::new(config.clone()).run_spec(&run_id);
+            recorded.map_err(|error| session.engine_error(error))?.jobs
+        }
+    };
     // Values are in no record: they come from this shell again.
-    if args.current {
-        let catalog = catalog?;
-        let jobs = current(session, &source, &run_id, &catalog)?;
-        config.secrets = session.secrets(&jobs, |_| None)?;
-        again = again.current(jobs);
-    } else {
-        let recorded =
-            Engine::new(config.clone()).run_spec(&run_id).map_err(|error| session.engine_error(error))?;
-        config.secrets = session.secrets(&recorded.jobs, |_| None)?;
-    }
+    let jobs = to_run(session, args, &run_id, jobs)?;
+    config.secrets = session.secrets(&jobs, |_| None)?;
     let engine = Engine::new(config);
     let interrupt = Interrupt::listen()?;
     let exit = carry_out(session, format, &interrupt, |reporter, cancel| {
         at_the_end.write(session, engine.rerun(&again, reporter, cancel))
     })?;
     at_the_end.settle(exit)
+}
+
+/// Of these jobs of a run, those that will run again.
+fn to_run(
+    session: &Session,
+    args: &Args,
+    run_id: &RunId,
+    jobs: Vec<JobSpec>,
+) -> Result<Vec<JobSpec>, CliError> {
+    let record =
+        load_run_record(&session.state_root()?, run_id).map_err(|error| session.engine_error(error))?;
+    let passed = record.jobs.iter().filter(|job| job.verdict == Verdict::Passed);
+    Ok(match (record.verdict, args.current, args.failed) {
+        // It is skipped again.
+        (Verdict::Skipped, false, _) => Vec::new(),
+        (_, _, true) => outstanding(&jobs, &passed.map(|job| job.id.as_str()).collect()),
+        _ => jobs,
+    })
 }
 
 /// Today's definitions of the target that a run was about.

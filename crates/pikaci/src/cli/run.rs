@@ -134,12 +134,14 @@ impl Prepared {
         };
         let request = request(args, target, self.only.clone(), changes);
         let mut config = self.config.clone();
+        let mut jobs = None;
         // A run that is skipped needs none.
         if request.skip.is_none() {
             let chosen = closure_of_needs(&request.jobs, &self.only)
                 .map_err(|error| session.engine_error(error.into()))?;
             let place = |name: &str| self.catalog.secret_place(&target.id, name);
             config.secrets = session.secrets(&chosen, place)?;
+            jobs = Some(chosen.len());
         }
         let engine = Engine::new(config);
         if !format.is_quiet() {
@@ -151,7 +153,6 @@ impl Prepared {
                 report::note(&format!("{} {message}", target.id));
             }
         }
-        let jobs = (self.only.is_empty() && request.skip.is_none()).then_some(request.jobs.len());
         let exit = tell(session, format, announcer, cancel, jobs, |reporter, cancel| {
             at_the_end.write(session, engine.run(&request, reporter, cancel))
         })?;

@@ -21,6 +21,7 @@ use crate::exit::Exit;
 use crate::operator::{Operator, SecretError};
 use crate::render::text::{shorten, typed};
 use crate::source::{self, Source};
+use crate::targets::file::settings_of;
 use crate::targets::{Catalog, FILE_NAME};
 
 /// Options of every command.
@@ -35,6 +36,12 @@ pub(crate) struct Globals {
     /// File of hosts and allowed secrets [default: jerichoci/config.toml in $XDG_CONFIG_HOME or ~/.config]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     config: Option<PathBuf>,
+}
+
+impl Globals {
+    pub(crate) const fn new(state_root: Option<PathBuf>, directory: Option<PathBuf>) -> Self {
+        Self { state_root, directory, config: None }
+    }
 }
 
 /// One invocation.
@@ -139,8 +146,7 @@ impl Session {
         }
         let operator = self.operator()?;
         // A file that cannot be understood is told by the command that needs its targets.
-        let repository =
-            Catalog::load(&source.root).map(|catalog| catalog.settings().clone()).unwrap_or_default();
+        let repository = settings_of(&source.root);
         let files = Files { repository: &repository, user: &operator.settings };
         Settings::resolve(&self.surroundings, flags, source.root.clone(), state_root, files)
     }

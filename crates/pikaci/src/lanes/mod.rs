@@ -66,7 +66,7 @@ pub(crate) fn is_staged(target: &TargetSpec) -> bool {
     }
 }
 
-/// All lanes of a source tree.
+/// All lanes of a source tree; see [`Catalog::lanes`].
 #[derive(Debug, Clone, Default)]
 pub struct Lanes {
     pub(crate) lanes: Vec<Lane>,
@@ -83,14 +83,7 @@ pub struct Choice<'l> {
 }
 
 impl Lanes {
-    /// The lanes that a catalog knows of: those of the lane file in its order, then targets of `jericho.toml` that
-    /// have a trigger.
-    #[must_use]
-    pub fn of(catalog: &Catalog) -> &Self {
-        catalog.lanes()
-    }
-
-    /// All of them.
+    /// All of them: those of the lane file in its order, then targets of `jericho.toml` that have a trigger.
     pub fn iter(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.iter()
     }

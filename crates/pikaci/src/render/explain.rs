@@ -83,7 +83,13 @@ impl<'a> Explained<'a> {
         let mut lines: Vec<String> = found
             .iter()
             .take(MOST_WARNINGS)
-            .map(|(pattern, lanes)| format!("{} ({})", no_file(pattern), lanes.join(", ")))
+            .map(|(pattern, lanes)| match lanes.as_slice() {
+                [first, second, third, _, ..] => {
+                    let more = lanes.len() - 3;
+                    format!("{} ({first}, {second}, {third} and {more} more)", no_file(pattern))
+                }
+                few => format!("{} ({})", no_file(pattern), few.join(", ")),
+            })
             .collect();
         if found.len() > MOST_WARNINGS {
             let more = found.len() - MOST_WARNINGS;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::file::{FileSettings, SecretPlace};
+use super::file::SecretPlace;
 use super::{Origin, TargetError, TargetSpec, Trigger, file, nearest, open, smoke};
 use crate::catalog;
 use crate::lanes::file::Rows;
@@ -22,8 +22,8 @@ pub enum CatalogChoice {
 pub struct Catalog {
     targets: Vec<TargetSpec>,
     group_widths: BTreeMap<String, usize>,
+    group_places: BTreeMap<String, (usize, usize)>,
     lanes: Lanes,
-    settings: FileSettings,
     secrets: BTreeMap<String, Vec<SecretPlace>>,
 }
 
@@ -69,8 +69,8 @@ impl Catalog {
             }
         }
         let lanes = read_lanes(lane_file.as_deref(), active, &mut targets)?;
-        let (settings, secrets) = (declared.settings, declared.secrets);
-        Ok(Self { targets, group_widths, lanes, settings, secrets })
+        let (group_places, secrets) = (declared.group_places, declared.secrets);
+        Ok(Self { targets, group_widths, group_places, lanes, secrets })
     }
 
     /// The Pika catalog with the lane file that is built in.
@@ -78,8 +78,8 @@ impl Catalog {
         let mut targets = built_in(true);
         let lanes = read_lanes(None, true, &mut targets)?;
         let group_widths = catalog::GROUP_WIDTHS.map(|(name, width)| (name.to_owned(), width)).into();
-        let (settings, secrets) = (FileSettings::default(), BTreeMap::new());
-        Ok(Self { targets, group_widths, lanes, settings, secrets })
+        let (group_places, secrets) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { targets, group_widths, group_places, lanes, secrets })
     }
 
     /// The target of this name.
@@ -122,9 +122,10 @@ impl Catalog {
         &self.group_widths
     }
 
-    /// Settings of the repository.
-    pub(crate) const fn settings(&self) -> &FileSettings {
-        &self.settings
+    /// Line and column in the file where it declares a group; nothing for a group that it does not
+    /// declare.
+    pub(crate) fn group_place(&self, group: &str) -> Option<(usize, usize)> {
+        self.group_places.get(group).copied()
     }
 
     /// Line and column in the file where a target first names a secret.

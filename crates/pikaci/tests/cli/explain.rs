@@ -150,6 +150,43 @@ fn both_names_of_a_renamed_file_and_names_in_any_script_count() {
 }
 
 #[test]
+fn the_patterns_without_a_file_are_those_of_the_commit_that_is_asked_about() {
+    let tree = tree();
+    tree.write("gone/a", "");
+    tree.commit("gone is here");
+    std::fs::remove_dir_all(tree.root().join("old")).unwrap();
+    tree.commit("old is gone");
+    let without = |args: &[&str]| {
+        let document = explain(&tree, &[&["source"], args].concat());
+        let patterns = document["warnings"].as_array().unwrap().iter();
+        patterns.map(|warning| warning["pattern"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(without(&[]), ["src/**", "old/**"]);
+    assert_eq!(without(&["--head", "work~1"]), ["src/**"]);
+    assert_eq!(without(&["--head", "main"]), ["src/**", "gone/**"]);
+    assert!(!tree.state_root().exists(), "explaining leaves nothing behind");
+}
+
+#[test]
+fn a_tree_in_which_ci_is_something_else_has_no_lanes_and_no_problem() {
+    let tree = Tree::with_targets(TARGETS);
+    tree.write("ci", "a file");
+    assert_eq!(explain(&tree, &[])["lanes"].as_array().unwrap().len(), 5);
+    std::fs::remove_file(tree.root().join("ci")).unwrap();
+    std::fs::create_dir_all(tree.root().join("ci/forge-lanes.toml")).unwrap();
+    insta::assert_snapshot!(tree.run(&["explain"]).code(2).told(&tree), @r"
+    error: TREE/ci/forge-lanes.toml is a directory, not a file
+      hint: forge-lanes.toml is a file that people write; move the other thing away
+    ");
+    std::fs::remove_dir(tree.root().join("ci/forge-lanes.toml")).unwrap();
+    tree.write("ci/forge-lanes.toml", b"a = \"\xff\"");
+    insta::assert_snapshot!(tree.run(&["explain"]).code(2).told(&tree), @r"
+    error: ci/forge-lanes.toml:1:6: the byte 0xff is not UTF-8; save the file as UTF-8
+      hint: mend that, and run again; nothing was started
+    ");
+}
+
+#[test]
 fn started_in_a_subdirectory_it_says_the_same() {
     let tree = tree();
     tree.write("src/deep/a", "");

@@ -35,7 +35,20 @@ fn tree() -> Tree {
 fn without_a_terminal_each_line_has_its_time_and_no_colour() {
     let tree = tree();
     let ended = tree.run(&["run", "mixed"]).code(1);
-    insta::assert_snapshot!(ended.told(&tree), @"");
+    insta::assert_snapshot!(ended.told(&tree), @r"
+    mixed runs whatever its path filters say: no change list: the repository has no remote
+    AT run RUN: mixed
+    AT good: started
+    AT good: passed (TIME)
+    AT bad: started
+    AT bad: failed: the command exited with code 3 (TIME)
+      | why
+      all of it: pikaci logs RUN --job bad
+    AT after: skipped: not run: bad did not pass
+    AT mixed failed: 1 failed, 1 passed, 1 skipped in TIME
+      bad failed: pikaci logs RUN --job bad
+      repeat it: pikaci rerun RUN --failed
+    ");
     assert!(!ended.stderr.contains('\x1b') && !ended.stderr.contains('\r'), "{ended:#?}");
 }
 
@@ -45,7 +58,14 @@ fn quiet_tells_failures_and_how_it_ended_and_of_a_success_nothing() {
     let ended = tree.run(&["run", "mixed", "--quiet"]).code(1);
     let id = &tree.run_ids()[0];
     assert_eq!(ended.stdout, format!("{id} bad failed\n"));
-    insta::assert_snapshot!(ended.told(&tree), @"");
+    insta::assert_snapshot!(ended.told(&tree), @r"
+    AT bad: failed: the command exited with code 3 (TIME)
+      | why
+      all of it: pikaci logs RUN --job bad
+    AT mixed failed: 1 failed, 1 passed, 1 skipped in TIME
+      bad failed: pikaci logs RUN --job bad
+      repeat it: pikaci rerun RUN --failed
+    ");
     let ended = tree.run(&["run", "good", "-q"]).code(0);
     assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
     let ended = tree.run(&["run", "good", "-q", "--output", "json"]).code(0);
@@ -59,14 +79,23 @@ fn only_the_jobs_that_are_asked_for_run_and_what_they_need() {
     let ids: Vec<&str> =
         record["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["good", "bad"]);
-    insta::assert_snapshot!(tree.run(&["run", "mixed", "--only", "god"]).code(5).told(&tree), @"");
-    insta::assert_snapshot!(tree.run(&["run", "mixed", "--only", "zzzzzz"]).code(5).told(&tree), @"");
+    insta::assert_snapshot!(tree.run(&["run", "mixed", "--only", "god"]).code(5).told(&tree), @r"
+    error: the target `mixed` has no job `god`
+      hint: did you mean `pikaci run mixed --only good`?
+    ");
+    insta::assert_snapshot!(tree.run(&["run", "mixed", "--only", "zzzzzz"]).code(5).told(&tree), @r"
+    error: the target `mixed` has no job `zzzzzz`
+      hint: its jobs are: good, bad, after
+    ");
 }
 
 #[test]
 fn arguments_after_two_dashes_reach_the_job_that_was_asked_for_and_no_other() {
     let tree = tree();
-    insta::assert_snapshot!(tree.run(&["run", "args", "--", "two words", "-x"]).code(2).told(&tree), @"");
+    insta::assert_snapshot!(tree.run(&["run", "args", "--", "two words", "-x"]).code(2).told(&tree), @r"
+    error: arguments after -- are for one job, and the target `args` has 2
+      hint: pikaci run args --only script -- 'two words' -x
+    ");
     for (job, other) in [("script", None), ("program", Some("script"))] {
         tree.run(&["run", "args", "--only", job, "--", "two words", "-x", "$HOME"]).code(0);
         let id = &tree.run_ids()[0];
@@ -89,17 +118,19 @@ fn a_second_signal_ends_the_process_also_when_nobody_reads_what_it_says() {
     // Far more than a pipe holds, and nobody takes it.
     let mut child =
         tree.pikaci(&["run", "many"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let signal = |pid: u32| {
+    let pid = child.id().to_string();
+    let signal = |name: &str| {
         let mut kill = command("sh".as_ref());
-        assert!(kill.args(["-c", "kill -s INT \"$1\"", "sh", &pid.to_string()]).status().unwrap().success());
+        assert!(kill.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid]).status().unwrap().success());
     };
     let full = || rustix::io::ioctl_fionread(child.stderr.as_ref().unwrap()).unwrap() > 60_000;
     while !full() {
         std::thread::park_timeout(Duration::from_millis(10));
     }
-    signal(child.id());
+    signal("INT");
     let started = SystemClock.monotonic();
-    signal(child.id());
+    // Another one: of two that are the same the second may be taken for the first.
+    signal("TERM");
     assert_eq!(child.wait().unwrap().code(), Some(4));
     let took = SystemClock.monotonic() - started;
     println!("from the second signal to the end: {took:?}");

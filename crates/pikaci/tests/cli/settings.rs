@@ -55,7 +55,7 @@ fn every_setting_is_shown_with_its_value_and_its_origin() {
     hosts.builder.ssh ci@b.example user (OUTSIDE/xdg/jerichoci/config.toml)
     hosts.builder.allow incus user (OUTSIDE/xdg/jerichoci/config.toml)
     default_target t repository (jericho.toml)
-    groups.db 2 repository (jericho.toml)
+    groups.db 2 repository (jericho.toml:4:6)
     ");
     let json = with(&tree, &["config", "--json", "--inherit-env"], &variables).code(0).json();
     assert_eq!(json["schema_version"], 1);
@@ -151,12 +151,12 @@ fn the_users_file_is_found_by_flag_by_variable_and_at_its_usual_place() {
       hint: mend that, and run again; nothing was started
     "#);
     insta::assert_snapshot!(refused(&tree, &["run", "t", "--config", "../none.toml"], &[]), @r"
-    error: --config is TREE/../none.toml, which is not there
-      hint: ls -l TREE/..; or leave --config out
+    error: --config is OUTSIDE/none.toml, which is not there
+      hint: ls -l OUTSIDE; or leave --config out
     ");
     insta::assert_snapshot!(refused(&tree, &["run", "t"], &[("JERICHOCI_CONFIG", "../none.toml")]), @r"
-    error: JERICHOCI_CONFIG is TREE/../none.toml, which is not there
-      hint: ls -l TREE/..; or unset JERICHOCI_CONFIG
+    error: JERICHOCI_CONFIG is OUTSIDE/none.toml, which is not there
+      hint: ls -l OUTSIDE; or unset JERICHOCI_CONFIG
     ");
     insta::assert_snapshot!(refused(&tree, &["run", "t"], &[("JERICHOCI_CONFIG", "")]), @r"
     error: JERICHOCI_CONFIG is empty; it must be a file
@@ -169,8 +169,8 @@ fn a_bad_users_file_is_told_with_line_and_column() {
     let tree = Tree::with_targets(HELLO);
     std::fs::write(tree.outside().join("c.toml"), "[hosts.b]\nshs = 1\n[secret]\n").unwrap();
     insta::assert_snapshot!(refused(&tree, &["run", "hello", "--config", "../c.toml"], &[]), @r"
-    error: TREE/../c.toml:2:1: unknown key `shs` of host `b`; did you mean `ssh`?
-    TREE/../c.toml:3:2: unknown key `secret` at the top of the file; did you mean `secrets`?
+    error: OUTSIDE/c.toml:2:1: unknown key `shs` of host `b`; did you mean `ssh`?
+    OUTSIDE/c.toml:3:2: unknown key `secret` at the top of the file; did you mean `secrets`?
       hint: mend that, and run again; nothing was started
     ");
 }
@@ -212,6 +212,25 @@ fn a_skipped_run_needs_no_secret() {
     tree.write("docs/a", "");
     let ended = tree.run(&["run", "t", "--base", "base"]).code(0);
     assert!(ended.stdout.contains(" skipped"), "{ended:#?}");
+    let id = tree.run_ids()[0].clone();
+    let ended = tree.run(&["rerun", &id]).code(0);
+    assert!(ended.stdout.contains(" skipped"), "{ended:#?}");
+}
+
+#[test]
+fn only_the_jobs_that_run_need_their_secrets() {
+    let tree = Tree::with_targets(
+        "[targets.t.jobs.a]\ncommand = \"true\"\nsecrets = [\"ONE\"]\n[targets.t.jobs.b]\ncommand = \"test -n \\\"$TWO\\\"\"\nenv = { TWO = \"\" }\nsecrets = [\"OTHER\"]\n",
+    );
+    tree.run(&["run", "t", "--only", "b"]).code(2);
+    with(&tree, &["run", "t", "--only", "a"], &[("ONE", "11111111")]).code(0);
+    with(&tree, &["run", "t", "--keep-going"], &[("ONE", "11111111"), ("OTHER", "22222222")]).code(1);
+    let id = tree.run_ids()[0].clone();
+    let told = with(&tree, &["rerun", &id, "--failed"], &[("ONE", "11111111")]).code(2).told(&tree);
+    assert!(told.contains("`OTHER`") && !told.contains("`ONE`"), "{told}");
+    with(&tree, &["rerun", &id, "--failed"], &[("OTHER", "22222222")]).code(1);
+    let told = tree.run(&["rerun", &id]).code(2).told(&tree);
+    assert!(told.contains("`OTHER`") && told.contains("`ONE`"), "all of them at once: {told}");
 }
 
 #[test]

@@ -51,14 +51,14 @@ impl Watching {
         }
     }
 
-    fn signal(&self) {
+    fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let mut kill = command("sh".as_ref());
-        assert!(kill.args(["-c", "kill -s INT \"$1\"", "sh", &pid]).status().unwrap().success());
+        assert!(kill.args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &pid]).status().unwrap().success());
     }
 
     fn interrupt(mut self) -> Ended {
-        self.signal();
+        self.signal("INT");
         let mut stdout = String::new();
         self.out.read_to_string(&mut stdout).unwrap();
         let mut stderr = String::new();
@@ -136,7 +136,7 @@ fn timing_a_job_that_does_not_end_holds_up_the_next_run_for_a_tenth_of_a_second(
     assert!(took < Duration::from_secs(2), "{took:?}");
     // The job of the second run says so too.
     assert_eq!(fs::read_to_string(&fifo).unwrap(), "deaf\n");
-    watching.signal();
+    watching.signal("TERM");
     watching.interrupt().code(4);
 }
 

@@ -9,6 +9,7 @@ use jericho_host::quote::NulInArgument;
 
 use super::request::{RequestError, RunOptions};
 use crate::executor::command::{self, Compiled};
+use crate::model::demands::CacheSharing;
 use crate::model::id::check_name;
 use crate::model::job::{GuestCommand, JobExecutionConfig, JobRuntimeKind, JobSpec};
 use crate::model::staged::{StagedLinuxCommandConfig, StagedLinuxRustPayloadRole};
@@ -154,7 +155,7 @@ pub fn plan_run(jobs: &[JobSpec], options: &RunOptions) -> Result<RunPlan, Reque
             id: format!("execute-{}", job.id),
             description: job.description.clone(),
             depends_on,
-            groups: without_repetition(&job.groups),
+            groups: groups_of(job),
             work: NodeWork::Execute(ExecuteWork {
                 job: index,
                 job_id: job.id.clone(),
@@ -357,6 +358,15 @@ fn find_circle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
         }
     }
     None
+}
+
+/// The groups of a job. A cache that only one job may have is one too: jobs of one run that
+/// share it wait for it without a slot.
+fn groups_of(job: &JobSpec) -> Vec<String> {
+    let mut groups = without_repetition(&job.groups);
+    let locked = job.caches.iter().filter(|(_, cache)| cache.sharing == CacheSharing::Locked);
+    groups.extend(locked.map(|(name, _)| format!("cache:{name}")));
+    groups
 }
 
 fn without_repetition(names: &[String]) -> Vec<String> {

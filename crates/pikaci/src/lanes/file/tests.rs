@@ -86,6 +86,37 @@ fn a_contradiction_is_an_error_with_its_place() {
 }
 
 #[test]
+fn a_lane_is_not_called_as_another_target_or_lane() {
+    let mut targets = all();
+    for (index, id) in ["own", "other"].iter().enumerate() {
+        targets[index].origin = Origin::BuiltIn;
+        (*id).clone_into(&mut targets[index].id);
+        targets[index].trigger = Trigger::None;
+    }
+    let lane =
+        |target: &str, id: &str| format!("[[branch.lanes]]\ntarget = '{target}'\nid = '{id}'\npaths = []\n");
+    assert_eq!(
+        told_with(&lane("own", "other"), &mut targets.clone()),
+        ["3:6: `other` is the name of another target; a lane is called as its target, or as none"]
+    );
+    assert_eq!(
+        told_with(&(lane("own", "x") + &lane("other", "x")), &mut targets.clone()),
+        ["7:6: a lane is called `x` already; give it another `id`"]
+    );
+    assert!(
+        told_with(&lane("own", "a b"), &mut targets.clone())[0].starts_with("3:6: `a b` cannot be the name")
+    );
+    let lanes = read(&lane("own", "x"), Rows::OfTree, &mut targets).unwrap().lanes;
+    assert_eq!([lanes.lanes[0].id.as_str(), &lanes.lanes[0].target], ["x", "own"]);
+    // A target that has a trigger of its own has its lane there.
+    targets[1].trigger = Trigger::Nightly;
+    assert_eq!(
+        told_with(&lane("other", "other"), &mut targets),
+        ["2:10: target `other` is not run by a forge for a branch; move the lane to [[nightly.lanes]]"]
+    );
+}
+
+#[test]
 fn what_is_not_understood_is_an_error_with_its_place_and_the_nearest_word() {
     for (text, expected) in [
         (
@@ -126,6 +157,28 @@ fn what_is_not_understood_is_an_error_with_its_place_and_the_nearest_word() {
     let told = self::told(&format!("{LANE}paths = ['a', '../b', '/c', '']"));
     assert_eq!(told.len(), 3, "{told:?}");
     assert!(told[0].starts_with("3:15: the pattern `../b` cannot match"), "{told:?}");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+    #[test]
+    fn whatever_the_file_holds_there_is_an_answer_and_every_problem_has_its_place(
+        cut in 0_usize..2000,
+        drop in 0_usize..40,
+        put in "[a-z\\[\\]=\"'# \n\u{e4}0-9.*!/]{0,12}",
+    ) {
+        let built_in: Vec<char> = catalog::LANE_FILE.chars().take(2000).collect();
+        let text: String =
+            built_in[..cut].iter().copied().chain(put.chars()).chain(built_in.iter().copied().skip(cut + drop)).collect();
+        if let Err(TargetError::Toml { problems, .. }) = read(&text, Rows::OfTree, &mut all()) {
+            let lines = text.lines().count();
+            for problem in problems {
+                proptest::prop_assert!((1..=lines + 1).contains(&problem.line) && problem.column > 0, "{problem}");
+                proptest::prop_assert!(!problem.to_string().contains('\n'), "{problem}");
+            }
+        }
+        asks_for_catalog(&text);
+    }
 }
 
 #[test]

@@ -42,10 +42,10 @@ pub(super) struct Declared {
     pub(super) targets: Vec<TargetSpec>,
     /// See [`super::Catalog::group_widths`].
     pub(super) group_widths: BTreeMap<String, usize>,
+    /// Line and column of each group that the file declares.
+    pub(super) group_places: BTreeMap<String, (usize, usize)>,
     /// The secrets that the jobs of each target name, in the order of the file.
     pub(super) secrets: BTreeMap<String, Vec<SecretPlace>>,
-    /// Settings of the repository.
-    pub(super) settings: FileSettings,
 }
 
 /// Reads the file of a source root; no file declares nothing. With an operator, the hosts that
@@ -60,6 +60,17 @@ pub(super) fn load(
         None => Ok(Declared::default()),
         Some(bytes) => parse(&bytes, &Origin::File(path), built_in, operator),
     }
+}
+
+/// The settings of the file of a source root, without a look at the rest. A file that cannot be
+/// understood has none: it is told by whoever needs its targets.
+pub(crate) fn settings_of(source_root: &Path) -> FileSettings {
+    let Ok(Some(bytes)) = open::read(&source_root.join(FILE_NAME)) else { return FileSettings::default() };
+    let read = reader::read(FILE_NAME, &bytes, |reader, root| {
+        let found = in_order(root).into_iter().find(|(key, _)| key.name == "settings");
+        found.map(|(_, value)| settings::read(reader, value)).unwrap_or_default()
+    });
+    read.unwrap_or_default()
 }
 
 /// Understands the bytes of a file.
@@ -91,9 +102,10 @@ fn document(reader: &mut Reader<'_>, mut context: target::Context<'_>, root: &De
         version(reader, value);
     }
     if let Some(value) = fields.get("settings") {
-        declared.settings = settings::read(reader, value);
+        // They are taken by [`settings_of`]; here they are part of what must be right.
+        settings::read(reader, value);
     }
-    context.groups = fields.get("groups").map(|value| widths(reader, value));
+    context.groups = fields.get("groups").map(|value| widths(reader, value, &mut declared.group_places));
     let targets = fields.get("targets").and_then(|value| reader.table(value));
     for (key, value) in targets.map(in_order).unwrap_or_default() {
         declared.targets.extend(target::read(reader, &mut context, key, value));
@@ -117,7 +129,11 @@ fn version(reader: &mut Reader<'_>, value: Value<'_, '_>) {
     }
 }
 
-fn widths(reader: &mut Reader<'_>, value: Value<'_, '_>) -> BTreeMap<String, usize> {
+fn widths(
+    reader: &mut Reader<'_>,
+    value: Value<'_, '_>,
+    places: &mut BTreeMap<String, (usize, usize)>,
+) -> BTreeMap<String, usize> {
     let mut widths = BTreeMap::new();
     for (key, value) in reader.table(value).map(in_order).unwrap_or_default() {
         reader.name(key, "group");
@@ -131,6 +147,7 @@ fn widths(reader: &mut Reader<'_>, value: Value<'_, '_>) -> BTreeMap<String, usi
         });
         // A group with a wrong width is still a group that jobs may name.
         widths.insert(key.name.to_owned(), width.unwrap_or(1));
+        places.insert(key.name.to_owned(), reader.place(value.at));
     }
     widths
 }

@@ -342,12 +342,15 @@ fn operator(text: &str) -> Operator {
 
 #[test]
 fn settings_of_the_repository_arrive_with_their_place() {
-    let declared = declared(
-        "[settings]\nmax_concurrent_executes = 3\nbase_ref = 'origin/dev'\nhost_local_nix_shell = 'ci'\n",
-    );
-    let settings = declared.settings;
+    let root = tempfile::tempdir().unwrap();
+    let text =
+        "[settings]\nmax_concurrent_executes = 3\nbase_ref = 'origin/dev'\nhost_local_nix_shell = 'ci'\n";
+    fs::write(root.path().join(FILE_NAME), text).unwrap();
+    let settings = settings_of(root.path());
     let jobs = settings.max_concurrent_executes.unwrap();
     assert_eq!((jobs.value.get(), jobs.place), (3, (2, 27)));
     assert_eq!(settings.base_ref.unwrap().value, "origin/dev");
     assert_eq!(settings.host_local_nix_shell.unwrap().place, (4, 24));
+    fs::write(root.path().join(FILE_NAME), "[settings]\nmax_concurrent_executes = 0\n").unwrap();
+    assert_eq!(settings_of(root.path()), FileSettings::default(), "it is told by who reads the targets");
 }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 
 use jerichoci::model::job::{GuestCommand, JobRuntimeConfig, JobRuntimeKind};
-use proptest::prelude::*;
 
+mod fuzz;
 mod keys;
 mod matrix;
 
@@ -577,42 +577,4 @@ fn this_repository_has_a_default_target_of_three_jobs() {
     let fmt = ["fmt".to_owned()];
     assert_eq!(jobs, [("fmt", &[][..]), ("clippy", &fmt), ("unit-tests", &fmt)]);
     jerichoci::run::request::RunRequest::new(target.jobs.clone()).check().unwrap();
-}
-
-proptest! {
-    #[test]
-    fn any_bytes_are_targets_or_problems(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = told(&bytes);
-    }
-
-    #[test]
-    fn any_words_of_the_format_are_targets_or_problems_with_a_place_in_the_file(
-        words in prop::collection::vec(prop::sample::select(vec![
-            "[targets.a]\n", "[targets.a.jobs.b]\n", "[targets.a.jobs.c]\n", "[groups]\n", "version", "command",
-            "needs", "paths", "timeout", "env", "group", "runtime", "nix_shell", "default", "trigger", "jobs",
-            " = ", " = ", " = ", "1\n", "true\n", "'x'\n", "['b']\n", "['c']\n", "'1h'\n", "'db'\n", "{ a = 'b' }\n",
-            "'ü'\n", "['!a', '**']\n", ".", "b", "\"", "\n",
-        ]), 0..24),
-    ) {
-        let text = words.concat();
-        match parse(text.as_bytes(), &Origin::BuiltIn, &["jericho-smoke"], None) {
-            Ok(declared) => {
-                for target in declared.targets {
-                    prop_assert!(!target.jobs.is_empty());
-                    let request = jerichoci::run::request::RunRequest::new(target.jobs);
-                    prop_assert!(request.check().is_ok());
-                }
-            }
-            Err(TargetError::Toml { problems, .. }) => {
-                prop_assert!(!problems.is_empty());
-                for problem in problems {
-                    prop_assert!(problem.line <= text.matches('\n').count() + 1, "{}", problem);
-                    let line = text.split('\n').nth(problem.line - 1).unwrap_or_default();
-                    prop_assert!(problem.column <= line.chars().count() + 1, "{problem}");
-                    prop_assert!(!problem.to_string().contains(char::is_control), "{problem:?}");
-                }
-            }
-            Err(other) => prop_assert!(false, "{other}"),
-        }
-    }
 }
