@@ -12,6 +12,7 @@
 //! | [`clock`] | now, and fresh ids |
 //! | [`quote`] | shell quoting |
 //! | [`fs`] | atomic writes, publication by rename, removal |
+//! | [`mask`] | secrets in a stream of bytes |
 //! | [`lock`] | file locks that say who is alive |
 //! | [`sys`] | process identity, and what Linux alone offers |
 
@@ -22,6 +23,7 @@ pub mod fs;
 pub mod host;
 pub mod local;
 pub mod lock;
+pub mod mask;
 mod process;
 pub mod quote;
 pub mod sys;
