@@ -66,6 +66,13 @@ impl EventLog {
         Self { path, counter: counter.into() }
     }
 
+    /// The same with its counter elsewhere than at `<events>.seq`: whoever appends must name the same one.
+    #[must_use]
+    pub fn with_counter(mut self, path: impl Into<PathBuf>) -> Self {
+        self.counter = path.into();
+        self
+    }
+
     /// Appends one line and returns it with the number it got; once this returns it is on disk.
     ///
     /// Waits while another process appends. A last line that a crash tore is ended first, so that

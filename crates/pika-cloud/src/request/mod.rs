@@ -1,23 +1,25 @@
-//! What a CI guest is told to run: one command, with a time limit.
+//! What a guest is told to run: one command, with a time limit.
+//!
+//! Version 2 is a command, a limit and whether it runs as root. Version 3 is the same with options, and
+//! is also what a host outside Incus is handed: see [`GuestRunOptions`].
 
-use std::fmt;
+mod options;
+mod read;
+
 use std::path::Path;
 
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::Value;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::document::{self, LoadError, ParseError, WriteError};
 use crate::validation::{Problems, ValidationErrors};
-use crate::version::SchemaVersion;
+
+pub use options::{GuestRunOptions, GuestRuntime};
+use read::{Entries, check_command, check_timeout};
 
 const DOCUMENT: &str = "guest run request";
-const KEYS: [&str; 4] = ["schema_version", "command", "timeout_secs", "run_as_root"];
-const COMMAND: &str = "a shell command";
-const TIMEOUT: &str = "a whole number of seconds above 0";
-const RUN_AS_ROOT: &str = "true or false";
 
-/// The run request of a CI guest, schema version 2.
+/// The run request of a guest, schema version 2 or 3.
 ///
 /// ```
 /// # let text = r#"
@@ -25,24 +27,34 @@ const RUN_AS_ROOT: &str = "true or false";
 /// # "#;
 /// let request: pika_cloud::IncusGuestRunRequest = serde_json::from_str(text)?;
 /// assert_eq!(request.command(), "cargo test");
+/// # let text = r#"
+/// { "schema_version": 3, "command": "cargo test", "timeout_secs": 600, "run_as_root": false,
+///   "env_file": "/run/jericho/env.json", "artifact_globs": ["target/report/**"], "grace_secs": 10 }
+/// # "#;
+/// let request: pika_cloud::IncusGuestRunRequest = serde_json::from_str(text)?;
+/// assert_eq!(request.options().grace_secs, Some(10));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 ///
-/// Strict, since it decides what runs, and as whom: all four keys, no other, none twice, each of
-/// its exact type. A value of this type keeps the rules, however it was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Strict, since it decides what runs, and as whom: the four keys of version 2, of the others only those
+/// of the version, none twice, each of its exact type. A value of this type keeps the rules, however it
+/// was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IncusGuestRunRequest {
-    schema_version: SchemaVersion<2>,
+    schema_version: u32,
     command: String,
     timeout_secs: u64,
     run_as_root: bool,
+    options: GuestRunOptions,
 }
 
 impl IncusGuestRunRequest {
-    /// The schema version this build reads and writes.
-    pub const SCHEMA_VERSION: u32 = 2;
+    /// The newest schema version this build reads and writes.
+    pub const SCHEMA_VERSION: u32 = 3;
+    /// The version without options, which it reads and writes too.
+    pub const SCHEMA_VERSION_PLAIN: u32 = 2;
 
-    /// A request to run `command` in the guest's shell, for at most `timeout_secs` seconds.
+    /// A request of version 2 to run `command` in the guest's shell, for at most `timeout_secs` seconds.
     ///
     /// # Errors
     ///
@@ -52,12 +64,42 @@ impl IncusGuestRunRequest {
         timeout_secs: u64,
         run_as_root: bool,
     ) -> Result<Self, ValidationErrors> {
-        let command = command.into();
+        let options = GuestRunOptions::default();
+        Self::checked(Self::SCHEMA_VERSION_PLAIN, command.into(), timeout_secs, run_as_root, options)
+    }
+
+    /// A request of version 3.
+    ///
+    /// # Errors
+    ///
+    /// What [`new`](Self::new) and [`GuestRunOptions`] say: all that apply.
+    pub fn with_options(
+        command: impl Into<String>,
+        timeout_secs: u64,
+        run_as_root: bool,
+        options: GuestRunOptions,
+    ) -> Result<Self, ValidationErrors> {
+        Self::checked(Self::SCHEMA_VERSION, command.into(), timeout_secs, run_as_root, options)
+    }
+
+    fn checked(
+        schema_version: u32,
+        command: String,
+        timeout_secs: u64,
+        run_as_root: bool,
+        options: GuestRunOptions,
+    ) -> Result<Self, ValidationErrors> {
         let mut problems = Problems::of(DOCUMENT);
         check_command(&mut problems, &command);
         check_timeout(&mut problems, timeout_secs);
+        options.check(&mut problems, run_as_root);
         problems.finish()?;
-        Ok(Self { schema_version: SchemaVersion, command, timeout_secs, run_as_root })
+        Ok(Self { schema_version, command, timeout_secs, run_as_root, options })
+    }
+
+    /// The schema version it was read in, or made for: 2 or 3.
+    pub fn schema_version(&self) -> u32 {
+        self.schema_version
     }
 
     /// The shell command; neither blank nor with a NUL character.
@@ -73,6 +115,11 @@ impl IncusGuestRunRequest {
     /// Whether the command runs as root; otherwise as the guest's user.
     pub fn run_as_root(&self) -> bool {
         self.run_as_root
+    }
+
+    /// What version 3 adds; in version 2 nothing is set.
+    pub fn options(&self) -> &GuestRunOptions {
+        &self.options
     }
 
     /// Reads a request.
@@ -106,115 +153,20 @@ impl IncusGuestRunRequest {
     }
 }
 
+impl Serialize for IncusGuestRunRequest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("schema_version", &self.schema_version)?;
+        map.serialize_entry("command", &self.command)?;
+        map.serialize_entry("timeout_secs", &self.timeout_secs)?;
+        map.serialize_entry("run_as_root", &self.run_as_root)?;
+        self.options.serialize_into(&mut map)?;
+        map.end()
+    }
+}
+
 impl<'de> Deserialize<'de> for IncusGuestRunRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Entries::deserialize(deserializer)?.check().map_err(de::Error::custom)
-    }
-}
-
-/// The object's entries as they stand, so that repeated keys and wrong types are seen together.
-struct Entries(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Entries;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a {DOCUMENT} (an object)")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-
-        deserializer.deserialize_map(Collect)
-    }
-}
-
-impl Entries {
-    fn check(self) -> Result<IncusGuestRunRequest, ValidationErrors> {
-        let mut problems = Problems::of(DOCUMENT);
-        self.check_keys(&mut problems);
-        self.check_version(&mut problems);
-
-        let command = self.get(&mut problems, "command", COMMAND, |value| value.as_str().map(str::to_owned));
-        if let Some(command) = &command {
-            check_command(&mut problems, command);
-        }
-        let timeout_secs = self.get(&mut problems, "timeout_secs", TIMEOUT, Value::as_u64);
-        if let Some(timeout_secs) = timeout_secs {
-            check_timeout(&mut problems, timeout_secs);
-        }
-        let run_as_root = self.get(&mut problems, "run_as_root", RUN_AS_ROOT, Value::as_bool);
-
-        problems.finish()?;
-        Ok(IncusGuestRunRequest {
-            schema_version: SchemaVersion,
-            // All three are there: what is not has been reported.
-            command: command.unwrap_or_default(),
-            timeout_secs: timeout_secs.unwrap_or_default(),
-            run_as_root: run_as_root.unwrap_or_default(),
-        })
-    }
-
-    fn check_keys(&self, problems: &mut Problems) {
-        let allowed = KEYS.join(", ");
-        for (index, (key, value)) in self.0.iter().enumerate() {
-            if !KEYS.contains(&key.as_str()) {
-                problems.add(key, value.clone(), "is of an unknown key", allowed.as_str());
-            } else if self.0.iter().take(index).any(|(earlier, _)| earlier == key) {
-                problems.add(key, value.clone(), "is of a repeated key", "each key once");
-            }
-        }
-    }
-
-    fn check_version(&self, problems: &mut Problems) {
-        let expected = IncusGuestRunRequest::SCHEMA_VERSION;
-        let allowed = expected.to_string();
-        let found = self.get(problems, "schema_version", &allowed, Value::as_u64);
-        if let Some(found) = found.filter(|found| *found != u64::from(expected)) {
-            problems.add("schema_version", found, "is not supported", allowed);
-        }
-    }
-
-    /// The value of a key; reports one that is missing or that `read` cannot read.
-    fn get<T>(
-        &self,
-        problems: &mut Problems,
-        key: &str,
-        allowed: &str,
-        read: impl FnOnce(&Value) -> Option<T>,
-    ) -> Option<T> {
-        let Some((_, value)) = self.0.iter().find(|(found, _)| found == key) else {
-            problems.missing(key, allowed);
-            return None;
-        };
-        let read = read(value);
-        if read.is_none() {
-            problems.add(key, value.clone(), "is of the wrong type", allowed);
-        }
-        read
-    }
-}
-
-fn check_command(problems: &mut Problems, command: &str) {
-    if command.trim().is_empty() {
-        problems.add("command", command, "is blank", COMMAND);
-    } else if command.contains('\0') {
-        problems.add("command", command, "has a NUL character", COMMAND);
-    }
-}
-
-fn check_timeout(problems: &mut Problems, timeout_secs: u64) {
-    if timeout_secs == 0 {
-        problems.add("timeout_secs", timeout_secs, "is no time", TIMEOUT);
     }
 }
