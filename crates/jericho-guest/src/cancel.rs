@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use jericho_host::lock::FileLock;
 use jericho_host::{Host, LocalHost};
-use pika_cloud::{GuestRuntime, IncusGuestRunRequest, RuntimePaths};
+use pika_cloud::{IncusGuestRunRequest, RuntimePaths};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::BOOTSTRAP_ERROR;
+use crate::environment::SecretFiles;
 use crate::plan::{Plan, TAG};
 use crate::runner::complain;
 use crate::state::{Runner, State, lock_path};
@@ -46,10 +47,10 @@ fn try_cancel(request: &Path, force: bool) -> Result<(), String> {
         })?;
         end_runner(&runner, force)?;
         // It may have been killed by that, or by somebody else meanwhile.
-        return clean_up(&paths, request.options().runtime, Some(&runner));
+        return clean_up(&request, &paths, Some(&runner));
     };
     drop(lock);
-    clean_up(&paths, request.options().runtime, runner.as_ref())
+    clean_up(&request, &paths, runner.as_ref())
 }
 
 fn read_runner(dir: &Path) -> Option<Runner> {
@@ -91,15 +92,22 @@ fn ends_within(held: std::os::fd::BorrowedFd<'_>, longest: Duration) -> bool {
 }
 
 /// What a runner that was killed has left: processes, and a result that is owed.
-fn clean_up(paths: &RuntimePaths, runtime: GuestRuntime, runner: Option<&Runner>) -> Result<(), String> {
+fn clean_up(
+    request: &IncusGuestRunRequest,
+    paths: &RuntimePaths,
+    runner: Option<&Runner>,
+) -> Result<(), String> {
     if let Some(runner) = runner {
         let grace = Duration::from_secs(runner.grace_secs);
         LocalHost::new().end_tagged(TAG, &runner.job, grace).map_err(|error| one_line(&error))?;
+        if let Some(env_file) = &request.options().env_file {
+            SecretFiles::forget(Path::new(env_file), runner.process.pid);
+        }
     }
     if Path::new(&paths.result_path).exists() {
         return Ok(());
     }
-    let state = State::open(paths, runtime).map_err(|error| error.to_string())?;
+    let state = State::open(paths, request.options().runtime).map_err(|error| error.to_string())?;
     let verdict = Verdict::interrupted();
     state.end(&verdict, Some(verdict.details().into()))
 }

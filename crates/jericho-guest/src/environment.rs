@@ -119,6 +119,16 @@ pub(crate) struct SecretFiles {
 }
 
 impl SecretFiles {
+    fn dir(place: &Path, runner: u32) -> PathBuf {
+        place.join(format!("jericho-secrets-{runner}"))
+    }
+
+    /// Those of a runner that was killed.
+    pub(crate) fn forget(env_file: &Path, runner: u32) {
+        let place = env_file.parent().unwrap_or(Path::new("/"));
+        drop(Self { dir: Self::dir(place, runner) });
+    }
+
     /// Writes them into a directory of their own, and their paths into the environment. Nothing when
     /// there are none.
     pub(crate) fn write(
@@ -130,7 +140,7 @@ impl SecretFiles {
         if file.secret_files.is_empty() {
             return Ok(None);
         }
-        let dir = place.join(format!("jericho-secrets-{}", std::process::id()));
+        let dir = Self::dir(place, std::process::id());
         fs::DirBuilder::new().mode(0o700).create(&dir)?;
         let files = Self { dir };
         let switch = account.groups.is_some();

@@ -71,9 +71,12 @@ impl State {
         let lock = lock.ok_or_else(|| StateError::Busy(dir.clone()))?;
         let boot_id = jericho_host::sys::own_identity().ok().map(|identity| identity.boot_id);
         let state = Self { paths: paths.clone(), boot_id, reserve: dir.join(".reserve"), _lock: lock };
-        match fs::remove_file(&paths.result_path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(&error)),
-            _ => {}
+        // What is left of a runner that was killed, and what another request has ended with.
+        for old in [dir.join(".start"), state.reserve.clone(), PathBuf::from(&paths.result_path)] {
+            match fs::remove_file(old) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(&error)),
+                _ => {}
+            }
         }
         Ok(state)
     }
