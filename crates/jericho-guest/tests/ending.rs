@@ -147,7 +147,9 @@ fn a_killed_runner_owes_a_result_that_cancel_writes() {
     names.sort();
     assert_eq!(names, ["request.json", "state", "work"], "its secrets are gone too");
     assert_eq!(running(&seconds), [""; 0]);
-    assert_eq!(rig.kinds(), [Booted, Starting, Ready, Failed]);
+    // Whether it came to tell that the command ran is a matter of luck.
+    let kinds: Vec<_> = rig.kinds().into_iter().filter(|kind| *kind != Ready).collect();
+    assert_eq!(kinds, [Booted, Starting, Failed]);
 }
 
 #[test]
