@@ -102,12 +102,23 @@ impl State {
         let _ = fs::remove_file(&self.reserve);
     }
 
-    /// Writes a state as status and event.
+    /// Writes a state as status and event. The disk is not waited for: a job is short, and what is lost
+    /// with the power is lost with the command.
     pub(crate) fn report(
         &self,
         state: LifecycleState,
         message: &str,
         details: Option<Value>,
+    ) -> Result<(), String> {
+        self.tell(state, message, details, false)
+    }
+
+    fn tell(
+        &self,
+        state: LifecycleState,
+        message: &str,
+        details: Option<Value>,
+        durable: bool,
     ) -> Result<(), String> {
         let now = now();
         let mut status = RuntimeStatusSnapshot::new(state, now, message);
@@ -116,9 +127,13 @@ impl State {
         event.boot_id.clone_from(&self.boot_id);
         status.details.clone_from(&details);
         event.details = details;
-        let written = status.write(Path::new(&self.paths.status_path));
+        let (path, log) = (Path::new(&self.paths.status_path), EventLog::new(&self.paths.events_path));
         // Independent of each other: who watches one of them is told.
-        let appended = EventLog::new(&self.paths.events_path).append(event);
+        let (written, appended) = if durable {
+            (status.write(path), log.append(event))
+        } else {
+            (status.write_unsynced(path), log.unsynced().append(event))
+        };
         written.map_err(|error| one_line(&error))?;
         appended.map_err(|error| one_line(&error)).map(drop)
     }
@@ -130,7 +145,7 @@ impl State {
             None => RuntimeResultStatus::Completed,
             Some(_) => RuntimeResultStatus::Failed,
         };
-        let reported = self.report(status.into(), &verdict.message, Some(verdict.brief()));
+        let reported = self.tell(status.into(), &verdict.message, Some(verdict.brief()), true);
         let mut result = RuntimeTerminalResult::failed(now(), verdict.message.as_str());
         result.status = status;
         result.exit_code = verdict.exit_code;
