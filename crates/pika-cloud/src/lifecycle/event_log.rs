@@ -190,5 +190,6 @@ fn seq_of(line: &[u8]) -> Option<u64> {
     struct Numbered {
         seq: u64,
     }
-    serde_json::from_slice::<Numbered>(without_nuls(line)).ok().map(|numbered| numbered.seq)
+    // As the reader does, so that both see the same lines.
+    serde_json::from_slice::<Numbered>(without_nuls(line.trim_ascii())).ok().map(|numbered| numbered.seq)
 }
