@@ -15,7 +15,7 @@ use crate::BOOTSTRAP_ERROR;
 use crate::environment::SecretFiles;
 use crate::plan::{Plan, TAG};
 use crate::runner::complain;
-use crate::state::{Runner, State, lock_path};
+use crate::state::{RUNNER, Runner, State, lock_path};
 use crate::verdict::{Verdict, one_line};
 
 /// Beyond its grace, how long a runner may take to write its result.
@@ -54,7 +54,7 @@ fn try_cancel(request: &Path, force: bool) -> Result<(), String> {
 }
 
 fn read_runner(dir: &Path) -> Option<Runner> {
-    serde_json::from_slice(&fs::read(dir.join("runner.json")).ok()?).ok()
+    serde_json::from_slice(&fs::read(dir.join(RUNNER)).ok()?).ok()
 }
 
 /// TERM and a wait for its result; after that, or by force, KILL.

@@ -54,7 +54,9 @@ pub(crate) fn base(own: &Environment, account: &Account, cwd: &Path, artifacts: 
     if env.get("PATH").is_none_or(OsStr::is_empty) {
         env.set("PATH", PATH);
     }
-    env.set("HOME", &account.home)
+    // Who stays who he is keeps his home too, which may be another than that of /etc/passwd.
+    let kept = own.get("HOME").map(Path::new).filter(|home| account.groups.is_none() && home.is_absolute());
+    env.set("HOME", kept.unwrap_or(&account.home))
         .set("USER", &account.name)
         .set("LOGNAME", &account.name)
         .set("PWD", cwd)
@@ -178,12 +180,15 @@ mod tests {
         let own: Environment =
             [("PATH", "/p"), ("LC_ALL", "C"), ("SSH_AUTH_SOCK", "/s"), ("HOME", "/h")].into_iter().collect();
         let account = Account { uid: 1, gid: 1, name: "ci".into(), home: "/home/ci".into(), groups: None };
-        let env = base(&own, &account, Path::new("/w"), Path::new("/a"));
-        let text: Vec<String> =
-            env.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect();
-        let expected =
-            ["ARTIFACTS=/a", "HOME=/home/ci", "LC_ALL=C", "LOGNAME=ci", "PATH=/p", "PWD=/w", "USER=ci"];
-        assert_eq!(text, expected);
+        let text = |account: &Account| -> Vec<String> {
+            let env = base(&own, account, Path::new("/w"), Path::new("/a"));
+            env.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect()
+        };
+        let mut expected =
+            ["ARTIFACTS=/a", "HOME=/h", "LC_ALL=C", "LOGNAME=ci", "PATH=/p", "PWD=/w", "USER=ci"];
+        assert_eq!(text(&account), expected);
+        expected[1] = "HOME=/home/ci";
+        assert_eq!(text(&Account { groups: Some(vec![1]), ..account }), expected);
         assert!(ALLOWED.is_sorted());
     }
 

@@ -21,8 +21,10 @@ use crate::verdict::{Verdict, one_line};
 const KEPT: &str = "/var/lib/pika-cloud";
 /// Kept free for the last event, status and result, should the disk be full by then.
 const RESERVE: usize = 256 << 10;
+/// The file of a [`Runner`].
+pub(crate) const RUNNER: &str = "runner.json";
 
-/// `runner.json`: who runs a request, for those who did not hear it from its standard output.
+/// Who runs a request, for those who did not hear it from its standard output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Runner {
     /// The runner's process.
@@ -72,7 +74,8 @@ impl State {
         let boot_id = jericho_host::sys::own_identity().ok().map(|identity| identity.boot_id);
         let state = Self { paths: paths.clone(), boot_id, reserve: dir.join(".reserve"), _lock: lock };
         // What is left of a runner that was killed, and what another request has ended with.
-        for old in [dir.join(".start"), state.reserve.clone(), PathBuf::from(&paths.result_path)] {
+        let result = PathBuf::from(&paths.result_path);
+        for old in [dir.join(".start"), dir.join(RUNNER), state.reserve.clone(), result] {
             match fs::remove_file(old) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(&error)),
                 _ => {}
@@ -90,7 +93,7 @@ impl State {
         let dir = Path::new(&self.paths.state_dir);
         let unusable = |error: io::Error| StateError::Unusable(dir.to_path_buf(), error.to_string());
         let text = serde_json::to_vec(runner).map_err(|error| unusable(error.into()))?;
-        jericho_host::fs::write_atomic(&dir.join("runner.json"), &text, false).map_err(unusable)?;
+        jericho_host::fs::write_atomic(&dir.join(RUNNER), &text, false).map_err(unusable)?;
         let mut reserve = fs::File::create(&self.reserve).map_err(unusable)?;
         // Written, since not every file system can reserve.
         reserve.write_all(&vec![b'\n'; RESERVE]).map_err(unusable)
