@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -26,6 +27,7 @@ pub(crate) fn start(request: &Path) -> u8 {
 fn try_start(request: &Path) -> io::Result<u8> {
     let request = std::path::absolute(request)?;
     let mut child = std::process::Command::new("/proc/self/exe")
+        .arg0("jerichoci-incus-run")
         .arg(DETACHED)
         .arg(request)
         .stdin(Stdio::null())

@@ -48,6 +48,8 @@ pub(crate) fn complain(message: &str) {
 }
 
 fn run(path: &Path, background: bool) -> u8 {
+    // Whoever starts it has one of his own, which is no part of the request.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let request = match read(path) {
         Ok(request) => request,
         Err(Unsound { message, paths }) => {

@@ -112,6 +112,20 @@ fn a_broken_pipe_ends_a_command_as_it_does_in_a_terminal() {
 }
 
 #[test]
+fn the_umask_of_whoever_starts_the_runner_is_not_that_of_the_command() {
+    let rig = Rig::new();
+    let mut request = rig.request("umask; echo 1 > file");
+    request["artifact_globs"] = json!(["file"]);
+    let mut sh = common::command("sh");
+    sh.args(["-c", "umask 077; exec \"$0\" \"$1\""])
+        .arg(jericho_testkit::built_program!("jerichoci-incus-run"));
+    assert_eq!(common::outcome(sh.arg(rig.write_request(&request))).code, Some(0));
+    assert_eq!(rig.log_text(), "0022\n");
+    let artifact = fs::metadata(Path::new(&rig.paths.artifacts_dir).join("file")).unwrap();
+    assert_eq!(artifact.permissions().mode() & 0o777, 0o644);
+}
+
+#[test]
 fn a_command_sees_little_of_the_runner_s_environment() {
     let rig = Rig::new();
     let mut runner = common::runner(&[]);
