@@ -18,6 +18,12 @@ readonly PACKAGES=(
   "nix-bin|nix|flake tests unprivileged"
   "util-linux|setpriv|tests unprivileged"
   "procps|ps|tests unprivileged"
+  "libxml2-utils|xmllint|tests unprivileged"
+  "chromium|chromium|tests unprivileged"
+  "tmux|tmux|tests unprivileged"
+  "zsh|zsh|tests unprivileged"
+  "fish|fish|tests unprivileged"
+  "man-db|man|tests unprivileged"
 )
 
 # setup MODE STEP...: makes sure that all the steps need is present, installing it as MODE says

@@ -6,9 +6,12 @@
 //! | [`need`] | what a test needs of the machine, and who is told when it is not there |
 //! | [`nix`] | the real nix with a store of its own |
 //! | [`program`] | where built programs and files of a crate are at run time |
+//! | [`repo`] | git repositories |
+//! | [`tmux`] | a terminal to look at |
 
 pub mod children;
 pub mod need;
 pub mod nix;
 pub mod program;
 pub mod repo;
+pub mod tmux;

@@ -4,8 +4,11 @@
 
 mod files;
 mod identity;
+mod limits;
+pub mod memory;
 pub(crate) mod namespace;
 pub(crate) mod spawn;
 
 pub use files::{make_fifo, reserve};
 pub use identity::{ProcessIdentity, is_alive, own_identity};
+pub use limits::raise_open_files;
