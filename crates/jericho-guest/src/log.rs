@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jericho_host::OutputSink;
-use jericho_host::mask::{MaskStream, Masker};
+use jericho_host::secrets::{MaskStream, Masker};
 
 use crate::tee::Tee;
 

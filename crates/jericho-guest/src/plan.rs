@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jericho_host::mask::Masker;
+use jericho_host::secrets::Masker;
 use jericho_host::{Environment, IdSource, SystemIds, find_program};
 use pika_cloud::glob::GlobSet;
 use pika_cloud::{GuestEnvironment, GuestRuntime, IncusGuestRunRequest, RuntimePaths};
@@ -100,7 +100,7 @@ impl Plan {
             grace: Duration::from_secs(Self::grace_secs(request)),
             log_cap: options.log_cap_bytes.unwrap_or(LOG_CAP),
             globs,
-            masker: file.as_ref().and_then(masker),
+            masker: file.as_ref().map(masker).transpose()?.flatten(),
             warnings,
             _secret_files: secret_files,
         })
@@ -112,8 +112,9 @@ impl Plan {
     }
 }
 
-fn masker(file: &GuestEnvironment) -> Option<Arc<Masker>> {
+fn masker(file: &GuestEnvironment) -> Result<Option<Arc<Masker>>, String> {
     Masker::new(file.secret_values().map(str::as_bytes))
+        .map_err(|error| format!("the secrets of the command cannot be masked: {error}"))
 }
 
 /// The command in the shell of the contract, or in `sh` where an image has no bash.

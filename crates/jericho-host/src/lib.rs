@@ -12,7 +12,7 @@
 //! | [`clock`] | now, and fresh ids |
 //! | [`quote`] | shell quoting |
 //! | [`fs`] | atomic writes, publication by rename, removal |
-//! | [`mask`] | secrets in a stream of bytes |
+//! | [`secrets`] | secrets in a stream of bytes, in every form that tools print them in |
 //! | [`lock`] | file locks that say who is alive |
 //! | [`sys`] | process identity, and what Linux alone offers |
 
@@ -23,9 +23,9 @@ pub mod fs;
 pub mod host;
 pub mod local;
 pub mod lock;
-pub mod mask;
 mod process;
 pub mod quote;
+pub mod secrets;
 pub mod sys;
 mod wait;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use jericho_host::mask;
+use jericho_host::secrets;
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 
@@ -105,13 +105,18 @@ impl GuestEnvironment {
         for name in self.secret_files.iter().filter(|name| name.contains('/')) {
             problems.add("secret_files", name.as_str(), "has a `/`", "a name that a file can have");
         }
-        let secrets = self.secrets.union(&self.secret_files);
-        let short = |name: &&String| {
-            self.variables.get(*name).is_some_and(|value| !mask::is_long_enough(value.as_bytes()))
-        };
-        for name in secrets.filter(short) {
-            let allowed = format!("{} bytes or more", mask::LEAST_BYTES);
-            problems.add("secrets", name.as_str(), "has a value too short to be masked", allowed);
+        for name in self.secrets.union(&self.secret_files) {
+            let Some(value) = self.variables.get(name) else { continue };
+            let (problem, allowed) = match secrets::check(value.as_bytes()) {
+                Ok(()) => continue,
+                Err(secrets::Length::Short) => {
+                    ("has a value too short to be masked", format!("{} bytes or more", secrets::LEAST_BYTES))
+                }
+                Err(secrets::Length::Long) => {
+                    ("has a value too long to be masked", format!("{} bytes or less", secrets::MOST_BYTES))
+                }
+            };
+            problems.add("secrets", name.as_str(), problem, allowed);
         }
         problems.finish()
     }
