@@ -18,6 +18,12 @@ readonly PACKAGES=(
   "nix-bin|nix|flake tests unprivileged"
   "util-linux|setpriv|tests unprivileged"
   "procps|ps|tests unprivileged"
+  "libxml2-utils|xmllint|tests unprivileged"
+  "chromium|chromium|tests unprivileged"
+  "tmux|tmux|tests unprivileged"
+  "zsh|zsh|tests unprivileged"
+  "fish|fish|tests unprivileged"
+  "man-db|man|tests unprivileged"
   "openssh-client|ssh|tests unprivileged"
   "openssh-server|/usr/sbin/sshd|tests unprivileged"
 )

@@ -13,6 +13,7 @@
 //! | [`clock`] | now, and fresh ids |
 //! | [`quote`] | shell quoting |
 //! | [`fs`] | atomic writes, publication by rename, removal |
+//! | [`secrets`] | secrets in a stream of bytes, in every form that tools print them in |
 //! | [`lock`] | file locks that say who is alive |
 //! | [`sys`] | process identity, and what Linux alone offers |
 
@@ -25,6 +26,7 @@ pub mod local;
 pub mod lock;
 mod process;
 pub mod quote;
+pub mod secrets;
 pub mod ssh;
 pub mod sys;
 mod wait;

@@ -7,6 +7,8 @@
 //! | [`nix`] | the real nix with a store of its own |
 //! | [`ssh`] | a real sshd on loopback |
 //! | [`program`] | where built programs and files of a crate are at run time |
+//! | [`repo`] | git repositories |
+//! | [`tmux`] | a terminal to look at |
 
 pub mod children;
 pub mod need;
@@ -14,3 +16,4 @@ pub mod nix;
 pub mod program;
 pub mod repo;
 pub mod ssh;
+pub mod tmux;

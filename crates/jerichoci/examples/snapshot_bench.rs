@@ -46,6 +46,8 @@ const TREES: [Tree; 3] = [
 const PEAK_MIB: f64 = 64.0;
 
 fn main() -> Result<()> {
+    // As `pikaci` does.
+    jericho_host::sys::memory::keep_large_blocks_apart();
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.as_slice() {
         [flag, root, state] if flag == "--peak" => peak(Path::new(root), Path::new(state)),

@@ -13,7 +13,9 @@ use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::record::RunRecord;
-use jerichoci::{CancelAnswer, Engine, EngineConfig, EngineError, GcPolicy, NoReporter, RunRequest};
+use jerichoci::{
+    CancelAnswer, Engine, EngineConfig, EngineError, GcPolicy, NoReporter, RerunRequest, RunRequest,
+};
 
 struct Tree {
     _dir: tempfile::TempDir,
@@ -194,7 +196,10 @@ fn a_rerun_sees_the_recorded_bytes_and_definitions() {
     let second = tree.run(vec![sh("show", "echo new definition; cat a.txt")]);
     assert_eq!(tree.host_log(&second, "show"), "new definition\ntwo\n");
     let cancel = CancelToken::new().unwrap();
-    let again = tree.engine.rerun(&first.run_id.parse().unwrap(), &mut NoReporter, &cancel).unwrap();
+    let again = tree
+        .engine
+        .rerun(&RerunRequest::new(first.run_id.parse().unwrap()), &mut NoReporter, &cancel)
+        .unwrap();
     assert_eq!(tree.host_log(&again, "show"), "one\n");
     assert_eq!(again.rerun_of.as_deref(), Some(first.run_id.as_str()));
     assert_eq!(again.snapshot_hash, first.snapshot_hash);

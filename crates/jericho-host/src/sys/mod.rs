@@ -5,8 +5,11 @@
 pub(crate) mod bound;
 mod files;
 mod identity;
+mod limits;
+pub mod memory;
 pub(crate) mod namespace;
 pub(crate) mod spawn;
 
 pub use files::{make_fifo, reserve};
 pub use identity::{ProcessIdentity, is_alive, own_identity};
+pub use limits::raise_open_files;

@@ -68,18 +68,19 @@ impl Objects {
         let known: HashSet<String> = self.segments.iter().map(|segment| segment.id.clone()).collect();
         ids.retain(|id| !known.contains(id));
         ids.sort();
-        for id in ids {
-            // A damaged one is as good as none: what it held is stored again when it is needed.
-            if let Some((segment, rows)) = Segment::open(&segments.join(format!("{id}.seg")), &id) {
-                self.add(segment, rows);
-            }
+        // A damaged one is as good as none: what it held is stored again when it is needed.
+        let open = |id: String| Segment::open(&segments.join(format!("{id}.seg")), &id);
+        let opened: Vec<_> = ids.into_iter().filter_map(open).collect();
+        // Once for all: a table that grows is there twice meanwhile.
+        self.places.reserve(opened.iter().map(|(_, rows)| rows.len()).sum());
+        for (segment, rows) in opened {
+            self.add(segment, rows);
         }
         Ok(())
     }
 
     fn add(&mut self, segment: Segment, rows: Vec<(ContentHash, Extent)>) {
         let Ok(number) = u32::try_from(self.segments.len()) else { return };
-        self.places.reserve(rows.len());
         for (hash, extent) in rows {
             let damaged =
                 !self.damaged_copies.is_empty() && self.damaged_copies.contains(&(segment.id.clone(), hash));

@@ -25,12 +25,15 @@ use super::hash::ContentHash;
 use super::index::{StatCache, StatCacheWriter, Verdict};
 use super::ingest::{Found, Ingest, cores};
 use super::manifest::{EntryKind, Manifest, ManifestError, Row};
-use super::objects::Objects;
+use super::objects::{HashSetByHash, Objects};
 use super::profile::Profile;
 use super::stat::{self, StatKey};
 use super::store::{self, Pin, Store};
 use super::view::{EarlyListing, Listed, View};
 use super::walk;
+
+/// From this many files that were read, the memory of the reading threads is worth giving back.
+const MANY: u64 = 20_000;
 
 /// What to take a snapshot of.
 #[derive(Debug, Clone)]
@@ -226,6 +229,9 @@ impl Source<'_> {
         }
         let listing_done = clock.monotonic();
         self.collect(listing, root.as_fd(), &cache, &verdicts, &mut collected)?;
+        if collected.read_files >= MANY {
+            jericho_host::sys::memory::give_back();
+        }
         let reading_done = clock.monotonic();
 
         let Collected { names, mut rows, keys, mut warnings, unsynced, read_files, read_bytes } = collected;
@@ -319,11 +325,16 @@ impl Source<'_> {
                     root,
                     objects: &objects,
                     cancel: self.cancel,
-                    fresh: Mutex::default(),
+                    fresh: Mutex::new(HashSetByHash::with_capacity_and_hasher(
+                        wanted.len(),
+                        Default::default(),
+                    )),
                 };
                 let ingested = ingest.run(wanted.len(), |position| pending.name(wanted[position]))?;
                 collected.read_bytes += ingested.bytes;
                 collected.unsynced.extend(ingested.unsynced);
+                collected.rows.reserve_exact(wanted.len());
+                collected.keys.reserve_exact(wanted.len());
                 for (position, found) in ingested.found.into_iter().flatten() {
                     let span = wanted[position as usize];
                     collected.add(&pending, span, found, &mut nested);
