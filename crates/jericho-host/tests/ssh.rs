@@ -501,10 +501,15 @@ fn more_commands_than_sessions_wait_whoever_sets_the_limit() {
         let host = SshHost::new(SshConfig { max_sessions, ..ssh_config(&rig, "rig") }).unwrap();
         host.connect(&token()).unwrap();
         std::thread::scope(|scope| {
-            for _ in 0..6 {
+            for thread in 0..6 {
                 let host = &host;
                 scope.spawn(move || {
-                    let output = host.run(&sh("sleep 0.3; echo x"), &token()).unwrap();
+                    let command = sh("sleep 0.3; echo x");
+                    let output = if thread % 2 == 0 {
+                        host.run(&command, &token()).unwrap()
+                    } else {
+                        host.converse(&command, &token()).unwrap().finish().unwrap()
+                    };
                     assert_eq!(output.stdout, b"x\n");
                 });
             }

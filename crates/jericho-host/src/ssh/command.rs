@@ -39,8 +39,7 @@ pub(super) fn exchange(
 ) -> Result<Answer, HostError> {
     let _slot = host.slots.take(cancel)?;
     let mut order = order;
-    let mut again = true;
-    let mut refused = 0;
+    let mut attempts = Attempts::default();
     loop {
         let master = host.master(cancel)?;
         let mark = host.ids.fresh();
@@ -57,20 +56,43 @@ pub(super) fn exchange(
         };
         let said = String::from_utf8_lossy(&said).into_owned();
         let error = broken(host, &master, exit, begun, &said);
-        // Sessions of ours that have just ended, or are going to. The server does not tell when.
-        if let SshError::Sessions { used, .. } = error
-            && (used > 2 || refused < REFUSALS)
-        {
-            refused += 1;
-            super::pause_for(REFUSED_PAUSE, cancel)?;
-            continue;
+        if !attempts.another(&error, &said, cancel)? {
+            return Err(error.into());
         }
-        // Without a master that takes the client, nothing has been sent: once more does no harm.
-        if !begun && again && said.contains("UNKNOWN port") && !said.contains("master") {
-            again = false;
-            continue;
+    }
+}
+
+/// Attempts to have something begun. None is made after the other end has, or may have, begun with it.
+#[derive(Default)]
+pub(super) struct Attempts {
+    refused: u32,
+    without_master: bool,
+}
+
+impl Attempts {
+    /// Whether another attempt is to be made after one that has failed; waits until then.
+    pub(super) fn another(
+        &mut self,
+        error: &SshError,
+        said: &str,
+        cancel: &CancelToken,
+    ) -> Result<bool, HostError> {
+        match error {
+            // Sessions of ours that have just ended, or are going to. The server does not tell when.
+            SshError::Sessions { used, .. } if *used > 2 || self.refused < REFUSALS => {
+                self.refused += 1;
+                super::pause_for(REFUSED_PAUSE, cancel)?;
+                Ok(true)
+            }
+            // No master has taken the client, so that nothing has been sent.
+            SshError::Lost { begun: false, .. }
+                if said.contains("UNKNOWN port") && !said.contains("master") && !self.without_master =>
+            {
+                self.without_master = true;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
-        return Err(error.into());
     }
 }
 

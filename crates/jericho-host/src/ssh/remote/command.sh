@@ -240,7 +240,8 @@ j_talk() {
   trap '' PIPE
   j_all='' j_merge='' j_job='' j_stop=''
   exec 3<&0 5>&1 6>&2
-  j_pass 2>/dev/null | j_hear "$@"
+  # A shell says when what it has started is killed; nobody asked.
+  { j_pass | j_hear "$@"; } 2>/dev/null
   exit 0
 }
 
@@ -259,10 +260,11 @@ j_pass() {
 j_hear() {
   read -r j_reader
   exec 4<&0 </dev/null
-  { j_job=$(j_start "$@"); j_status=$?; } 2>/dev/null
-  kill -s KILL "$j_reader" 2>/dev/null
-  kill -s KILL -- "-$j_job" 2>/dev/null
-  exec >&5
+  j_job=$(j_start "$@")
+  j_status=$?
+  kill -s KILL "$j_reader"
+  kill -s KILL -- "-$j_job"
+  exec >&5 2>&6
   j_end "x $j_status"
 }
 
