@@ -35,6 +35,7 @@ mod exchange;
 mod files;
 mod forward;
 mod master;
+mod report;
 mod slots;
 mod wire;
 

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use super::SshHost;
-use super::command::{Ask, Attempts, Report, broken};
+use super::command::{Ask, Attempts, broken};
 use super::exchange::{Exchange, Order, Sink};
 use super::master::Master;
+use super::report::Report;
 use super::slots::Slot;
 use super::wire::BOOTSTRAP;
 use crate::cancel::CancelToken;
