@@ -12,6 +12,7 @@
 //! | [`lifecycle`] | what a guest tells: events, status, result |
 //! | [`request`] | what a CI guest is told to run: [`IncusGuestRunRequest`] |
 //! | [`document`] | errors of reading and writing these files |
+//! | `ops` | guests on Incus, with the feature `ops`: created, followed, collected from, removed |
 //! | [`validation`] | problems of a document, each with field, value and what is allowed |
 //! | [`version`] | the schema version as a type |
 //!
@@ -22,6 +23,8 @@ mod atomic;
 pub mod document;
 pub mod lifecycle;
 pub mod names;
+#[cfg(feature = "ops")]
+pub mod ops;
 pub mod plan;
 pub mod request;
 pub mod spec;
