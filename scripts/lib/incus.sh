@@ -84,7 +84,7 @@ rig_start_daemon() {
   if ! rig_is_daemon "$(rig_pid)"; then
     rm -f "$rig_dir$RIG_SOCKET"
     # No descriptor of ours: a lock that the daemon inherits would never be free again.
-    INCUS_DIR=$rig_dir/incus INCUS_LXC_TEMPLATE_CONFIG=$rig_dir/lxc setsid /usr/libexec/incus/incusd \
+    INCUS_DIR=$rig_dir/incus INCUS_LXC_TEMPLATE_CONFIG=$rig_dir/lxc INCUS_SKIP_INSTANCE_TYPES=1 setsid /usr/libexec/incus/incusd \
       --logfile "$rig_dir/incusd.log" <&- >"$rig_dir/incusd.out" 2>&1 8>&- 9>&- &
     echo $! >"$rig_dir/incusd.pid"
     disown
@@ -127,17 +127,21 @@ rig_image() {
   if rig_api GET "/1.0/images/aliases/jericho-rig%2Fminimal-$hash" >/dev/null 2>&1; then
     return
   fi
+  exec 7>>"$rig_cache/lock" # several rigs may be coming up
+  flock 7
+  rm -rf -- "$rig_cache"/.building.* # of a builder that did not live to end
   if [[ ! -s $file/rootfs.squashfs ]]; then
     echo "scripts/rig: building the guest image $rig_alias (about half a minute)" >&2
     local building
     building=$(mktemp -d "$rig_cache/.building.XXXXXX")
-    bash "$rig_recipe" "$building" 8>&- >"$rig_dir/image.log" 2>&1 || {
+    bash "$rig_recipe" "$building" 7>&- 8>&- >"$rig_dir/image.log" 2>&1 || {
       tail -n 20 "$rig_dir/image.log" >&2
       return 1
     }
     chmod 0755 "$building"
     mv -T "$building" "$file"
   fi
+  exec 7>&-
   local answer fingerprint
   answer=$(curl --silent --show-error --unix-socket "$rig_dir$RIG_SOCKET" -X POST http://incus/1.0/images \
     -F "metadata=@$file/metadata.tar" -F "rootfs=@$file/rootfs.squashfs")

@@ -176,7 +176,7 @@ mod tests {
             .with_mount(RuntimeMount::cache("cargo", "/cargo"));
         spec.resources.root_disk_gib = Some(3);
         let body = instance(&spec.plan().unwrap(), InstanceType::Container, &site(true)).unwrap();
-        insta::assert_json_snapshot!(body, @r#"
+        insta::assert_snapshot!(serde_json::to_string_pretty(&body).unwrap(), @r#"
         {
           "name": "guest-1",
           "type": "container",
@@ -197,13 +197,13 @@ mod tests {
             "user.run": "7"
           },
           "devices": {
-            "pk-cache-4e9c8d7f": {
+            "pk-cache-7d5fc851": {
               "path": "/cargo",
               "pool": "fast",
               "source": "cargo",
               "type": "disk"
             },
-            "pk-snapsh-00000000": {
+            "pk-snapsh-2dab47e0": {
               "path": "/workspace/snapshot",
               "readonly": "true",
               "shift": "true",

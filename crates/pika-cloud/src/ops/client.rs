@@ -108,7 +108,11 @@ impl Trouble {
                 _ => true,
             },
             Self::Api { code: 503, .. } => true,
-            Self::Api { message, .. } => message.contains("is shutting down"),
+            Self::Api { message, .. } => {
+                message.contains("is shutting down")
+                    // The helper that reads files of a guest was ended with it, or by another request.
+                    || message.contains("forkfile.sock")
+            }
             _ => false,
         }
     }
@@ -164,8 +168,7 @@ impl Client {
             .max_redirects(0)
             .user_agent("pika-cloud")
             .input_buffer_size(64 * 1024)
-            .timeout_recv_body(Some(patience.request))
-            .timeout_send_body(Some(patience.request))
+            .timeout_per_write(Some(patience.request))
             .build();
         let connector =
             SocketConnector { host: Arc::clone(&host), socket: socket.clone(), cancel: cancel.clone() };
@@ -221,14 +224,28 @@ impl Client {
         }
         let bad = |error: http::Error| Trouble::Garbled(error.to_string());
         let limit = Some(self.patience.request.saturating_add(request.patience.unwrap_or_default()));
+        // Per read, not per body: a wait sends its headers at once and the rest at its end, and a file may
+        // be large.
         let sent = match &request.body {
             Some(body) => {
                 let request = builder.body(body.as_slice()).map_err(bad)?;
-                self.agent.run(self.agent.configure_request(request).timeout_recv_response(limit).build())
+                self.agent.run(
+                    self.agent
+                        .configure_request(request)
+                        .timeout_recv_response(limit)
+                        .timeout_per_read(limit)
+                        .build(),
+                )
             }
             None => {
                 let request = builder.body(()).map_err(bad)?;
-                self.agent.run(self.agent.configure_request(request).timeout_recv_response(limit).build())
+                self.agent.run(
+                    self.agent
+                        .configure_request(request)
+                        .timeout_recv_response(limit)
+                        .timeout_per_read(limit)
+                        .build(),
+                )
             }
         };
         let response = sent.map_err(|error| self.trouble(error))?;

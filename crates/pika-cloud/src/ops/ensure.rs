@@ -10,6 +10,7 @@ use super::facts::{Image, Instance, instance_path};
 use super::incus::{Ending, Incus};
 use super::observer::{Note, Observer};
 use super::patience::Backoff;
+use super::state::is_busy;
 use crate::lifecycle::LifecycleState;
 use crate::plan::IncusRuntimePlan;
 
@@ -58,6 +59,8 @@ enum Creation {
     Taken,
     /// The project has reached a limit.
     Full(String),
+    /// Somebody else makes or removes it at this moment.
+    Busy,
     /// Nobody knows.
     Unknown,
 }
@@ -95,13 +98,17 @@ impl Incus {
         loop {
             match self.create(plan, &instance, &request)? {
                 Creation::Created => break,
-                Creation::Taken => {
-                    let found = self.instance(&instance.project, &instance.name)?;
-                    let found = found.ok_or_else(|| OpsError::Conflict {
-                        name: instance.name.clone(),
-                        difference: "it was made and removed by somebody else meanwhile".to_owned(),
-                    })?;
-                    return self.adopt(plan, image, &site, &found, observer);
+                Creation::Taken | Creation::Busy => {
+                    if self.clock.monotonic().saturating_sub(started) > self.patience().operation {
+                        return Err(self.failed(&instance, "somebody else makes and removes it"));
+                    }
+                    // Not before it is whole: half-made it differs from every plan.
+                    self.client.pause(backoff.next()).map_err(OpsError::Cancelled)?;
+                    if let Some(found) = self.instance(&instance.project, &instance.name)?
+                        && found.is_running()
+                    {
+                        return self.adopt(plan, image, &site, &found, observer);
+                    }
                 }
                 Creation::Full(reason) => {
                     let after = self.clock.monotonic().saturating_sub(started);
@@ -148,6 +155,7 @@ impl Incus {
         match ending {
             Ok(Ending::Success(_)) => Ok(Creation::Created),
             Ok(Ending::Failure(message)) if is_taken(&message) => Ok(Creation::Taken),
+            Ok(Ending::Failure(message)) if is_busy(&message) => Ok(Creation::Busy),
             Ok(Ending::Failure(message)) if message.contains("Reached maximum") => {
                 Ok(Creation::Full(message))
             }

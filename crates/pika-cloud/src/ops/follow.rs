@@ -128,7 +128,10 @@ impl Incus {
                     let code = done["metadata"]["return"].as_i64().and_then(|code| i32::try_from(code).ok());
                     return self.conclude(started, paths, code, String::new());
                 }
-                Ending::Failure(message) => return self.conclude(started, paths, None, message),
+                Ending::Failure(message) => {
+                    let (code, message) = told_as_failure(message);
+                    return self.conclude(started, paths, code, message);
+                }
                 Ending::Vanished => {
                     lock(mailbox).is_operation_lost = true;
                     if let Some(ended) = self.find_end(started, paths)? {
@@ -277,6 +280,7 @@ impl Watch<'_> {
             Stream::Stderr => &mut self.progress.stderr,
         };
         let before = *offset;
+        let head = if stream == Stream::Stdout { self.started.head() } else { 0 };
         let observer = &mut *self.observer;
         let mut sink_error = None;
         let read = incus.repeat(
@@ -284,7 +288,7 @@ impl Watch<'_> {
             |trouble, known| is_last && trouble.is_transient(known),
             || {
                 let mut take = |bytes: &[u8]| observer.output(stream, bytes);
-                match incus.read_output(&self.started.instance, &file, *offset, &mut take) {
+                match incus.read_output(&self.started.instance, &file, head + *offset, &mut take) {
                     Ok(count) => *offset += count,
                     Err(OutputTrouble::Source(trouble, count)) => {
                         *offset += count;
@@ -351,6 +355,15 @@ impl Watch<'_> {
 
     fn has_reached(&self, state: LifecycleState) -> bool {
         rank(self.reached) >= rank(Some(state))
+    }
+}
+
+/// Two exit codes are told by Incus as failures of its own.
+fn told_as_failure(message: String) -> (Option<i32>, String) {
+    match message.as_str() {
+        "Command not executable" => (Some(126), String::new()),
+        "Command not found" => (Some(127), String::new()),
+        _ => (None, message),
     }
 }
 

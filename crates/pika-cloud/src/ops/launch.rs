@@ -1,17 +1,20 @@
 //! Starts the entry program of a guest, detached: it survives the loss of whoever started it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
-use super::client::{Answer, Request, Trouble, quoted};
+use super::client::{Answer, Request, Trouble};
 use super::ensure::InstanceRef;
 use super::error::OpsError;
-use super::incus::Incus;
+use super::files::OutputTrouble;
+use super::incus::{Ending, Incus};
 use super::patience::Backoff;
+use super::state::is_busy;
 use crate::plan::IncusRuntimePlan;
 
 /// Runs in the guest's shell before the program.
@@ -22,6 +25,12 @@ const FIND: &str = include_str!("find-process.sh");
 
 /// The variable by which the program is found again.
 const NONCE: &str = "PIKA_CLOUD_LAUNCH";
+
+/// Exit code of a launch when another one of the same nonce has gone on.
+const LOSER: i32 = 75;
+
+/// How often a start is asked for whose answer does not come, or of a guest that is busy.
+const STARTS: u32 = 12;
 
 /// Largest request: it is one argument of a program, which Linux limits to 128 KiB.
 const REQUEST_LIMIT: usize = 96 * 1024;
@@ -53,7 +62,17 @@ pub struct Started {
     pub nonce: String,
 }
 
+/// The first line of a launch that has gone on: it tells which of two operations is the one.
+fn launch_line(nonce: &str) -> String {
+    format!("pika-cloud-launch {nonce}\n")
+}
+
 impl Started {
+    /// Bytes of standard output that come before those of the program.
+    pub(crate) fn head(&self) -> u64 {
+        launch_line(&self.nonce).len() as u64
+    }
+
     pub(crate) fn output_file(&self, name: &str) -> String {
         format!("exec_{}.{name}", self.operation)
     }
@@ -68,8 +87,8 @@ impl Incus {
     /// # Errors
     ///
     /// [`OpsError::Failed`] for a plan without an entry command or a request that is too large,
-    /// [`OpsError::NotFound`] when the guest is not there, or Incus does not answer. After
-    /// [`OpsError::Lost`] the program may have been started.
+    /// [`OpsError::NotFound`] when the guest is not there, or Incus does not answer; the program may
+    /// have been started then.
     pub fn start_detached(&self, plan: &IncusRuntimePlan, launch: &Launch) -> Result<Started, OpsError> {
         let instance = InstanceRef::of(plan);
         let action = format!("start the entry program of instance {}", instance.name);
@@ -81,11 +100,13 @@ impl Incus {
         }
         let wait = launch.appear_within.unwrap_or(Duration::from_secs(60)).as_secs().to_string();
         let paths = &plan.paths;
+        let nonce = self.ids.fresh();
         let command = [
             "/bin/sh",
             "-c",
             LAUNCH,
             "pika-cloud-launch",
+            &nonce,
             &wait,
             &paths.state_dir,
             &paths.logs_dir,
@@ -95,7 +116,6 @@ impl Incus {
             request,
             program,
         ];
-        let nonce = self.ids.fresh();
         let mut environment = launch.environment.clone();
         environment.insert(NONCE.to_owned(), nonce.clone());
         let mut body = exec_body(&command, &environment);
@@ -104,79 +124,108 @@ impl Incus {
             // Without it the program would run in root's group.
             body["group"] = gid.into();
         }
-        let operation = self.exec(&action, &instance, &body, Some(&nonce))?;
+        let (operation, is_certain) = self.exec(&action, &instance, &body)?;
+        let operation = if is_certain { operation } else { self.find_launch(&instance, &operation, &nonce)? };
         Ok(Started { instance, operation, nonce })
     }
 
-    /// Starts a command whose output is recorded; returns its operation.
-    fn exec(
-        &self,
-        action: &str,
-        instance: &InstanceRef,
-        body: &Value,
-        nonce: Option<&str>,
-    ) -> Result<String, OpsError> {
+    /// Starts a command whose output is recorded. Returns its operation, and whether it is certain
+    /// that there is no other one of the same command.
+    fn exec(&self, action: &str, instance: &InstanceRef, body: &Value) -> Result<(String, bool), OpsError> {
         let request = Request::new(Method::POST, instance.path("/exec")).json(body);
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        for _ in 0..12 {
+        let mut is_certain = true;
+        for _ in 0..STARTS {
             match self.ask_once(action, &request) {
-                Ok(Answer::Begun(operation)) => return Ok(operation),
+                Ok(Answer::Begun(operation)) => return Ok((operation, is_certain)),
                 Ok(Answer::Done(_)) => {
                     return Err(self.garbled(action, "a document in place of an operation"));
                 }
-                Err(trouble @ (Trouble::Broken(_) | Trouble::Silent)) => {
-                    // Perhaps it was started: then there is an operation that carries the nonce.
-                    let Some(nonce) = nonce else { continue };
-                    match self.find_operation(instance, nonce)? {
-                        Some(operation) => return Ok(operation),
-                        None if self.is_launched(instance, nonce)? => {
-                            return Err(self.explain(action, trouble));
-                        }
-                        None => {}
-                    }
-                }
+                // Started or not, once more: the launch script lets one of them go on.
+                Err(Trouble::Broken(_) | Trouble::Silent) => is_certain = false,
                 Err(trouble) if trouble.is_missing() => {
                     return Err(OpsError::NotFound { what: "instance", name: instance.name.clone() });
                 }
                 // A guest that has just been created is still busy with its own start.
-                Err(Trouble::Api { message, .. }) if message.contains("busy running") => {
-                    self.client.pause(backoff.next()).map_err(OpsError::Cancelled)?;
-                }
+                Err(Trouble::Api { message, .. }) if is_busy(&message) => {}
                 Err(trouble) => return Err(self.explain(action, trouble)),
             }
+            self.client.pause(backoff.next()).map_err(OpsError::Cancelled)?;
         }
-        Err(OpsError::Failed { action: action.to_owned(), message: "the instance stays busy".to_owned() })
+        let message = "it is busy, or the answer never comes".to_owned();
+        Err(OpsError::Failed { action: action.to_owned(), message })
     }
 
-    /// The operation that runs the program with that nonce, while it is known.
-    fn find_operation(&self, instance: &InstanceRef, nonce: &str) -> Result<Option<String>, OpsError> {
-        let action = format!("list the operations of project {}", instance.project);
-        let path = format!("/1.0/operations?project={}&recursion=1", quoted(&instance.project));
-        let by_status: Option<Value> = self.find(&action, &Request::get(path))?;
-        let operations =
-            by_status.as_ref().and_then(Value::as_object).into_iter().flat_map(|map| map.values());
-        Ok(operations
-            .filter_map(Value::as_array)
-            .flatten()
-            .find(|operation| operation["metadata"]["environment"][NONCE] == nonce)
-            .and_then(|operation| operation["id"].as_str())
-            .map(str::to_owned))
+    /// Which of several operations has gone on with the launch of that nonce: the one whose output
+    /// begins with it. When none has, `last`.
+    fn find_launch(&self, instance: &InstanceRef, last: &str, nonce: &str) -> Result<String, OpsError> {
+        let action = format!("find the entry program of instance {}", instance.name);
+        let head = launch_line(nonce);
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+        let deadline = self.clock.monotonic().saturating_add(self.patience().request);
+        loop {
+            let is_over = match self.wait(&action, last, Duration::ZERO)? {
+                Ending::Pending => false,
+                // Another one has gone on, and is about to say so.
+                Ending::Success(done) if done["metadata"]["return"] == LOSER => {
+                    self.clock.monotonic() > deadline
+                }
+                Ending::Success(_) | Ending::Failure(_) | Ending::Vanished => true,
+            };
+            let request = Request::get(instance.path("/logs/exec-output"));
+            let files: Vec<String> = self.find(&action, &request)?.unwrap_or_default();
+            for file in &files {
+                let name = file.rsplit('/').next().unwrap_or_default();
+                let name = name.split('?').next().unwrap_or_default();
+                let Some(operation) =
+                    name.strip_prefix("exec_").and_then(|name| name.strip_suffix(".stdout"))
+                else {
+                    continue;
+                };
+                if self.begins_with(&action, instance, name, head.as_bytes())? {
+                    return Ok(operation.to_owned());
+                }
+            }
+            // Looked at after its end: neither it nor another one has gone on.
+            if is_over {
+                return Ok(last.to_owned());
+            }
+            self.client.pause(backoff.next()).map_err(OpsError::Cancelled)?;
+        }
     }
 
-    fn is_launched(&self, instance: &InstanceRef, nonce: &str) -> Result<bool, OpsError> {
-        let watch = self.watch_process(instance, nonce)?;
-        // It answers at once when there is none.
-        Ok(matches!(
-            self.wait("look for the entry program", &watch.operation, Duration::from_secs(2))?,
-            super::incus::Ending::Pending
-        ))
+    fn begins_with(
+        &self,
+        action: &str,
+        instance: &InstanceRef,
+        file: &str,
+        head: &[u8],
+    ) -> Result<bool, OpsError> {
+        let mut read = Vec::new();
+        let done = self.repeat(action, Trouble::is_transient, || {
+            read.clear();
+            let mut take = |bytes: &[u8]| {
+                read.extend_from_slice(bytes);
+                // The rest does not matter: end the reading.
+                if read.len() < head.len() { Ok(()) } else { Err(io::ErrorKind::Other.into()) }
+            };
+            match self.read_output(instance, file, 0, &mut take) {
+                Ok(_) | Err(OutputTrouble::Sink(_)) => Ok(()),
+                Err(OutputTrouble::Source(trouble, _)) => Err(trouble),
+            }
+        });
+        match done {
+            Ok(()) => Ok(read.starts_with(head)),
+            Err(trouble) => Err(self.explain(action, trouble)),
+        }
     }
 
     /// Starts a command in the guest that ends when the program with that nonce does.
     pub(crate) fn watch_process(&self, instance: &InstanceRef, nonce: &str) -> Result<Started, OpsError> {
         let action = format!("look for the entry program of instance {}", instance.name);
         let command = ["/bin/sh", "-c", FIND, "pika-cloud-find", NONCE, nonce];
-        let operation = self.exec(&action, instance, &exec_body(&command, &BTreeMap::new()), None)?;
+        // Two of them do no harm.
+        let (operation, _) = self.exec(&action, instance, &exec_body(&command, &BTreeMap::new()))?;
         Ok(Started { instance: instance.clone(), operation, nonce: nonce.to_owned() })
     }
 }

@@ -203,7 +203,8 @@ impl Incus {
     }
 }
 
-fn is_busy(message: &str) -> bool {
+/// Whether something else is being done with the instance.
+pub(crate) fn is_busy(message: &str) -> bool {
     message.contains("busy running") || message.contains("operation in progress")
 }
 

@@ -107,7 +107,7 @@ impl Transport for SocketTransport {
                 Ok(0) => return Err(ureq::Error::Io(io::ErrorKind::WriteZero.into())),
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(PollFlags::OUT, timeout)?;
+                    self.wait(PollFlags::OUT, timeout.for_write())?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(ureq::Error::Io(error)),
@@ -124,7 +124,7 @@ impl Transport for SocketTransport {
                     return Ok(count > 0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(PollFlags::IN, timeout)?;
+                    self.wait(PollFlags::IN, timeout.for_read())?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(ureq::Error::Io(error)),

@@ -33,7 +33,8 @@ impl Incus {
                 super::incus::Ending::Failure(message) => Err(OpsError::Failed { action, message }),
                 _ => Ok(()),
             },
-            Err(Trouble::Api { message, .. }) if message.contains("already exists") => Ok(()),
+            // Somebody else makes it at this moment.
+            Err(Trouble::Api { message, .. }) if message.contains("UNIQUE constraint failed") => Ok(()),
             Err(trouble) => Err(self.explain(&action, trouble)),
         }
     }

@@ -68,7 +68,9 @@ pub(crate) struct Record {
     pub(crate) on_output: Option<OnOutput>,
 }
 
-pub(crate) struct OnOutput(pub(crate) Box<dyn FnMut(&[u8])>);
+type Callback = Box<dyn FnMut(&[u8]) + Send>;
+
+pub(crate) struct OnOutput(Callback);
 
 impl std::fmt::Debug for OnOutput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -78,7 +80,7 @@ impl std::fmt::Debug for OnOutput {
 
 impl Record {
     /// Calls `then` once, as soon as `word` was printed.
-    pub(crate) fn once_printed(word: &'static str, then: impl FnOnce() + 'static) -> Self {
+    pub(crate) fn once_printed(word: &'static str, then: impl FnOnce() + Send + 'static) -> Self {
         let mut then = Some(then);
         let on_output = move |output: &[u8]| {
             if String::from_utf8_lossy(output).contains(word)
