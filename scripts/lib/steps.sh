@@ -48,9 +48,8 @@ step_rules() {
   python3 -B -m unittest discover --quiet --start-directory scripts/tests
   python3 -B scripts/check_dependencies.py
   python3 -B scripts/check_licenses.py
-  if [[ -e scripts/check_invariants.py ]]; then
-    python3 -B scripts/check_invariants.py
-  fi
+  python3 -B scripts/test_check_invariants.py --quiet
+  python3 -B scripts/check_invariants.py
 }
 
 step_flake() {
@@ -62,6 +61,8 @@ step_doctests() {
 }
 
 step_tests() {
+  # What is sent to guests and hosts is tested as it is sent.
+  scripts/build-guest
   JERICHO_TEST_NOT_RUN_FILE="${not_run_here:?}" INSTA_UPDATE=no INSTA_WORKSPACE_ROOT="${root:?}" \
     cargo nextest run --workspace --locked --no-fail-fast
 }

@@ -13,10 +13,12 @@ use crate::model::id::{IdError, RunId};
 use crate::model::record::RunRecord;
 use crate::run::gc::{self, GcPolicy, GcReport};
 use crate::run::layout::Layout;
+use crate::run::outstanding::closure_of_needs;
 use crate::run::owner::is_alive;
 use crate::run::reap::{self, ReapReport};
 use crate::run::report::Reporter;
-use crate::run::request::{RequestError, RunRequest};
+use crate::run::request::{RequestError, RerunRequest, RunRequest};
+use crate::run::store::RunSpecRecord;
 use crate::run::{control, flow, rerun, snapshots};
 use crate::snapshot::{ChangedFiles, SnapshotError};
 
@@ -166,20 +168,31 @@ impl Engine {
         reporter: &mut dyn Reporter,
         cancel: &CancelToken,
     ) -> Result<RunRecord, EngineError> {
-        flow::run(self, request, None, reporter, cancel)
+        let mut request = request.clone();
+        request.jobs = closure_of_needs(&request.jobs, &request.options.only)?;
+        flow::run(self, &request, None, reporter, cancel)
     }
 
-    /// Repeats a run: its snapshot, byte for byte, and its job definitions.
+    /// Repeats a run, see [`RerunRequest`]. The values of its secrets come from this engine's
+    /// configuration again: the jobs of [`Engine::run_spec`] name them.
     ///
     /// # Errors
     /// [`EngineError::RunNotFound`], [`EngineError::NotRepeatable`], or as [`Engine::run`].
     pub fn rerun(
         &self,
-        run_id: &RunId,
+        request: &RerunRequest,
         reporter: &mut dyn Reporter,
         cancel: &CancelToken,
     ) -> Result<RunRecord, EngineError> {
-        rerun::rerun(self, run_id, reporter, cancel)
+        rerun::rerun(self, request, reporter, cancel)
+    }
+
+    /// What a run was asked to do: its jobs and options, for reruns.
+    ///
+    /// # Errors
+    /// [`EngineError::RunNotFound`], [`EngineError::NotRepeatable`], [`EngineError::Corrupt`].
+    pub fn run_spec(&self, run_id: &RunId) -> Result<RunSpecRecord, EngineError> {
+        rerun::load_run_spec(self, run_id)
     }
 
     /// Asks the engine that works on a run to cancel it, and waits at most `wait` for its end.

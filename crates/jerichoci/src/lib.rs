@@ -7,6 +7,7 @@
 //! [`executor::Executor`], folded into records by the dispatcher, stored, and told to a
 //! [`Reporter`]. Only a [`jericho_host::CancelToken`] travels the other way.
 
+mod beneath;
 mod causes;
 pub mod config;
 pub mod engine;
@@ -14,16 +15,21 @@ pub mod executor;
 mod lock;
 pub mod model;
 pub mod run;
+pub use jericho_host::secrets;
 pub mod snapshot;
 
-pub use config::EngineConfig;
+pub use config::{EngineConfig, Secrets};
 pub use engine::{CancelAnswer, Engine, EngineError};
 pub use run::gc::{GcPolicy, GcReport};
 pub use run::list::{RunList, RunSummary, list_runs};
-pub use run::logs::{LogKind, Logs, load_logs, load_logs_metadata, open_log, persist_job_logs};
+pub use run::logs::{
+    LogFile, LogFollower, LogKind, Logs, follow_log, load_logs, load_logs_metadata, open_log,
+    persist_job_logs,
+};
 pub use run::read::{load_prepared_outputs_record, load_run_bundle, load_run_record};
 pub use run::reap::ReapReport;
 pub use run::report::{NoReporter, Reporter};
-pub use run::request::{RunMetadata, RunOptions, RunRequest};
+pub use run::request::{RerunRequest, RunMetadata, RunOptions, RunRequest};
 pub use run::store::persist_run_record;
+pub use run::watch::{LastLines, OutputWatch};
 pub use snapshot::git_changed_files;

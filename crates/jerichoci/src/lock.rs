@@ -1,10 +1,12 @@
 //! Waiting for a file lock in a way that can be given up.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 
 use jericho_host::lock::{FileLock, LockError};
 use jericho_host::{CancelReason, CancelToken};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +36,18 @@ pub(crate) fn exclusive(path: &Path, cancel: &CancelToken) -> Result<FileLock, W
         Some(lock) => Ok(lock),
         None => wait(path, FileLock::exclusive_blocking, cancel),
     }
+}
+
+/// Whether a lock is on the file that has this name now.
+pub(crate) fn is_at(lock: &FileLock, path: &Path) -> bool {
+    let (Ok(held), Ok(named)) = (lock.file().metadata(), std::fs::metadata(path)) else { return false };
+    (named.dev(), named.ino()) == (held.dev(), held.ino())
+}
+
+/// Notes in a locked file that it is in use now.
+pub(crate) fn touch(lock: &FileLock) -> std::io::Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    Ok(futimens(lock.file(), &Timestamps { last_access: now, last_modification: now })?)
 }
 
 enum Heard {

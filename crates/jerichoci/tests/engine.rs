@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jericho_host::{
-    CancelToken, Command, Environment, Finished, Host, HostError, Leaked, LocalHost, Output, OutputSink,
-    Published, Supervision, SystemClock, SystemIds,
+    CancelToken, Command, Entry, Environment, Finished, Host, HostError, Leaked, LocalHost, Output,
+    OutputSink, Published, Supervision, SystemClock, SystemIds,
 };
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::record::RunRecord;
-use jerichoci::{CancelAnswer, Engine, EngineConfig, EngineError, GcPolicy, NoReporter, RunRequest};
+use jerichoci::{
+    CancelAnswer, Engine, EngineConfig, EngineError, GcPolicy, NoReporter, RerunRequest, RunRequest,
+};
 
 struct Tree {
     _dir: tempfile::TempDir,
@@ -194,7 +196,10 @@ fn a_rerun_sees_the_recorded_bytes_and_definitions() {
     let second = tree.run(vec![sh("show", "echo new definition; cat a.txt")]);
     assert_eq!(tree.host_log(&second, "show"), "new definition\ntwo\n");
     let cancel = CancelToken::new().unwrap();
-    let again = tree.engine.rerun(&first.run_id.parse().unwrap(), &mut NoReporter, &cancel).unwrap();
+    let again = tree
+        .engine
+        .rerun(&RerunRequest::new(first.run_id.parse().unwrap()), &mut NoReporter, &cancel)
+        .unwrap();
     assert_eq!(tree.host_log(&again, "show"), "one\n");
     assert_eq!(again.rerun_of.as_deref(), Some(first.run_id.as_str()));
     assert_eq!(again.snapshot_hash, first.snapshot_hash);
@@ -316,6 +321,14 @@ impl Host for Panicking {
     fn run(&self, command: &Command, cancel: &CancelToken) -> Result<Output, HostError> {
         self.0.run(command, cancel)
     }
+    fn stream(
+        &self,
+        command: &Command,
+        cancel: &CancelToken,
+        stdout: &mut dyn FnMut(&[u8]),
+    ) -> Result<Output, HostError> {
+        self.0.stream(command, cancel, stdout)
+    }
     fn supervise(
         &self,
         _: &Command,
@@ -336,6 +349,15 @@ impl Host for Panicking {
     }
     fn read(&self, path: &Path) -> Result<Vec<u8>, HostError> {
         self.0.read(path)
+    }
+    fn read_range(&self, path: &Path, offset: u64, limit: u64) -> Result<Vec<u8>, HostError> {
+        self.0.read_range(path, offset, limit)
+    }
+    fn list(&self, dir: &Path) -> Result<Vec<Entry>, HostError> {
+        self.0.list(dir)
+    }
+    fn make_dirs(&self, dir: &Path) -> Result<(), HostError> {
+        self.0.make_dirs(dir)
     }
     fn write_atomic(&self, path: &Path, content: &[u8], durable: bool) -> Result<(), HostError> {
         self.0.write_atomic(path, content, durable)

@@ -344,6 +344,10 @@ unsafe fn command(plan: &Plan<'_>, argv: &[*mut c_char], envp: &[*mut c_char]) -
         for signal in 1..=64 {
             libc::signal(signal, libc::SIG_DFL);
         }
+        if let Some(limit) = super::limits::of_children() {
+            // Not lowered again, it is only larger than the command expects.
+            let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit);
+        }
         let mut none = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());

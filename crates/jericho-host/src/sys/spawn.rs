@@ -130,5 +130,11 @@ pub(crate) fn spawn(image: &Image<'_>) -> io::Result<Pid> {
             envp.as_ptr(),
         )
     })?;
-    Pid::from_raw(pid).ok_or_else(|| io::Error::other("posix_spawn returned no process id"))
+    let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("posix_spawn returned no process id"))?;
+    #[cfg(target_os = "linux")]
+    if let Some(limit) = super::limits::of_children() {
+        // posix_spawn cannot set it beforehand. A child that has ended needs none.
+        let _ = rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, limit);
+    }
+    Ok(pid)
 }

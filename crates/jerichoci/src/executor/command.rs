@@ -30,9 +30,18 @@ enum Word<'a> {
 /// # Errors
 /// [`NulInArgument`]: no program can be given a NUL byte.
 pub fn compile(command: &GuestCommand) -> Result<Compiled, NulInArgument> {
+    compile_with(command, &[])
+}
+
+/// The same with arguments that the caller gives for this run: more arguments of a program,
+/// positional parameters (`"$@"`) of a line or a script.
+///
+/// # Errors
+/// [`NulInArgument`].
+pub fn compile_with(command: &GuestCommand, args: &[String]) -> Result<Compiled, NulInArgument> {
     use Word::{Fixed, Given, Plain};
     let mut run_as_root = false;
-    let words = match command {
+    let mut words = match command {
         GuestCommand::HostShellCommand { command } | GuestCommand::ShellCommand { command } => {
             login_shell(command)
         }
@@ -69,6 +78,13 @@ pub fn compile(command: &GuestCommand) -> Result<Compiled, NulInArgument> {
         }
         GuestCommand::Argv { argv } => argv.iter().map(|word| Plain(word)).collect(),
     };
+    if !args.is_empty() {
+        if is_shell_text(command) {
+            // What a shell takes for its own name comes first.
+            words.push(Fixed("bash"));
+        }
+        words.extend(args.iter().map(|arg| Plain(arg)));
+    }
     let mut argv = Vec::with_capacity(words.len());
     let mut line = String::new();
     for word in words {
@@ -93,6 +109,16 @@ pub fn compile(command: &GuestCommand) -> Result<Compiled, NulInArgument> {
 /// [`NulInArgument`].
 pub fn compile_program(path: &str) -> Result<Compiled, NulInArgument> {
     Ok(Compiled { argv: vec![path.to_owned()], run_as_root: false, line: quoted(path)? })
+}
+
+const fn is_shell_text(command: &GuestCommand) -> bool {
+    matches!(
+        command,
+        GuestCommand::HostShellCommand { .. }
+            | GuestCommand::ShellCommand { .. }
+            | GuestCommand::ShellCommandAsRoot { .. }
+            | GuestCommand::Script { .. }
+    )
 }
 
 fn login_shell(command: &str) -> Vec<Word<'_>> {

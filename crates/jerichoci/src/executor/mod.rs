@@ -17,9 +17,11 @@ use std::sync::Arc;
 use jericho_host::{CancelToken, Clock, Host, OutputSink};
 
 use crate::config::EngineConfig;
+use crate::model::attempt::ArtifactRecord;
 use crate::model::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
 use crate::model::outcome::JobOutcome;
 use crate::model::record::PhaseRecord;
+use crate::secrets::Masker;
 
 pub(crate) use phases::{Phases, millis};
 
@@ -36,6 +38,8 @@ pub trait JobLog: OutputSink {
 pub struct JobContext<'a> {
     /// The job.
     pub spec: &'a JobSpec,
+    /// What this run appends to its command.
+    pub args: &'a [String],
     /// `<run id>/<job id>/<nonce>`: in the environment of every process of the job.
     pub tag: String,
     /// Target and job, as the part of a path: what is kept from run to run is kept under it.
@@ -53,7 +57,7 @@ pub struct JobContext<'a> {
 }
 
 /// What an executor hands back. Always complete, also after a failure.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct JobReport {
     /// How it ended.
     pub outcome: JobOutcome,
@@ -61,6 +65,39 @@ pub struct JobReport {
     pub phases: Vec<PhaseRecord>,
     /// Names of the variables the command saw.
     pub environment: Vec<String>,
+    /// Files that were collected from the workspace.
+    pub artifacts: Vec<ArtifactRecord>,
+}
+
+impl JobReport {
+    /// Takes over the report of a later attempt of the same job. What is told of all attempts
+    /// (phases, warnings, left-overs) is added to; warnings of the later one begin with `prefix`.
+    pub(crate) fn add(&mut self, later: Self, prefix: &str) {
+        let mut outcome = later.outcome;
+        for lines in [&mut outcome.warnings, &mut outcome.leaked] {
+            lines.iter_mut().for_each(|line| line.insert_str(0, prefix));
+        }
+        self.outcome.warnings.append(&mut outcome.warnings);
+        self.outcome.leaked.append(&mut outcome.leaked);
+        outcome.warnings = std::mem::take(&mut self.outcome.warnings);
+        outcome.leaked = std::mem::take(&mut self.outcome.leaked);
+        self.outcome = outcome;
+        self.phases.extend(later.phases);
+        self.environment = later.environment;
+        self.artifacts = later.artifacts;
+    }
+
+    /// Masks secrets in all that people read.
+    pub(crate) fn conceal(&mut self, masker: &Arc<Masker>) {
+        let outcome = &mut self.outcome;
+        let lines = outcome.warnings.iter_mut().chain(&mut outcome.leaked);
+        for line in lines.chain([&mut outcome.message]) {
+            *line = masker.text(line);
+        }
+        for artifact in &mut self.artifacts {
+            artifact.path = masker.text(&artifact.path);
+        }
+    }
 }
 
 /// One way to carry out a job.

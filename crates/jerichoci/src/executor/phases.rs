@@ -31,6 +31,16 @@ impl<'a> Phases<'a> {
         result
     }
 
+    /// Does something that is only worth noting when it says so.
+    pub(crate) fn time_if<T>(&mut self, phase: &str, work: impl FnOnce(&mut bool) -> T) -> T {
+        let mut noted = false;
+        let result = self.time(phase, || work(&mut noted));
+        if !noted {
+            self.done.pop();
+        }
+        result
+    }
+
     pub(crate) fn into_records(self) -> Vec<PhaseRecord> {
         self.done
     }

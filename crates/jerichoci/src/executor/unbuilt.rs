@@ -13,6 +13,6 @@ impl Executor for Unbuilt {
         if let Err(error) = job.log.engine_line(self.0) {
             outcome.warnings.push(format!("the host log could not be written: {error}"));
         }
-        JobReport { outcome, phases: Vec::new(), environment: Vec::new() }
+        JobReport { outcome, ..JobReport::default() }
     }
 }

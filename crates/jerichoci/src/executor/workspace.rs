@@ -7,13 +7,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jericho_host::lock::{FileLock, LockError};
-use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
-
 use jericho_host::{CancelToken, Host, Isolation, Mount};
 
 use super::overlay::Overlays;
@@ -62,6 +59,7 @@ pub struct RunSource {
     overlays: Overlays,
     has_overlays: OnceLock<bool>,
     lease: Mutex<Option<Arc<TreeLease>>>,
+    git: Option<(String, Option<String>)>,
 }
 
 /// The view of one job. Keeps what it stands on in use until it is dropped.
@@ -71,8 +69,12 @@ pub struct JobView {
     pub workspace: PathBuf,
     /// The same tree without what the job writes, as this process sees it.
     pub source_tree: PathBuf,
+    /// Where this process writes what the job is to find in its workspace.
+    pub writable: PathBuf,
     /// `CARGO_TARGET_DIR`, as the job sees it.
     pub cargo_target: PathBuf,
+    /// The same, as this process sees it.
+    pub own_cargo_target: PathBuf,
     /// How the job has to be started to see it.
     pub isolation: Isolation,
     _hold: Hold,
@@ -109,13 +111,33 @@ impl RunSource {
             host,
             has_overlays: OnceLock::new(),
             lease: Mutex::default(),
+            git: None,
         }
+    }
+
+    /// Was taken on this commit, with this branch checked out.
+    #[must_use]
+    pub fn on_commit(mut self, head: Option<String>, branch: Option<String>) -> Self {
+        self.git = head.map(|head| (head, branch));
+        self
+    }
+
+    /// The commit and the branch that it was taken on.
+    #[must_use]
+    pub fn commit(&self) -> Option<(&str, Option<&str>)> {
+        self.git.as_ref().map(|(head, branch)| (head.as_str(), branch.as_deref()))
     }
 
     /// Content hash of the tree, 64 hexadecimal digits.
     #[must_use]
     pub fn content_hash(&self) -> &str {
         &self.content_hash
+    }
+
+    /// The snapshot.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     /// `CARGO_HOME` of all host jobs.
@@ -163,16 +185,21 @@ impl RunSource {
             make_dir(dir)?;
         }
         let mut mounts = self.protected();
+        let writable = upper.clone();
         mounts.push(Mount::Overlay { lower: tree.path.clone(), upper, work, target: workspace.clone() });
+        let mut own_cargo_target = cargo_target.clone();
         if tree.slot > 0 {
             // Another run has the first tree: its cache must not meet the file times of this one.
             let own = cache_dir.join(format!("cargo-target.{}", tree.slot));
             make_dir(&own)?;
+            own_cargo_target.clone_from(&own);
             mounts.push(Mount::Bind { source: own, target: cargo_target.clone(), read_only: false });
         }
         Ok(JobView {
             workspace,
             source_tree: tree.path.clone(),
+            writable,
+            own_cargo_target,
             cargo_target,
             isolation: Isolation::Namespaces(mounts),
             _hold: Hold::Tree(tree, in_use),
@@ -215,6 +242,8 @@ impl RunSource {
         };
         Ok(JobView {
             source_tree: workspace.clone(),
+            writable: workspace.clone(),
+            own_cargo_target: cargo_target.clone(),
             workspace,
             cargo_target,
             isolation,
@@ -235,11 +264,8 @@ fn use_cache(cache_dir: &Path, cancel: &CancelToken) -> Result<FileLock, Workspa
         })?;
         // A collection that was faster has removed the directory, and with it the file that is
         // locked now.
-        let (held, named) = (lock.file().metadata().map_err(&failed)?, fs::metadata(&path));
-        if named.is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())) {
-            let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-            futimens(lock.file(), &Timestamps { last_access: now, last_modification: now })
-                .map_err(|errno| failed(errno.into()))?;
+        if crate::lock::is_at(&lock, &path) {
+            crate::lock::touch(&lock).map_err(failed)?;
             return Ok(lock);
         }
     }

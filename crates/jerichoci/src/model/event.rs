@@ -8,6 +8,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::attempt::AttemptRecord;
 use super::outcome::Verdict;
 use super::record::{JobRecord, RunRecord};
 
@@ -102,6 +103,19 @@ pub enum RunLifecycleEvent {
         host_log_bytes: u64,
         /// Bytes in the guest log.
         guest_log_bytes: u64,
+    },
+    /// A job did not pass and is tried again.
+    JobRetry {
+        /// The run.
+        run_id: String,
+        /// The job.
+        job_id: String,
+        /// The attempt that did not pass.
+        failed: Box<AttemptRecord>,
+        /// Number of the attempt that starts now.
+        next: u32,
+        /// Attempts that there may be at most.
+        of: u32,
     },
     /// Something a person should know that changes no verdict.
     Warning {

@@ -168,6 +168,22 @@ pub struct TartRuntimeConfig {
     /// VM that is cloned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_vm: Option<String>,
+    /// A script for `bash -euo pipefail -c` that runs on the VM's host, in the source tree, before the job. Jobs
+    /// of a run with the same script share one such step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_setup: Option<String>,
+    /// Whether the guest sees the Rust toolchain of its host.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mount_host_rust_toolchain: bool,
+    /// Virtual processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpu_count: Option<u8>,
+    /// Memory in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u32>,
+    /// Disk in GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_disk_gib: Option<u32>,
 }
 
 /// What a job runs. The executor turns it into arguments.
@@ -251,6 +267,10 @@ pub struct JobSpec {
     /// Variables of the command, beside those that every job gets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Names of variables of the caller's environment that it sees too, where they are set. Their values are no
+    /// secrets: those are in [`JobSpec::secrets`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pass_env: Vec<String>,
     /// Named resource groups it takes one place of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
@@ -295,6 +315,7 @@ impl JobSpec {
             writable_workspace: true,
             needs: Vec::new(),
             env: BTreeMap::new(),
+            pass_env: Vec::new(),
             groups: Vec::new(),
             staged: None,
             matrix: BTreeMap::new(),

@@ -4,6 +4,7 @@
 //! order are those that existing readers of the records know; new fields are additions that
 //! are left out when empty.
 
+pub mod attempt;
 pub mod demands;
 pub mod event;
 pub mod id;

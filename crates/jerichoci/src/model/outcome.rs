@@ -138,6 +138,13 @@ pub struct JobOutcome {
     pub warnings: Vec<String>,
 }
 
+impl Default for JobOutcome {
+    /// Of a job that nobody has said anything about.
+    fn default() -> Self {
+        Self::errored("the job has no outcome")
+    }
+}
+
 impl JobOutcome {
     /// An outcome without exit code, signal, leaks or warnings.
     #[must_use]

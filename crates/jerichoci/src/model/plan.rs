@@ -108,6 +108,19 @@ impl PlanNodeRecord {
         }
     }
 
+    /// What people read of it.
+    pub(crate) fn texts_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let (description, command) = match self {
+            Self::Prepare { description, .. } => (description, None),
+            Self::Execute { description, execute, .. } => {
+                let (ExecuteNode::HostCommand { command, .. } | ExecuteNode::VmCommand { command, .. }) =
+                    execute;
+                (description, Some(command))
+            }
+        };
+        std::iter::once(description).chain(command)
+    }
+
     /// Ids of nodes that must have succeeded.
     #[must_use]
     pub fn depends_on(&self) -> &[String] {

@@ -13,6 +13,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::attempt::{ArtifactRecord, AttemptRecord};
 use super::is_false;
 use super::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
 use super::outcome::Verdict;
@@ -87,6 +88,9 @@ pub struct RunRecord {
     pub jobs: Vec<JobRecord>,
 
     // Additions. Left out when empty, so that a document of an earlier system round-trips.
+    /// What the changed files were counted against; absent when nobody looked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseRecord>,
     /// Content hash of the snapshot, 64 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_hash: Option<String>,
@@ -168,6 +172,15 @@ pub struct JobRecord {
     /// What went wrong without changing the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// All attempts in their order, the last one included, when there was more than one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptRecord>,
+    /// It passed, after an attempt that did not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub flaky: bool,
+    /// Files that were collected from the workspace, sorted by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<ArtifactRecord>,
 }
 
 impl JobRecord {
@@ -198,8 +211,20 @@ impl JobRecord {
             environment: Vec::new(),
             leaked: Vec::new(),
             warnings: Vec::new(),
+            attempts: Vec::new(),
+            flaky: false,
+            artifacts: Vec::new(),
         }
     }
+}
+
+/// What changed files were counted against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseRecord {
+    /// The revision, as given or as found, such as `refs/remotes/origin/main`.
+    pub rev: String,
+    /// Commit that the head and it have in common.
+    pub merge_base: String,
 }
 
 /// How long a prepare node took.

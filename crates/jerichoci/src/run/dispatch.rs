@@ -8,39 +8,43 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 use std::time::Duration;
 
-use jericho_host::{CancelReason, CancelToken, OutputSink};
+use jericho_host::{CancelReason, CancelToken};
 
 use super::layout::{JobLayout, RunLayout};
-use super::logs::LogWriter;
 use super::plan::{NodeIndex, NodeWork, RunPlan};
 use super::report::Reporter;
+use super::request::RunOptions;
 use super::schedule::{Limits, NotStarted, Outcome, Schedule};
 use super::store::RunStore;
+use super::watch::OutputWatch;
+use super::work::{JobEnd, Work};
 use crate::causes::with_causes;
 use crate::engine::EngineError;
+use crate::executor::Tools;
 use crate::executor::workspace::RunSource;
-use crate::executor::{JobContext, JobLog, JobReport, Tools, for_job};
+use crate::model::attempt::AttemptRecord;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
 use crate::model::job::JobSpec;
-use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
+use crate::model::outcome::{FailureKind, Verdict};
+use crate::model::plan::{PlanNodeRecord, RunPlanRecord};
 use crate::model::record::{JobRecord, RunRecord};
+use crate::secrets::Masker;
 
 /// `run.json` is replaced at most this often while the run goes on.
 const RECORD_INTERVAL: Duration = Duration::from_millis(250);
-
-/// A growing log is told at most this often.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What reaches the dispatcher.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A job has ended.
-    JobEnded { node: NodeIndex, report: Box<JobReport> },
+    JobEnded { node: NodeIndex, end: Box<JobEnd> },
+    /// A job did not pass and is tried again.
+    JobRetried { job: usize, failed: Box<AttemptRecord>, next: u32, of: u32 },
     /// A log has grown.
     LogGrew { job: usize, bytes: u64 },
     /// The token was cancelled, or its reason became stronger.
@@ -54,6 +58,9 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) tools: &'a Tools,
     pub(crate) cancel: &'a CancelToken,
     pub(crate) fresh_id: &'a (dyn Fn() -> String + Sync),
+    /// Of all secrets of the run.
+    pub(crate) masker: Option<Arc<Masker>>,
+    pub(crate) watch: Option<Arc<dyn OutputWatch>>,
 }
 
 /// The state of one run.
@@ -181,6 +188,7 @@ impl<'a> Dispatcher<'a> {
 
     /// A warning, in the record and told.
     pub(crate) fn warn(&mut self, message: String) {
+        let message = self.masked(message);
         self.update(|record| record.warnings.push(message.clone()));
         let run_id = self.record.run_id.clone();
         self.emit(RunLifecycleEvent::Warning { run_id, job_id: None, message });
@@ -201,8 +209,13 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    pub(crate) fn store_plan(&mut self, plan: &crate::model::plan::RunPlanRecord) {
-        let result = self.store.write_plan(plan);
+    pub(crate) fn store_plan(&mut self, mut plan: RunPlanRecord) {
+        // A definition may quote a secret, or get one as an argument.
+        let texts = plan.nodes.iter_mut().flat_map(PlanNodeRecord::texts_mut);
+        for text in texts.chain(&mut plan.target_description) {
+            *text = self.masked(std::mem::take(text));
+        }
+        let result = self.store.write_plan(&plan);
         self.note_problem(result);
     }
 
@@ -230,7 +243,7 @@ impl<'a> Dispatcher<'a> {
     /// Carries out the plan. Returns when nothing of it runs any more.
     pub(crate) fn carry_out(
         &mut self,
-        jobs: &[JobSpec],
+        (jobs, options): (&[JobSpec], &RunOptions),
         plan: &RunPlan,
         limits: &Limits,
         source: &RunSource,
@@ -238,6 +251,8 @@ impl<'a> Dispatcher<'a> {
         (sender, messages): (&Sender<Message>, &Receiver<Message>),
     ) {
         let mut schedule = Schedule::new(plan.nodes(), limits);
+        let stopped = AtomicBool::new(false);
+        let (run, run_id) = (self.layout().clone(), self.record.run_id.clone());
         let layouts: Vec<JobLayout> = jobs.iter().map(|job| self.layout().job(&job.id)).collect();
         let mut starts: Vec<Option<Duration>> = vec![None; jobs.len()];
         std::thread::scope(|scope| {
@@ -254,27 +269,35 @@ impl<'a> Dispatcher<'a> {
                     };
                     let (job, layout) = (&jobs[index], &layouts[index]);
                     starts[index] = Some(self.around.tools.clock.monotonic());
+                    let failed = |problem: String| {
+                        let end = Box::new(JobEnd::errored(problem));
+                        let _ = sender.send(Message::JobEnded { node, end });
+                    };
                     if let Err(problem) = self.start_job(job, layout) {
-                        let report = errored_report(problem);
-                        let _ = sender.send(Message::JobEnded { node, report: Box::new(report) });
+                        failed(problem);
                         continue;
                     }
                     let work = Work {
                         node,
                         index,
+                        run_id: &run_id,
                         job,
+                        args: options.args_of(&job.id),
+                        run: &run,
                         layout,
-                        tag: format!("{}/{}/{}", self.record.run_id, job.id, (self.around.fresh_id)()),
+                        fresh_id: self.around.fresh_id,
                         cache_dir: cache_dirs(job),
                         source,
                         tools: self.around.tools,
                         cancel: self.around.cancel,
+                        stopped: &stopped,
+                        masker: self.masker_of(job),
+                        watch: self.around.watch.clone(),
                         sender: sender.clone(),
                     };
                     let thread = std::thread::Builder::new().name(format!("job-{}", job.id));
                     if let Err(error) = thread.spawn_scoped(scope, move || work.run()) {
-                        let report = errored_report(format!("no thread for the job: {error}"));
-                        let _ = sender.send(Message::JobEnded { node, report: Box::new(report) });
+                        failed(format!("no thread for the job: {error}"));
                     }
                 }
                 if schedule.is_done() {
@@ -282,11 +305,15 @@ impl<'a> Dispatcher<'a> {
                 }
                 self.save_if_due();
                 match self.next(messages) {
-                    Some(Message::JobEnded { node, report }) => {
+                    Some(Message::JobEnded { node, end }) => {
                         let index = plan.node(node).job().unwrap_or_default();
-                        let passed = report.outcome.verdict == Verdict::Passed;
-                        self.end_job(&jobs[index], &layouts[index], starts[index], *report);
+                        let passed = end.report.outcome.verdict == Verdict::Passed;
                         schedule.finished(node, if passed { Outcome::Passed } else { Outcome::Failed });
+                        stopped.store(schedule.is_stopped(), Ordering::Release);
+                        self.end_job(&jobs[index], &layouts[index], starts[index], *end);
+                    }
+                    Some(Message::JobRetried { job, failed, next, of }) => {
+                        self.retry_job(&jobs[job], &layouts[job], *failed, (next, of));
                     }
                     Some(other) => self.handle(other, jobs),
                     None => {}
@@ -328,7 +355,7 @@ impl<'a> Dispatcher<'a> {
                 self.update(|record| record.warnings.push(format!("the output was closed: {error}")));
             }
             // The token itself says so; the message only wakes the loop.
-            Message::Cancelled | Message::JobEnded { .. } => {}
+            Message::Cancelled | Message::JobEnded { .. } | Message::JobRetried { .. } => {}
         }
     }
 
@@ -346,16 +373,20 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn job_record(&self, job: &JobSpec, layout: &JobLayout) -> JobRecord {
-        JobRecord::of_spec(job, &layout.host_log(), &layout.guest_log(), self.around.tools.clock.now())
+        let now = self.around.tools.clock.now();
+        let mut record = JobRecord::of_spec(job, &layout.host_log(), &layout.guest_log(), now);
+        record.description = self.masked(record.description);
+        record
     }
 
-    fn end_job(&mut self, job: &JobSpec, layout: &JobLayout, start: Option<Duration>, report: JobReport) {
+    fn end_job(&mut self, job: &JobSpec, layout: &JobLayout, start: Option<Duration>, end: JobEnd) {
         let clock = &self.around.tools.clock;
         let known = self.record.jobs.iter().position(|record| record.id == job.id);
         let mut record = match known {
             Some(position) => self.record.jobs[position].clone(),
             None => self.job_record(job, layout),
         };
+        let JobEnd { report, attempts } = end;
         let outcome = report.outcome;
         record.verdict = outcome.verdict;
         record.finished_at = Some(clock.now());
@@ -368,6 +399,9 @@ impl<'a> Dispatcher<'a> {
         record.warnings = outcome.warnings;
         record.phases = report.phases;
         record.environment = report.environment;
+        record.artifacts = report.artifacts;
+        record.flaky = record.verdict == Verdict::Passed && !attempts.is_empty();
+        record.attempts = attempts;
         let stored = self.store.write_job(layout, &record);
         self.note_problem(stored);
         let run_id = self.record.run_id.clone();
@@ -388,6 +422,40 @@ impl<'a> Dispatcher<'a> {
             None => run.jobs.push(record.clone()),
         });
         self.emit(RunLifecycleEvent::JobFinished { run_id, job: Box::new(record) });
+    }
+
+    fn retry_job(
+        &mut self,
+        job: &JobSpec,
+        layout: &JobLayout,
+        failed: AttemptRecord,
+        (next, of): (u32, u32),
+    ) {
+        let known = self.record.jobs.iter_mut().find(|record| record.id == job.id);
+        if let Some(record) = known {
+            record.attempts.push(failed.clone());
+            let record = record.clone();
+            let stored = self.store.write_job(layout, &record);
+            self.note_problem(stored);
+        }
+        self.dirty = true;
+        let (run_id, job_id) = (self.record.run_id.clone(), job.id.clone());
+        self.emit(RunLifecycleEvent::JobRetry { run_id, job_id, failed: Box::new(failed), next, of });
+    }
+
+    /// What masks the output of a job: the secrets of the whole run where it gets one itself, or
+    /// the caller's environment, which may have them all.
+    fn masker_of(&self, job: &JobSpec) -> Option<Arc<Masker>> {
+        let may_see = !job.secrets.is_empty() || self.around.tools.config.inherit_env;
+        self.around.masker.clone().filter(|_| may_see)
+    }
+
+    /// A text that was not made by a job: it may quote one all the same.
+    fn masked(&self, text: String) -> String {
+        match &self.around.masker {
+            Some(masker) => masker.text(&text),
+            None => text,
+        }
     }
 
     /// A job that never started. It has no events of its own.
@@ -421,6 +489,7 @@ impl<'a> Dispatcher<'a> {
             verdict = Verdict::Failed(FailureKind::Infrastructure);
             message = Some(format!("the records could not be written: {problem}"));
         }
+        let message = message.map(|message| self.masked(message));
         let duration = clock.monotonic().saturating_sub(self.started);
         let skipped = verdict == Verdict::Skipped;
         self.update(|record| {
@@ -470,97 +539,5 @@ fn judge(jobs: &[JobRecord], cancelled: Option<CancelReason>) -> Verdict {
     match heaviest.max(cancelled) {
         Some(kind) => Verdict::Failed(kind),
         None => Verdict::Passed,
-    }
-}
-
-fn errored_report(problem: String) -> JobReport {
-    JobReport { outcome: JobOutcome::errored(problem), phases: Vec::new(), environment: Vec::new() }
-}
-
-/// One job on its worker thread.
-struct Work<'a> {
-    node: NodeIndex,
-    index: usize,
-    job: &'a JobSpec,
-    layout: &'a JobLayout,
-    tag: String,
-    cache_dir: std::path::PathBuf,
-    source: &'a RunSource,
-    tools: &'a Tools,
-    cancel: &'a CancelToken,
-    sender: Sender<Message>,
-}
-
-impl Work<'_> {
-    /// Always sends exactly one end, also when the executor panics: a run never hangs.
-    fn run(self) {
-        let report = catch_unwind(AssertUnwindSafe(|| self.execute())).unwrap_or_else(|panic| {
-            let text = panic
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_else(|| "no message".to_owned());
-            errored_report(format!("the engine panicked in this job: {text}"))
-        });
-        let _ = self.sender.send(Message::JobEnded { node: self.node, report: Box::new(report) });
-    }
-
-    fn execute(&self) -> JobReport {
-        let writer = match LogWriter::create(&self.layout.host_log(), self.tools.config.log_cap_bytes) {
-            Ok(writer) => writer,
-            Err(error) => return errored_report(format!("the host log cannot be made: {error}")),
-        };
-        let mut log = ToldLog { writer, work: self, told: self.tools.clock.monotonic(), told_bytes: 0 };
-        let mut report = for_job(self.job, self.tools).execute(JobContext {
-            spec: self.job,
-            tag: self.tag.clone(),
-            cache_dir: &self.cache_dir,
-            scratch: &self.layout.scratch(),
-            artifacts: &self.layout.artifacts(),
-            log: &mut log,
-            source: self.source,
-            cancel: self.cancel,
-        });
-        if let Err(error) = log.writer.finish() {
-            report.outcome = JobOutcome::errored(format!("the host log could not be kept: {error}"));
-        }
-        report
-    }
-}
-
-/// A log that tells the dispatcher, now and then, how far it is. It is told by what is written,
-/// so a quiet job costs nothing.
-struct ToldLog<'a> {
-    writer: LogWriter,
-    work: &'a Work<'a>,
-    told: Duration,
-    told_bytes: u64,
-}
-
-impl ToldLog<'_> {
-    fn tell(&mut self) {
-        let now = self.work.tools.clock.monotonic();
-        if now.saturating_sub(self.told) >= PROGRESS_INTERVAL {
-            let bytes = self.writer.size().load(Ordering::Relaxed);
-            if bytes > self.told_bytes {
-                let _ = self.work.sender.send(Message::LogGrew { job: self.work.index, bytes });
-                self.told_bytes = bytes;
-            }
-            self.told = now;
-        }
-    }
-}
-
-impl OutputSink for ToldLog<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.writer.write(bytes)?;
-        self.tell();
-        Ok(())
-    }
-}
-
-impl JobLog for ToldLog<'_> {
-    fn engine_line(&mut self, line: &str) -> std::io::Result<()> {
-        self.writer.engine_line(line)
     }
 }

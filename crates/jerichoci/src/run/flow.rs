@@ -1,5 +1,6 @@
 //! A run from request to record: the order of the stages, each of which is somewhere else.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -9,9 +10,9 @@ use jericho_host::{CancelReason, CancelToken};
 use super::control;
 use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
-use super::plan::{PlanInputs, RunPlan, plan};
+use super::plan::{PlanInputs, RunPlan, plan_run};
 use super::report::Reporter;
-use super::request::RunRequest;
+use super::request::{RequestError, RunRequest};
 use super::schedule::Limits;
 use super::snapshots::{Snapshots, SourceOf, source_spec};
 use super::store::{RunSpecRecord, RunStore, prepare_state_root};
@@ -24,15 +25,25 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
+use crate::secrets::{self, Length, Masker};
 use crate::snapshot::EarlyListing;
 
 /// What of an earlier run is repeated.
 #[derive(Debug, Clone)]
 pub(crate) struct Repeat {
     pub(crate) run_id: RunId,
-    pub(crate) hash: String,
+    /// Content hash of its snapshot; absent when the current tree takes its place.
+    pub(crate) source: Option<String>,
     pub(crate) git_head: Option<String>,
     pub(crate) git_dirty: Option<bool>,
+    pub(crate) message: String,
+}
+
+impl Repeat {
+    /// Its snapshot, when it is the one that is used again.
+    fn snapshot(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
 }
 
 /// Runs a request to its end.
@@ -44,11 +55,12 @@ pub(crate) fn run(
     cancel: &CancelToken,
 ) -> Result<RunRecord, EngineError> {
     request.check()?;
-    let planned = plan(&request.jobs)?;
+    let planned = plan_run(&request.jobs, &request.options)?;
+    let masker = masker_of(engine, request)?;
     let started = engine.clock.monotonic();
     let layout = Layout::new(&engine.config.state_root);
-    let of = match repeat {
-        Some(repeat) => SourceOf::Recorded(&repeat.hash),
+    let of = match repeat.and_then(Repeat::snapshot) {
+        Some(hash) => SourceOf::Recorded(hash),
         None => {
             let source = source_spec(engine, &layout, &request.jobs);
             // Git looks through the tree while the run is recorded.
@@ -72,7 +84,13 @@ pub(crate) fn run(
         source,
     })?;
     let store = RunStore::create(&layout, &run_id, &spec, process)?;
-    let record = first_record(engine, request, repeat, &run_id, created_at);
+    let mut record = first_record(engine, request, repeat, &run_id, created_at);
+    if let Some(masker) = &masker {
+        let texts = record.settings.iter_mut().map(|setting| &mut setting.value);
+        for text in texts.chain(&mut record.message).chain(&mut record.target_description) {
+            *text = masker.text(text);
+        }
+    }
 
     let tools = Tools {
         config: Arc::clone(&engine.config),
@@ -80,7 +98,7 @@ pub(crate) fn run(
         clock: Arc::clone(&engine.clock),
     };
     let fresh_id = || engine.ids.fresh();
-    let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id };
+    let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };
     let (sender, messages) = channel();
     let wake = sender.clone();
     cancel.on_cancel(move |_reason| {
@@ -162,7 +180,7 @@ fn stages(
     for warning in &snapshot.warnings {
         dispatcher.warn(warning.clone());
     }
-    if let Some(repeat) = repeat {
+    if let Some(repeat) = repeat.filter(|repeat| repeat.source.is_some()) {
         // What git said of the tree was said when the snapshot was taken.
         snapshot.git_head.clone_from(&repeat.git_head);
         snapshot.git_dirty = repeat.git_dirty;
@@ -177,7 +195,7 @@ fn stages(
         record.git_head.clone_from(&snapshot.git_head);
         record.git_dirty = snapshot.git_dirty;
     });
-    dispatcher.store_plan(&planned.bind(&PlanInputs {
+    dispatcher.store_plan(planned.bind(&PlanInputs {
         run_id,
         created_at: engine.clock.now(),
         target_id: request.metadata.target_id.as_deref(),
@@ -188,6 +206,13 @@ fn stages(
     dispatcher.update(|record| record.plan_path = Some(run.plan().to_string_lossy().into_owned()));
     dispatcher.phases(phases.into_records());
 
+    // A collection that has it now is through in a moment.
+    let cargo_home = crate::lock::shared(&layout.cargo_home_lock(), cancel);
+    match &cargo_home {
+        // Only when it is collected depends on it.
+        Ok(lock) => drop(crate::lock::touch(lock)),
+        Err(error) => dispatcher.warn(format!("{}: {error}", layout.cargo_home_lock().display())),
+    }
     if let Err(error) = process::prepare_cargo_home(&layout.cargo_home(), &engine.config.caller_environment) {
         dispatcher.warn(format!("{}: {error}", layout.cargo_home().display()));
     }
@@ -199,7 +224,8 @@ fn stages(
         layout.cargo_home(),
         engine.config.source_root.to_string_lossy().into_owned(),
         Arc::clone(&engine.host),
-    );
+    )
+    .on_commit(snapshot.git_head.clone(), snapshot.git_branch.clone());
     let scope = match &request.metadata.target_id {
         Some(id) => format!("target-{id}"),
         None => "adhoc".to_owned(),
@@ -211,8 +237,44 @@ fn stages(
         keep_going: request.options.keep_going,
     };
     let (sender, messages) = channel;
-    dispatcher.carry_out(&request.jobs, planned, &limits, &source, &cache_dirs, (sender, messages));
+    dispatcher.carry_out(
+        (&request.jobs, &request.options),
+        planned,
+        &limits,
+        &source,
+        &cache_dirs,
+        (sender, messages),
+    );
+    drop(cargo_home);
     dispatcher.finish(None, None)
+}
+
+/// Masks the secrets that jobs of this run name. All of them must be there, and be maskable,
+/// before anything is made.
+fn masker_of(engine: &Engine, request: &RunRequest) -> Result<Option<Arc<Masker>>, EngineError> {
+    if request.skip.is_some() {
+        return Ok(None);
+    }
+    let mut values = Vec::new();
+    for job in &request.jobs {
+        for secret in &job.secrets {
+            let name = || secret.name.clone();
+            let missing = || RequestError::MissingSecret { job: job.id.clone(), name: name() };
+            let value = engine.config.secrets.get(&secret.name).ok_or_else(missing)?.as_bytes();
+            match secrets::check(value) {
+                Ok(()) => values.push(value),
+                Err(Length::Short) => {
+                    return Err(
+                        RequestError::ShortSecret { name: name(), least: secrets::LEAST_BYTES }.into()
+                    );
+                }
+                Err(Length::Long) => {
+                    return Err(RequestError::LongSecret { name: name(), most: secrets::MOST_BYTES }.into());
+                }
+            }
+        }
+    }
+    Masker::new(values).map_err(|error| RequestError::TooManySecrets(error.to_string()).into())
 }
 
 fn processors() -> usize {
@@ -228,9 +290,11 @@ fn first_record(
 ) -> RunRecord {
     let metadata = &request.metadata;
     let message = match repeat {
-        Some(repeat) => Some(format!("rerun of {}", repeat.run_id)),
+        Some(repeat) => Some(repeat.message.clone()),
         None => metadata.message.clone(),
     };
+    // With the current tree, what git said then is about another one.
+    let recorded = repeat.filter(|repeat| repeat.source.is_some());
     RunRecord {
         run_id: run_id.to_string(),
         verdict: Verdict::Running,
@@ -239,8 +303,8 @@ fn first_record(
         target_description: metadata.target_description.clone(),
         source_root: engine.config.source_root.to_string_lossy().into_owned(),
         snapshot_dir: String::new(),
-        git_head: repeat.and_then(|repeat| repeat.git_head.clone()),
-        git_dirty: repeat.and_then(|repeat| repeat.git_dirty),
+        git_head: recorded.and_then(|repeat| repeat.git_head.clone()),
+        git_dirty: recorded.and_then(|repeat| repeat.git_dirty),
         created_at,
         finished_at: None,
         plan_path: None,
@@ -260,7 +324,8 @@ fn first_record(
         message,
         prepare_timings: Vec::new(),
         jobs: Vec::new(),
-        snapshot_hash: repeat.map(|repeat| repeat.hash.clone()),
+        base: metadata.base.clone(),
+        snapshot_hash: recorded.and_then(|repeat| repeat.source.clone()).filter(|hash| !hash.is_empty()),
         duration_ms: None,
         engine_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         inherit_env: engine.config.inherit_env,

@@ -49,6 +49,15 @@ pub fn fold(record: &mut RunRecord, journal: Journal) {
             RunLifecycleEvent::JobStarted { job, .. } | RunLifecycleEvent::JobFinished { job, .. } => {
                 put(&mut record.jobs, *job);
             }
+            RunLifecycleEvent::JobRetry { job_id, failed, .. } => {
+                let known = record.jobs.iter_mut().find(|job| job.id == job_id);
+                // The record itself may be as new as this.
+                if let Some(job) = known
+                    && job.attempts.iter().all(|attempt| attempt.attempt != failed.attempt)
+                {
+                    job.attempts.push(*failed);
+                }
+            }
             RunLifecycleEvent::RunFinished { run } => *record = *run,
             _ => {}
         }

@@ -97,10 +97,34 @@ impl Layout {
         self.cache().join("cargo-home")
     }
 
+    /// Held while a run uses [`Layout::cargo_home`]; beside it, because cargo owns what is inside.
+    #[must_use]
+    pub fn cargo_home_lock(&self) -> PathBuf {
+        self.cache().join("cargo-home.lock")
+    }
+
+    /// What jobs keep from run to run.
+    #[must_use]
+    pub fn host_local(&self) -> PathBuf {
+        self.cache().join("host-local")
+    }
+
+    /// Caches that jobs name.
+    #[must_use]
+    pub fn named_caches(&self) -> PathBuf {
+        self.cache().join("named")
+    }
+
+    /// Captured dev shells.
+    #[must_use]
+    pub fn dev_env(&self) -> PathBuf {
+        self.cache().join("dev-env")
+    }
+
     /// What one job of one target keeps from run to run. `scope` is `target-<id>` or `adhoc`.
     #[must_use]
     pub fn host_local_job(&self, scope: &str, job_id: &str) -> PathBuf {
-        self.cache().join("host-local").join(scope).join(job_id)
+        self.host_local().join(scope).join(job_id)
     }
 }
 
@@ -238,6 +262,18 @@ impl JobLayout {
     #[must_use]
     pub fn guest_log(&self) -> PathBuf {
         self.artifacts().join("guest.log")
+    }
+
+    /// One attempt of a job that is tried again.
+    #[must_use]
+    pub fn attempt(&self, attempt: u32) -> Self {
+        Self { dir: self.attempts().join(attempt.to_string()) }
+    }
+
+    /// All attempts of a job that is tried again.
+    #[must_use]
+    pub fn attempts(&self) -> PathBuf {
+        self.dir.join("attempts")
     }
 
     /// The result in the form that guests write.

@@ -1,6 +1,7 @@
 //! A run from request to record. Sees the executor trait, never a runtime.
 
-mod beneath;
+mod attempts;
+pub mod beside;
 pub(crate) mod control;
 mod dispatch;
 pub(crate) mod flow;
@@ -10,6 +11,7 @@ pub mod layout;
 pub mod list;
 pub mod logs;
 pub mod outputs;
+pub mod outstanding;
 pub mod owner;
 pub mod plan;
 pub mod read;
@@ -22,3 +24,5 @@ pub(crate) mod rerun;
 pub mod schedule;
 pub(crate) mod snapshots;
 pub mod store;
+pub mod watch;
+mod work;

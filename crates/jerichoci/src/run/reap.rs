@@ -7,13 +7,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::beneath;
 use super::journal::read_journal;
 use super::layout::{Layout, RunLayout};
 use super::logs;
 use super::owner::Ownership;
 use super::recover::interrupted;
 use super::store::{RunStore, file_error, read_json, refuse_links};
+use crate::beneath;
 use crate::engine::{Engine, EngineError};
 use crate::executor::process::JOB_TAG;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
@@ -119,15 +119,10 @@ fn reap_run(
             // A state root may have come with a tree: nothing is written through a link.
             let real = beneath::walk(run.dir(), &Path::new("jobs").join(&job.id), false);
             if check_name(&job.id).is_ok() && real.is_ok() {
-                let log = fs::symlink_metadata(files.host_log());
-                if log.is_ok_and(|log| !log.is_file()) {
-                    continue;
+                let tried = 2..=u32::try_from(job.attempts.len()).unwrap_or_default() + 1;
+                for log in tried.map(|attempt| files.attempt(attempt).host_log()).chain([files.host_log()]) {
+                    recover_log(&run, &log)?;
                 }
-                logs::tail::recover(&files.host_log()).map_err(|source| EngineError::File {
-                    action: "recover",
-                    path: files.host_log(),
-                    source,
-                })?;
                 jericho_host::fs::remove_tree(&files.scratch())
                     .map_err(file_error("remove", &files.scratch()))?;
                 store.write_job(&files, job)?;
@@ -142,6 +137,20 @@ fn reap_run(
         report.runs.push(id.to_string());
     }
     store.close()
+}
+
+/// Completes a log. Nothing is written through a link, or into what is no file.
+fn recover_log(run: &RunLayout, log: &Path) -> Result<(), EngineError> {
+    let relative = log.strip_prefix(run.dir()).unwrap_or(log);
+    let real = relative.parent().is_some_and(|dir| beneath::walk(run.dir(), dir, false).is_ok());
+    if !real || !fs::symlink_metadata(log).is_ok_and(|log| log.is_file()) {
+        return Ok(());
+    }
+    logs::tail::recover(log).map(drop).map_err(|source| EngineError::File {
+        action: "recover",
+        path: log.to_path_buf(),
+        source,
+    })
 }
 
 /// A marker without a run. One that is older than a minute has no engine any more.

@@ -206,6 +206,12 @@ impl Schedule {
         self.running == 0 && (self.stopped.is_some() || (self.prepares.is_empty() && self.jobs.is_empty()))
     }
 
+    /// Nothing new starts, whatever there is left: a job failed under fail-fast, or it was cancelled.
+    #[must_use]
+    pub const fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
     /// How many nodes run.
     #[must_use]
     pub const fn running(&self) -> usize {

@@ -147,7 +147,8 @@ pub(crate) fn refuse_links(layout: &Layout) -> Result<(), EngineError> {
         layout.trees(),
         layout.cargo_home(),
         cache.join("host-local"),
-        cache.join("dev-env"),
+        layout.named_caches(),
+        layout.dev_env(),
         store,
         cache,
     ];

@@ -24,6 +24,16 @@ pub struct ChangedFiles {
     pub head: Option<String>,
 }
 
+impl ChangedFiles {
+    fn new(names: BTreeSet<Vec<u8>>, base: Base, head: Option<String>) -> Self {
+        let raw: Vec<Vec<u8>> = names.into_iter().collect();
+        let mut files: Vec<String> = raw.iter().map(|name| text(name)).collect();
+        files.sort();
+        files.dedup();
+        Self { files, raw, base, head }
+    }
+}
+
 /// What the head was compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
@@ -56,6 +66,50 @@ pub fn git_changed_files(
 ) -> Result<ChangedFiles, SnapshotError> {
     let repository = Repository { git: Git::new(env), root, cancel };
     repository.changed(base)
+}
+
+/// Finds the files that the commit `head` changed since the merge base with `base`, whatever the work tree holds.
+/// Without a base it is the default branch of the upstream.
+///
+/// # Errors
+/// As [`git_changed_files`]. That `head` is no commit is [`Base::None`].
+pub fn git_changed_between(
+    root: &Path,
+    base: Option<&str>,
+    head: &str,
+    env: &Environment,
+    cancel: &CancelToken,
+) -> Result<ChangedFiles, SnapshotError> {
+    let repository = Repository { git: Git::new(env), root, cancel };
+    repository.between(base, head)
+}
+
+/// All files that path filters can match, as names relative to `root`, the top of the repository: those of a
+/// commit, or without one what git sees in the work tree. Nothing outside a repository or without git.
+///
+/// # Errors
+/// [`SnapshotError`] when git fails, also because `rev` is no commit.
+pub fn git_file_names(
+    root: &Path,
+    rev: Option<&str>,
+    env: &Environment,
+    cancel: &CancelToken,
+) -> Result<Option<Vec<String>>, SnapshotError> {
+    let git = Git::new(env);
+    let mut names = Vec::new();
+    let Some(rev) = rev else {
+        let listing = git.list(root, b"", cancel)?;
+        return Ok(
+            listing.map(|listing| listing.spans.iter().map(|span| text(listing.name(*span))).collect())
+        );
+    };
+    let args = ["ls-tree", "-r", "-z", "--name-only", "--full-tree", "--end-of-options", rev];
+    let Some(ended) = git.run(root, &args, cancel)? else { return Ok(None) };
+    if !ended.success {
+        return Err(git::failure(root, &args, &ended));
+    }
+    Records::default().feed(&ended.stdout, |name| names.push(text(name)));
+    Ok(Some(names))
 }
 
 /// The commit that a revision stands for in the repository that `root` is in; nothing when it
@@ -130,11 +184,26 @@ impl Repository<'_> {
                 },
             },
         };
-        let raw: Vec<Vec<u8>> = names.into_iter().collect();
-        let mut files: Vec<String> = raw.iter().map(|name| text(name)).collect();
-        files.sort();
-        files.dedup();
-        Ok(ChangedFiles { files, raw, base, head })
+        Ok(ChangedFiles::new(names, base, head))
+    }
+
+    fn between(&self, base: Option<&str>, head: &str) -> Result<ChangedFiles, SnapshotError> {
+        let nothing = |why: String| ChangedFiles::new(BTreeSet::new(), Base::None { why }, None);
+        let Some(commit) = self.commit_of(head)? else {
+            return Ok(nothing(format!("the head revision {head:?} is not known here")));
+        };
+        let mut names = BTreeSet::new();
+        let base = match self.choose(base, &commit, None)? {
+            Err(why) => Base::None { why },
+            Ok((rev, base)) => match self.merge_base(&commit, &base, &rev)? {
+                Err(why) => Base::None { why },
+                Ok(merge_base) => {
+                    self.committed(&merge_base, &commit, &mut names)?;
+                    Base::Used { rev, merge_base }
+                }
+            },
+        };
+        Ok(ChangedFiles::new(names, base, Some(commit)))
     }
 
     /// One line that git prints; `None` when it says no.

@@ -73,6 +73,14 @@ pub enum SnapshotError {
         /// Git's own words.
         message: String,
     },
+    /// A job asks for a `.git`, and there is none to be had.
+    #[error("a job asks for git in its workspace, but {why} ({})", source_root.display())]
+    History {
+        /// The source tree.
+        source_root: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// Git could not be started or followed.
     #[error("cannot run git in {}", dir.display())]
     GitStart {

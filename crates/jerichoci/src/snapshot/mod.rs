@@ -34,9 +34,10 @@ pub mod store;
 pub mod take;
 pub mod workspace;
 
-mod at;
+pub(crate) mod at;
 mod exact;
 mod git;
+pub(crate) mod history;
 mod index;
 mod ingest;
 mod objects;
@@ -45,7 +46,9 @@ mod stat;
 mod view;
 mod walk;
 
-pub use changed::{Base, ChangedFiles, git_changed_files, git_commit_of};
+pub use changed::{
+    Base, ChangedFiles, git_changed_between, git_changed_files, git_commit_of, git_file_names,
+};
 pub use collect::CollectReport;
 pub use error::SnapshotError;
 pub use git::GitFacts;

@@ -190,8 +190,15 @@ impl State {
 
 impl Used {
     fn try_lock(dir: &Path, store: &Store) -> Result<Option<Self>, SnapshotError> {
-        let lock = FileLock::try_exclusive(&dir.join("lock"))?;
-        Ok(lock.map(|lock| Self::new(dir, lock, store)))
+        let path = dir.join("lock");
+        match FileLock::try_exclusive(&path) {
+            // A collection that was faster has removed the directory, and with it this file.
+            Ok(lock) => {
+                Ok(lock.filter(|lock| lock::is_at(lock, &path)).map(|lock| Self::new(dir, lock, store)))
+            }
+            Err(_) if !dir.exists() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn new(dir: &Path, lock: FileLock, store: &Store) -> Self {

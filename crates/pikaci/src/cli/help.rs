@@ -3,11 +3,15 @@
 use std::fmt::Write as _;
 
 /// Every command is in exactly one group; a test holds that.
-const GROUPS: [(&str, &[&str]); 4] = [
-    ("Run", &["run", "rerun", "cancel"]),
-    ("Look", &["list", "status", "logs", "snapshot"]),
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Run", &["plan", "run", "rerun", "cancel"]),
+    ("Look", &["targets", "explain", "list", "status", "logs", "report", "snapshot"]),
     ("Keep", &["gc"]),
-    ("For programs", &["prepared-outputs", "staged-linux-remote-defaults"]),
+    ("Set up", &["config", "completions", "man"]),
+    (
+        "For programs",
+        &["schema", "prepared-outputs", "staged-linux-remote-defaults", "staged-linux-target-info"],
+    ),
 ];
 
 const AFTER: &str = "\

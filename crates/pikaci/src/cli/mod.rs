@@ -1,19 +1,36 @@
 //! The command line: global options, and one file a command.
 
+mod base;
 mod cancel;
+mod catalog;
+mod completions;
+mod config;
+mod diff;
+mod explain;
+mod follow;
 mod gc;
 mod help;
 mod hints;
+mod junit;
 mod list;
 mod logs;
+mod man;
+mod measures;
+mod only;
+mod plan;
 mod prepared_outputs;
+mod report;
 mod rerun;
 mod run;
+mod schema;
 mod session;
 mod snapshot;
 mod staged_linux_remote_defaults;
+mod staged_linux_target_info;
 mod status;
+mod targets;
 pub(crate) mod usage;
+mod watch;
 
 use std::io::Write as _;
 
@@ -38,18 +55,31 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Rerun(rerun::Args),
+    Plan(plan::Args),
+    Targets(targets::Args),
+    Explain(explain::Args),
     List(list::Args),
     Status(status::Args),
     Logs(logs::Args),
+    Report(report::Args),
     Cancel(cancel::Args),
     Gc(gc::Args),
     Snapshot(snapshot::Args),
+    Config(config::Args),
+    Schema(schema::Args),
     PreparedOutputs(prepared_outputs::Args),
     StagedLinuxRemoteDefaults(staged_linux_remote_defaults::Args),
+    StagedLinuxTargetInfo(staged_linux_target_info::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// The whole command, from the arguments of this process to how it ends.
 pub(crate) fn main() -> Exit {
+    let surroundings = Surroundings::capture();
+    if let Some(exit) = completions::answer(&surroundings, command) {
+        return exit;
+    }
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -61,11 +91,13 @@ pub(crate) fn main() -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Success };
         }
     };
-    let ended = dispatch(&cli).and_then(|exit| match std::io::stdout().flush().map_err(CliError::output) {
-        // That the reader went away changes no verdict, and what could not be written only one
-        // that nobody has reason to look into.
-        Err(error) if exit == Exit::Success && !error.is_quiet() => Err(error),
-        _ => Ok(exit),
+    let ended = dispatch(&cli, surroundings).and_then(|exit| {
+        match std::io::stdout().flush().map_err(CliError::output) {
+            // That the reader went away changes no verdict, and what could not be written only one
+            // that nobody has reason to look into.
+            Err(error) if exit == Exit::Success && !error.is_quiet() => Err(error),
+            _ => Ok(exit),
+        }
     });
     ended.unwrap_or_else(|error| {
         if !error.is_quiet() {
@@ -77,12 +109,15 @@ pub(crate) fn main() -> Exit {
 }
 
 fn parse() -> Result<Cli, clap::Error> {
-    let command = help::grouped(Cli::command());
-    Cli::from_arg_matches(&command.try_get_matches()?)
+    Cli::from_arg_matches(&command().try_get_matches()?)
 }
 
-fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
-    let surroundings = Surroundings::capture();
+/// The whole command line, as the parser, the shells and the manual know it.
+fn command() -> clap::Command {
+    help::grouped(Cli::command())
+}
+
+fn dispatch(cli: &Cli, surroundings: Surroundings) -> Result<Exit, CliError> {
     surroundings.check_removed()?;
     for line in surroundings.renamed() {
         let _ = writeln!(std::io::stderr(), "warning: {line}");
@@ -91,13 +126,22 @@ fn dispatch(cli: &Cli) -> Result<Exit, CliError> {
     match &cli.command {
         Command::Run(args) => run::run(&session, args),
         Command::Rerun(args) => rerun::run(&session, args),
+        Command::Plan(args) => plan::run(&session, args),
+        Command::Explain(args) => explain::run(&session, args),
+        Command::Targets(args) => targets::run(&session, args),
         Command::List(args) => list::run(&session, args),
         Command::Status(args) => status::run(&session, args),
         Command::Logs(args) => logs::run(&session, args),
+        Command::Report(args) => report::run(&session, args),
         Command::Cancel(args) => cancel::run(&session, args),
         Command::Gc(args) => gc::run(&session, args),
         Command::Snapshot(args) => snapshot::run(&session, args),
+        Command::Config(args) => config::run(&session, args),
+        Command::Schema(args) => schema::run(&session, args),
         Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
         Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),
+        Command::StagedLinuxTargetInfo(args) => staged_linux_target_info::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(&session, args, command()),
     }
 }

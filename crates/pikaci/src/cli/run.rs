@@ -1,13 +1,20 @@
 //! `pikaci run`.
 
 use jericho_host::CancelToken;
-use jerichoci::snapshot::{Base, git_commit_of};
-use jerichoci::{Engine, RunMetadata, RunOptions, RunRequest};
+use jerichoci::model::record::{BaseRecord, RunRecord};
+use jerichoci::run::outstanding::closure_of_needs;
+use jerichoci::snapshot::Base;
+use jerichoci::{Engine, EngineConfig, EngineError, Reporter, RunMetadata, RunOptions, RunRequest};
 
+use super::base::{base, check_base};
+use super::catalog::CatalogFlag;
+use super::junit::ReportFlags;
 use super::session::Session;
-use crate::config::{BASE_REF, Origin, RunFlags, Setting};
+use super::{only, watch};
+use crate::config::{Origin, RunFlags, Setting};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::render::announce::Announcer;
 use crate::render::report::{self, Format, OutputFlags};
 use crate::render::text::shorten;
 use crate::render::watched::Watched;
@@ -23,6 +30,9 @@ use crate::targets::{self, Catalog, TargetSpec};
 ///
 /// A target with path filters is skipped when no changed file matches them. Changed means: differs
 /// from the merge base with the base revision, or is not committed.
+///
+/// With --watch, what counts is what a snapshot would take: nothing that git ignores, nor the state
+/// root. A run that is cancelled by a change has a tenth of a second to end its jobs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A target of jericho.toml, or jericho-smoke [default: the target with `default = true`]
@@ -31,6 +41,10 @@ pub(crate) struct Args {
     output: OutputFlags,
     #[command(flatten)]
     flags: RunFlags,
+    #[command(flatten)]
+    catalog: CatalogFlag,
+    #[command(flatten)]
+    reports: ReportFlags,
     /// After a failure, go on with what does not depend on it
     #[arg(long)]
     keep_going: bool,
@@ -41,53 +55,114 @@ pub(crate) struct Args {
     /// .gitignore and .jerichociignore name
     #[arg(long)]
     no_git: bool,
+    /// Only this job and what it needs; can be given several times
+    #[arg(long, value_name = "JOB")]
+    only: Vec<String>,
+    /// Run again whenever a file of the tree changes, until Ctrl-C; a run that goes on is cancelled
+    #[arg(long)]
+    watch: bool,
+    /// Appended to the command of the job: arguments of a program, "$@" of a script
+    #[arg(last = true)]
+    args: Vec<String>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let format = args.output.format()?;
+    if args.watch {
+        return watch::run(session, args, format);
+    }
     let source = session.source()?;
-    let settings = session.settings(&args.flags, &source)?;
-    let catalog = Catalog::load(&source.root)?;
-    let target = match &args.target {
-        Some(name) => catalog.find(name)?,
-        None => catalog.default_target()?,
-    };
-    // What is built in is about the machine and passes on any tree.
-    if let (Some(why), false, targets::Origin::File(_)) = (&source.without_git, args.no_git, &target.origin) {
-        return Err(needs_git(&source.root, why));
-    }
-    let mut config = settings.engine_config(session.surroundings());
-    config.group_widths.clone_from(catalog.group_widths());
-    let engine = Engine::new(config);
-    let base = base(session, args, &source)?;
+    let prepared = Prepared::new(session, args, &source)?;
     let interrupt = Interrupt::listen()?;
-    // Given by flag, it was meant for this run. The variable stands for every run, also for those
-    // that compare nothing.
-    let filtered = !target.filters.is_empty();
-    if let Some(base) = base.as_ref().filter(|base| filtered || base.origin == Origin::Flag) {
-        check_base(session, base, &source, &interrupt.cancel)?;
-    }
-    let changes = match filtered {
-        false => None,
-        true => {
-            let base = base.as_ref().map(|base| base.value.as_str());
-            Some(changes(session, &engine, &source, base, &interrupt.cancel)?)
+    prepared.run(session, args, &source, format, &interrupt.announcer, &interrupt.cancel)
+}
+
+/// Everything that is said about a run before anybody looks at the tree.
+pub(super) struct Prepared {
+    config: EngineConfig,
+    catalog: Catalog,
+    target: TargetSpec,
+    only: Vec<String>,
+    base: Option<Setting<String>>,
+}
+
+impl Prepared {
+    pub(super) fn new(session: &Session, args: &Args, source: &Source) -> Result<Self, CliError> {
+        let settings = session.settings(&args.flags, source)?;
+        let catalog = session.catalog(source, &args.catalog)?;
+        let target = match &args.target {
+            Some(name) => catalog.find(name)?,
+            None => catalog.default_target()?,
+        };
+        // What is built in is about the machine and passes on any tree.
+        let built_in = target.origin == targets::Origin::BuiltIn;
+        if let (Some(why), false, false) = (&source.without_git, args.no_git, built_in) {
+            return Err(needs_git(&source.root, why));
         }
-    };
-    let request = request(args, target, changes);
-    if let Some(why) = &source.without_git {
-        let left_out = "what .gitignore and .jerichociignore name is left out";
-        report::note(&format!("{}: {why}; {left_out}", source.root.display()));
+        let only = only::jobs(session, target, &args.only, &args.args)?;
+        let mut config = settings.engine_config(session.surroundings());
+        config.group_widths.clone_from(catalog.group_widths());
+        let base = base(args.base.as_deref(), source, &settings)?;
+        let target = target.clone();
+        Ok(Self { config, catalog, target, only, base })
     }
-    if let (Some(message), false) = (&request.metadata.message, request.skip.is_some()) {
-        report::note(&format!("{} {message}", target.id));
+
+    /// Runs it, and tells.
+    pub(super) fn run(
+        &self,
+        session: &Session,
+        args: &Args,
+        source: &Source,
+        format: Format,
+        announcer: &Announcer,
+        cancel: &CancelToken,
+    ) -> Result<Exit, CliError> {
+        let mut at_the_end = args.reports.check(session)?;
+        let target = &self.target;
+        // Given by flag, it was meant for this run. The variable stands for every run, also for those
+        // that compare nothing.
+        let filtered = !target.filters.is_empty();
+        if let Some(base) = self.base.as_ref().filter(|base| filtered || base.origin == Origin::Flag) {
+            check_base(session, base, source, cancel)?;
+        }
+        let changes = match filtered {
+            false => None,
+            true => {
+                let base = self.base.as_ref().map(|base| base.value.as_str());
+                Some(changes(session, &Engine::new(self.config.clone()), source, base, cancel)?)
+            }
+        };
+        let request = request(args, target, self.only.clone(), changes);
+        let mut config = self.config.clone();
+        let mut jobs = None;
+        // A run that is skipped needs none.
+        if request.skip.is_none() {
+            let chosen = closure_of_needs(&request.jobs, &self.only)
+                .map_err(|error| session.engine_error(error.into()))?;
+            let place = |name: &str| self.catalog.secret_place(&target.id, name);
+            config.secrets = session.secrets(&chosen, place)?;
+            jobs = Some(chosen.len());
+        }
+        let engine = Engine::new(config);
+        if !format.is_quiet() {
+            if let Some(why) = &source.without_git {
+                let left_out = "what .gitignore and .jerichociignore name is left out";
+                report::note(&format!("{}: {why}; {left_out}", source.root.display()));
+            }
+            if let (Some(message), false) = (&request.metadata.message, request.skip.is_some()) {
+                report::note(&format!("{} {message}", target.id));
+            }
+        }
+        let exit = tell(session, format, announcer, cancel, jobs, |reporter, cancel| {
+            at_the_end.write(session, engine.run(&request, reporter, cancel))
+        })?;
+        at_the_end.settle(exit)
     }
-    carry_out(session, format, &interrupt, |reporter, cancel| engine.run(&request, reporter, cancel))
 }
 
 /// Without git nobody knows what belongs to the tree: a guess would check something else than
 /// what a commit has, so it is made only when it is asked for.
-fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
+pub(super) fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
     let exit = match why {
         WithoutGit::NoProgram => Exit::Infrastructure,
         WithoutGit::NoRepository => Exit::Usage,
@@ -96,58 +171,29 @@ fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
         .hint("git init; or --no-git, for everything but what .gitignore and .jerichociignore name")
 }
 
-/// The base that was asked for.
-fn base(session: &Session, args: &Args, source: &Source) -> Result<Option<Setting<String>>, CliError> {
-    let Some(base) = &args.base else {
-        let value = session.surroundings().base_ref()?;
-        return Ok(value.map(|value| Setting { value, origin: Origin::Environment }));
-    };
-    if let Some(why) = &source.without_git {
-        let message = format!("--base {} needs git: {why}", shorten(base));
-        return Err(CliError::usage(message).hint("leave --base out: every target runs then"));
-    }
-    Ok(Some(Setting { value: base.clone(), origin: Origin::Flag }))
-}
-
-/// Refuses a base that is no commit. A check against something else than what was asked for would
-/// look like the one that was asked for.
-fn check_base(
-    session: &Session,
-    base: &Setting<String>,
-    source: &Source,
-    cancel: &CancelToken,
-) -> Result<(), CliError> {
-    if source.without_git.is_some() {
-        return Ok(());
-    }
-    let environment = session.surroundings().environment();
-    let commit = git_commit_of(&source.root, &base.value, environment, cancel)
-        .map_err(|error| session.engine_error(error.into()))?;
-    if commit.is_some() {
-        return Ok(());
-    }
-    let (name, without) = match base.origin {
-        Origin::Flag => ("--base", "leave --base out".to_owned()),
-        _ => (BASE_REF, format!("unset {BASE_REF}")),
-    };
-    let message = format!("{name} is `{}`, which is no commit in this repository", shorten(&base.value));
-    Err(CliError::usage(message)
-        .hint(format!("git fetch, when a remote has it; or {without}, for the upstream's default branch")))
-}
-
 /// A token that signals cancel, from here on.
 pub(super) struct Interrupt {
-    cancel: CancelToken,
+    pub(super) cancel: CancelToken,
+    pub(super) announcer: Announcer,
     _listener: Listener,
 }
 
 impl Interrupt {
     pub(super) fn listen() -> Result<Self, CliError> {
-        let cancel = CancelToken::new()
-            .map_err(|error| CliError::new(Exit::Infrastructure, "cannot begin a run").because(error))?;
-        let listener = Listener::start(&cancel)?;
-        Ok(Self { cancel, _listener: listener })
+        let cancel = fresh_token()?;
+        let announcer = Announcer::default();
+        let listener = Listener::start(&cancel, announcer.clone())?;
+        Ok(Self { cancel, announcer, _listener: listener })
     }
+}
+
+/// A token that nobody cancelled yet.
+pub(super) fn fresh_token() -> Result<CancelToken, CliError> {
+    CancelToken::new().map_err(|error| {
+        CliError::new(Exit::Infrastructure, "cannot begin a run")
+            .because(error)
+            .hint("ulimit -n; the machine refused what every process may ask for")
+    })
 }
 
 /// Runs, tells, and turns the verdict into an exit code; the same for a run and a rerun.
@@ -155,14 +201,25 @@ pub(super) fn carry_out(
     session: &Session,
     format: Format,
     interrupt: &Interrupt,
-    run: impl FnOnce(
-        &mut dyn jerichoci::Reporter,
-        &CancelToken,
-    ) -> Result<jerichoci::model::record::RunRecord, jerichoci::EngineError>,
+    run: impl FnOnce(&mut dyn Reporter, &CancelToken) -> Result<RunRecord, EngineError>,
 ) -> Result<Exit, CliError> {
-    let reporter = report::reporter(format, |args| session.typed(args.iter().copied()));
+    tell(session, format, &interrupt.announcer, &interrupt.cancel, None, run)
+}
+
+/// [`carry_out`] with a token of its own, of so many jobs when that is known.
+fn tell(
+    session: &Session,
+    format: Format,
+    announcer: &Announcer,
+    cancel: &CancelToken,
+    jobs: Option<usize>,
+    run: impl FnOnce(&mut dyn Reporter, &CancelToken) -> Result<RunRecord, EngineError>,
+) -> Result<Exit, CliError> {
+    let terminal = format.terminal(session.surroundings());
+    let typed = |args: &[&str]| session.typed(args.iter().copied());
+    let reporter = report::reporter(format, terminal, announcer, jobs, typed);
     let mut watched = Watched::new(format, reporter);
-    let record = run(&mut watched, &interrupt.cancel).map_err(|error| session.engine_error(error))?;
+    let record = run(&mut watched, cancel).map_err(|error| session.engine_error(error))?;
     watched.say_rest(&mut std::io::stderr(), &record);
     if let Some(why) = watched.lost() {
         // Also when every job had passed by then: what was not told must not look like a success.
@@ -172,16 +229,18 @@ pub(super) fn carry_out(
     report::finish(format, &record, Exit::from(record.verdict))
 }
 
-fn request(args: &Args, target: &TargetSpec, changes: Option<Changes>) -> RunRequest {
-    let selection = changes.as_ref().map(|changes| select(&target.filters, changes));
+fn request(args: &Args, target: &TargetSpec, only: Vec<String>, changes: Option<Changes>) -> RunRequest {
+    let selection = changes.as_ref().map(|changes| select(target, changes));
     let (message, skip) = match selection {
         None => (None, None),
         Some(Selection::Run { message }) => (message, None),
         Some(Selection::Skip { message }) => (Some(message.clone()), Some(message)),
     };
-    let mut changed_files = match changes {
-        Some(Changes::Known { files, .. }) => files,
-        _ => Vec::new(),
+    let (base, mut changed_files) = match changes {
+        Some(Changes::Known { base, merge_base, files }) => {
+            (Some(BaseRecord { rev: base, merge_base }), files)
+        }
+        _ => (None, Vec::new()),
     };
     changed_files.sort();
     changed_files.dedup();
@@ -191,15 +250,22 @@ fn request(args: &Args, target: &TargetSpec, changes: Option<Changes>) -> RunReq
             target_id: Some(target.id.clone()),
             target_description: target.description.clone(),
             changed_files,
+            base,
             filters: target.filters.patterns().to_vec(),
             message,
         },
-        options: RunOptions { keep_going: args.keep_going },
+        options: RunOptions {
+            keep_going: args.keep_going,
+            only,
+            args: args.args.clone(),
+            ..RunOptions::default()
+        },
         skip,
     }
 }
 
-fn changes(
+/// The changed files, or why nobody knows them.
+pub(super) fn changes(
     session: &Session,
     engine: &Engine,
     source: &Source,
@@ -211,7 +277,7 @@ fn changes(
     }
     let changed = engine.changed_files(base, cancel).map_err(|error| session.engine_error(error))?;
     Ok(match changed.base {
-        Base::Used { rev, .. } => Changes::Known { base: rev, files: changed.files },
+        Base::Used { rev, merge_base } => Changes::Known { base: rev, merge_base, files: changed.files },
         Base::None { why } => Changes::Unknown { why },
     })
 }

@@ -2,21 +2,28 @@
 //! the engine are told.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use jericho_host::LocalHost;
+use jerichoci::config::Secrets;
 use jerichoci::model::id::RunId;
+use jerichoci::model::job::JobSpec;
 use jerichoci::{Engine, EngineError};
 
+use super::catalog::CatalogFlag;
 use super::hints::{self, Told};
 use crate::config::{
-    Origin, RunFlags, Setting, Settings, Surroundings, check_chosen_state_root, check_state_root, look_at,
-    resolve_path,
+    CONFIG, Files, Origin, RunFlags, Setting, Settings, Surroundings, UNTRUSTED, check_chosen_state_root,
+    check_state_root, existing, look_at, resolve_path,
 };
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::render::text::shorten;
+use crate::operator::{Operator, SecretError};
+use crate::render::text::{shorten, typed};
 use crate::source::{self, Source};
+use crate::targets::file::settings_of;
+use crate::targets::{Catalog, FILE_NAME, TargetError};
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -27,6 +34,15 @@ pub(crate) struct Globals {
     /// As if started in this directory
     #[arg(short = 'C', global = true, value_name = "DIR", help_heading = "Global options")]
     directory: Option<PathBuf>,
+    /// File of hosts and allowed secrets [default: jerichoci/config.toml in $XDG_CONFIG_HOME or ~/.config]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    config: Option<PathBuf>,
+}
+
+impl Globals {
+    pub(crate) const fn new(state_root: Option<PathBuf>, directory: Option<PathBuf>) -> Self {
+        Self { state_root, directory, config: None }
+    }
 }
 
 /// One invocation.
@@ -52,6 +68,11 @@ impl Session {
     pub(crate) fn source(&self) -> Result<Source, CliError> {
         let directory = self.directory()?;
         source::find(&LocalHost::new(), &directory, self.surroundings.environment())
+    }
+
+    /// Who says which source tree is meant.
+    pub(crate) const fn started_in(&self) -> Origin {
+        if self.globals.directory.is_some() { Origin::Flag } else { Origin::Default }
     }
 
     fn directory(&self) -> Result<PathBuf, CliError> {
@@ -124,7 +145,99 @@ impl Session {
         if state_root.origin != Origin::Default {
             check_chosen_state_root(&state_root.value)?;
         }
-        Settings::resolve(&self.surroundings, flags, source.root.clone(), state_root)
+        let operator = self.operator()?;
+        // A file that cannot be understood is told by the command that needs its targets.
+        let repository = settings_of(&source.root);
+        let files = Files { repository: &repository, user: &operator.settings };
+        Settings::resolve(&self.surroundings, flags, source.root.clone(), state_root, files)
+    }
+
+    /// The user's file: by flag, by variable, or where it usually is. Only one that was named must
+    /// be there.
+    pub(crate) fn operator(&self) -> Result<Operator, CliError> {
+        let (path, origin) = self.operator_file()?;
+        let mut operator = match &path {
+            Some(path) => match Operator::load(path) {
+                // The home of a system's user may be another's.
+                Err(TargetError::File { source, .. })
+                    if origin == Origin::Default && source.kind() == ErrorKind::PermissionDenied =>
+                {
+                    Operator::absent(path)
+                }
+                read => read?,
+            },
+            None => Operator::default(),
+        };
+        if let (Some(path), None) = (path, &operator.file)
+            && origin != Origin::Default
+        {
+            let (option, again) = match origin {
+                Origin::Flag => ("--config", "leave --config out".to_owned()),
+                _ => (CONFIG, format!("unset {CONFIG}")),
+            };
+            let message = format!("{option} is {}, which is not there", shorten(&path.to_string_lossy()));
+            return Err(
+                CliError::usage(message).hint(format!("ls -l {}; or {again}", typed(existing(&path))))
+            );
+        }
+        operator.untrusted = self.surroundings.untrusted()?.value;
+        Ok(operator)
+    }
+
+    /// Where the user's file is, and who says so.
+    pub(crate) fn operator_file(&self) -> Result<(Option<PathBuf>, Origin), CliError> {
+        let (path, origin) = match (&self.globals.config, self.surroundings.config_file()?) {
+            (Some(path), _) => (path.clone(), Origin::Flag),
+            (None, Some(path)) => (path, Origin::Environment),
+            (None, None) => return Ok((self.surroundings.usual_config_file(), Origin::Default)),
+        };
+        if path.as_os_str().is_empty() {
+            return Err(CliError::usage("--config is empty; it must be a file").hint("pikaci --config FILE"));
+        }
+        let absolute = self.surroundings.absolute(&path)?;
+        Ok((Some(resolve_path(&absolute).unwrap_or(absolute)), origin))
+    }
+
+    /// The targets of a source tree, with the hosts of the user's file.
+    pub(crate) fn catalog(&self, source: &Source, flag: &CatalogFlag) -> Result<Catalog, CliError> {
+        Ok(Catalog::load_for(&source.root, flag.catalog, &self.operator()?)?)
+    }
+
+    /// The values of the secrets that jobs name. `place` says where a target of the source tree
+    /// names one, for messages.
+    ///
+    /// # Errors
+    /// When one of them is not set, or may not be named here.
+    pub(crate) fn secrets(
+        &self,
+        jobs: &[JobSpec],
+        place: impl Fn(&str) -> Option<(usize, usize)>,
+    ) -> Result<Secrets, CliError> {
+        // Most runs have none, and need nobody to allow them.
+        if jobs.iter().all(|job| job.secrets.is_empty()) {
+            return Ok(Secrets::default());
+        }
+        let operator = self.operator()?;
+        operator.secrets(jobs, self.surroundings.environment()).map_err(|errors| {
+            let lines: Vec<String> = errors
+                .iter()
+                .map(|error| match place(error.name()) {
+                    Some((line, column)) => format!("{FILE_NAME}:{line}:{column}: {error}"),
+                    None => error.to_string(),
+                })
+                .collect();
+            let hint = match errors.first() {
+                Some(SecretError::NotAllowed { .. }) => format!(
+                    "add it to `allow` of [secrets] in {}; without that, only a run without CI and {UNTRUSTED} has it",
+                    operator.described()
+                ),
+                Some(SecretError::Missing { name }) => {
+                    format!("export {name}=..., and run again; nothing was started")
+                }
+                None => self.typed(["config"]),
+            };
+            CliError::usage(lines.join("\n")).hint(hint)
+        })
     }
 
     /// An engine over recorded runs, for commands that take no snapshot.
@@ -153,6 +266,9 @@ impl Session {
         }
         if let Some(state_root) = &self.globals.state_root {
             words.extend(["--state-root".into(), state_root.into()]);
+        }
+        if let Some(config) = &self.globals.config {
+            words.extend(["--config".into(), config.into()]);
         }
         words.extend(args.into_iter().map(OsString::from));
         let line = jericho_host::quote::join(&words);

@@ -1,10 +1,9 @@
-//! Settings: each value with where it came from. Flag, then environment, then default.
-//!
-//! The files that will stand between environment and default are the repository's and the
-//! user's; nothing of them is a setting yet.
+//! Settings: each value with where it came from. Flag, then environment, then the repository's
+//! file, then the user's, then default.
 
 mod place;
 mod surroundings;
+mod terminal;
 mod variables;
 
 use std::num::NonZeroUsize;
@@ -15,23 +14,34 @@ use jerichoci::model::record::SettingRecord;
 
 pub(crate) use place::{check_chosen_state_root, check_state_root, existing, look_at, resolve_path};
 pub(crate) use surroundings::Surroundings;
-pub(crate) use variables::BASE_REF;
+pub(crate) use terminal::{ColorWhen, Terminal};
+pub(crate) use variables::{
+    BASE_REF, CONFIG, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT, UNTRUSTED,
+};
 
 use crate::error::CliError;
+use crate::targets::file::{FileSettings, Placed};
 
 /// Layer that a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     Flag,
     Environment,
+    /// `jericho.toml`, at this line and column.
+    Repository(usize, usize),
+    /// The user's file, at this line and column.
+    User(usize, usize),
     Default,
 }
 
 impl Origin {
-    const fn word(self) -> &'static str {
+    /// The word that records use.
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Flag => "flag",
             Self::Environment => "environment",
+            Self::Repository(..) => "repository",
+            Self::User(..) => "user",
             Self::Default => "default",
         }
     }
@@ -42,6 +52,36 @@ impl Origin {
 pub(crate) struct Setting<T> {
     pub(crate) value: T,
     pub(crate) origin: Origin,
+}
+
+impl<T: Clone> Setting<Option<T>> {
+    /// The first layer that says something.
+    fn of_layers(
+        flag: Option<T>,
+        environment: Option<T>,
+        repository: Option<&Placed<T>>,
+        user: Option<&Placed<T>>,
+    ) -> Self {
+        let placed = |layer: Option<&Placed<T>>, origin: fn(usize, usize) -> Origin| {
+            layer.map(|at| (at.value.clone(), origin(at.place.0, at.place.1)))
+        };
+        let found = flag
+            .map(|value| (value, Origin::Flag))
+            .or_else(|| environment.map(|value| (value, Origin::Environment)))
+            .or_else(|| placed(repository, Origin::Repository))
+            .or_else(|| placed(user, Origin::User));
+        match found {
+            Some((value, origin)) => Self { value: Some(value), origin },
+            None => Self { value: None, origin: Origin::Default },
+        }
+    }
+}
+
+/// The settings of the two files.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Files<'f> {
+    pub(crate) repository: &'f FileSettings,
+    pub(crate) user: &'f FileSettings,
 }
 
 /// What the command line says about settings.
@@ -63,6 +103,8 @@ pub(crate) struct Settings {
     pub(crate) max_concurrent: Setting<Option<NonZeroUsize>>,
     pub(crate) host_local_nix_shell: Setting<Option<String>>,
     pub(crate) inherit_env: Setting<bool>,
+    /// Of environment and files. The flag belongs to the commands that compare.
+    pub(crate) base_ref: Setting<Option<String>>,
 }
 
 impl Settings {
@@ -72,17 +114,32 @@ impl Settings {
         flags: &RunFlags,
         source_root: PathBuf,
         state_root: Setting<PathBuf>,
+        files: Files<'_>,
     ) -> Result<Self, CliError> {
-        let max_concurrent = match flags.jobs {
-            Some(jobs) => Setting { value: Some(jobs), origin: Origin::Flag },
-            None => surroundings.max_concurrent_executes()?,
-        };
+        let Files { repository, user } = files;
+        let max_concurrent = Setting::of_layers(
+            flags.jobs,
+            surroundings.max_concurrent_executes()?,
+            repository.max_concurrent_executes.as_ref(),
+            user.max_concurrent_executes.as_ref(),
+        );
         let inherit_env = match flags.inherit_env {
             true => Setting { value: true, origin: Origin::Flag },
             false => Setting { value: false, origin: Origin::Default },
         };
-        let host_local_nix_shell = surroundings.host_local_nix_shell()?;
-        Ok(Self { source_root, state_root, max_concurrent, host_local_nix_shell, inherit_env })
+        let host_local_nix_shell = Setting::of_layers(
+            None,
+            surroundings.host_local_nix_shell()?,
+            repository.host_local_nix_shell.as_ref(),
+            user.host_local_nix_shell.as_ref(),
+        );
+        let base_ref = Setting::of_layers(
+            None,
+            surroundings.base_ref()?,
+            repository.base_ref.as_ref(),
+            user.base_ref.as_ref(),
+        );
+        Ok(Self { source_root, state_root, max_concurrent, host_local_nix_shell, inherit_env, base_ref })
     }
 
     /// As the engine takes them.
@@ -96,7 +153,8 @@ impl Settings {
         config
     }
 
-    fn records(&self) -> Vec<SettingRecord> {
+    /// As they are recorded with a run.
+    pub(crate) fn records(&self) -> Vec<SettingRecord> {
         let record = |name: &str, value: String, origin: Origin| SettingRecord {
             name: name.to_owned(),
             value,
@@ -105,11 +163,13 @@ impl Settings {
         let state_root = self.state_root.value.to_string_lossy().into_owned();
         let jobs = self.max_concurrent.value.map_or_else(|| "processors".to_owned(), |jobs| jobs.to_string());
         let shell = self.host_local_nix_shell.value.clone().unwrap_or_else(|| "none".to_owned());
+        let base = self.base_ref.value.clone().unwrap_or_else(|| "upstream".to_owned());
         vec![
             record("state_root", state_root, self.state_root.origin),
             record("max_concurrent_executes", jobs, self.max_concurrent.origin),
             record("host_local_nix_shell", shell, self.host_local_nix_shell.origin),
             record("inherit_env", self.inherit_env.value.to_string(), self.inherit_env.origin),
+            record("base_ref", base, self.base_ref.origin),
         ]
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use jericho_host::Environment;
 
-use super::variables::{BASE_REF, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT};
-use super::variables::{REMOVED, REPOSITORY, successor};
+use super::variables::{BASE_REF, CONFIG, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT};
+use super::variables::{CI, REMOVED, REPOSITORY, UNTRUSTED, successor};
 use super::{Origin, Setting};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -34,6 +34,17 @@ impl Surroundings {
             environment.remove(name);
         }
         Self { environment, working_directory: std::env::current_dir() }
+    }
+
+    /// Made up, for tests.
+    #[cfg(test)]
+    pub(crate) fn with(variables: &[(&str, &str)]) -> Self {
+        let environment = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        let environment: Vec<(std::ffi::OsString, std::ffi::OsString)> = environment.collect();
+        Self {
+            environment: environment.into_iter().collect(),
+            working_directory: Ok(PathBuf::from("/somewhere")),
+        }
     }
 
     pub(crate) const fn environment(&self) -> &Environment {
@@ -84,21 +95,52 @@ impl Surroundings {
         }
     }
 
-    pub(crate) fn max_concurrent_executes(&self) -> Result<Setting<Option<NonZeroUsize>>, CliError> {
-        let Some(value) = self.environment.get(MAX_CONCURRENT_EXECUTES) else {
-            return Ok(Setting { value: None, origin: Origin::Default });
-        };
+    pub(crate) fn max_concurrent_executes(&self) -> Result<Option<NonZeroUsize>, CliError> {
+        let Some(value) = self.environment.get(MAX_CONCURRENT_EXECUTES) else { return Ok(None) };
         match value.to_str().map(str::trim).and_then(|text| text.parse().ok()) {
-            Some(number) => Ok(Setting { value: Some(number), origin: Origin::Environment }),
+            Some(number) => Ok(Some(number)),
             None => Err(bad(MAX_CONCURRENT_EXECUTES, value, "a whole number from 1")),
         }
     }
 
     /// Dev shell of host jobs. The engine enters none when this process is inside one already.
-    pub(crate) fn host_local_nix_shell(&self) -> Result<Setting<Option<String>>, CliError> {
-        let value = self.text(HOST_LOCAL_NIX_SHELL, "the name of a dev shell")?;
-        let origin = if value.is_some() { Origin::Environment } else { Origin::Default };
-        Ok(Setting { value, origin })
+    pub(crate) fn host_local_nix_shell(&self) -> Result<Option<String>, CliError> {
+        self.text(HOST_LOCAL_NIX_SHELL, "the name of a dev shell")
+    }
+
+    /// The user's file by variable, as it was written.
+    pub(crate) fn config_file(&self) -> Result<Option<PathBuf>, CliError> {
+        match self.environment.get(CONFIG) {
+            Some(value) if value.is_empty() => Err(bad(CONFIG, value, "a file")),
+            value => Ok(value.map(PathBuf::from)),
+        }
+    }
+
+    /// Where the user's file is when nothing else is said; nothing for a user without a home.
+    pub(crate) fn usual_config_file(&self) -> Option<PathBuf> {
+        // As the convention has it, what is not absolute does not count.
+        let directory =
+            |name: &str| self.environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let base = directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")))?;
+        Some(base.join("jerichoci").join("config.toml"))
+    }
+
+    /// Whether what runs may come from somebody else than the caller.
+    pub(crate) fn untrusted(&self) -> Result<Setting<bool>, CliError> {
+        let said = match self.environment.get(UNTRUSTED) {
+            None => None,
+            Some(value) => match value.to_str().map(str::trim) {
+                Some("1" | "true" | "TRUE" | "yes" | "YES") => Some(true),
+                Some("" | "0" | "false" | "FALSE" | "no" | "NO") => Some(false),
+                _ => return Err(bad(UNTRUSTED, value, "1 or 0")),
+            },
+        };
+        let ci = self.environment.get(CI).map(|value| value.to_string_lossy().trim().to_lowercase());
+        let ci = ci.is_some_and(|value| !matches!(value.as_str(), "" | "0" | "false" | "no"));
+        Ok(match (said, ci) {
+            (None, false) => Setting { value: false, origin: Origin::Default },
+            (said, ci) => Setting { value: ci || said == Some(true), origin: Origin::Environment },
+        })
     }
 
     /// Revision that changes are counted from.
@@ -124,14 +166,10 @@ fn bad(name: &str, value: &OsStr, expected: &str) -> CliError {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use super::*;
 
     fn with(variables: &[(&str, &str)]) -> Surroundings {
-        let environment =
-            variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
-        Surroundings { environment, working_directory: Ok(PathBuf::from("/somewhere")) }
+        Surroundings::with(variables)
     }
 
     #[test]
@@ -142,15 +180,46 @@ mod tests {
             assert_eq!(error.exit(), Exit::Usage);
         }
         let good = with(&[(MAX_CONCURRENT_EXECUTES, " 3 ")]).max_concurrent_executes().unwrap();
-        assert_eq!((good.value, good.origin), (NonZeroUsize::new(3), Origin::Environment));
+        assert_eq!(good, NonZeroUsize::new(3));
     }
 
     #[test]
     fn a_nix_shell_is_entered_only_when_asked_for() {
-        let shell = |variables: &[(&str, &str)]| with(variables).host_local_nix_shell().unwrap().value;
+        let shell = |variables: &[(&str, &str)]| with(variables).host_local_nix_shell().unwrap();
         assert_eq!(shell(&[]), None);
         assert_eq!(shell(&[(HOST_LOCAL_NIX_SHELL, "ci")]), Some("ci".to_owned()));
         assert_eq!(shell(&[(HOST_LOCAL_NIX_SHELL, " ")]), None);
+    }
+
+    #[test]
+    fn a_caller_is_untrusted_when_one_of_two_variables_says_so() {
+        let untrusted = |variables: &[(&str, &str)]| with(variables).untrusted().unwrap().value;
+        for variables in [
+            &[(UNTRUSTED, "1")][..],
+            &[(UNTRUSTED, " yes ")],
+            &[(CI, "true")],
+            &[(CI, "woodpecker")],
+            // A run of somebody else's cannot be made trusted by taking one of them back.
+            &[(UNTRUSTED, "0"), (CI, "1")],
+        ] {
+            assert!(untrusted(variables), "{variables:?}");
+        }
+        for variables in [&[][..], &[(UNTRUSTED, "0")], &[(CI, "false")], &[(CI, ""), (UNTRUSTED, "")]] {
+            assert!(!untrusted(variables), "{variables:?}");
+        }
+        assert_eq!(with(&[(UNTRUSTED, "maybe")]).untrusted().unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn the_users_file_is_below_the_directory_for_configuration() {
+        let file = |variables: &[(&str, &str)]| with(variables).usual_config_file();
+        let xdg = file(&[("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")]);
+        assert_eq!(xdg, Some(PathBuf::from("/x/jerichoci/config.toml")));
+        for relative in ["", "x"] {
+            let home = file(&[("XDG_CONFIG_HOME", relative), ("HOME", "/h")]);
+            assert_eq!(home, Some(PathBuf::from("/h/.config/jerichoci/config.toml")));
+        }
+        assert_eq!(file(&[]), None);
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! Names of environment variables.
 
-pub(super) const STATE_ROOT: &str = "JERICHOCI_STATE_ROOT";
-pub(super) const MAX_CONCURRENT_EXECUTES: &str = "JERICHOCI_MAX_CONCURRENT_EXECUTES";
-pub(super) const HOST_LOCAL_NIX_SHELL: &str = "JERICHOCI_HOST_LOCAL_NIX_SHELL";
+pub(crate) const STATE_ROOT: &str = "JERICHOCI_STATE_ROOT";
+pub(crate) const MAX_CONCURRENT_EXECUTES: &str = "JERICHOCI_MAX_CONCURRENT_EXECUTES";
+pub(crate) const HOST_LOCAL_NIX_SHELL: &str = "JERICHOCI_HOST_LOCAL_NIX_SHELL";
 pub(crate) const BASE_REF: &str = "JERICHOCI_BASE_REF";
+/// The user's file.
+pub(crate) const CONFIG: &str = "JERICHOCI_CONFIG";
+/// Whether what runs may come from somebody else.
+pub(crate) const UNTRUSTED: &str = "JERICHOCI_UNTRUSTED";
+/// Set by most machines that run checks of others.
+pub(super) const CI: &str = "CI";
 
 /// Once selected which jobs run in Incus.
 pub(super) const REMOVED: &str = "JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES";

@@ -33,12 +33,17 @@ fn lines(bytes: &[u8], cut: bool) -> Vec<String> {
         lines.remove(0);
     }
     let last = &lines[lines.len().saturating_sub(LINES)..];
-    last.iter().map(|line| printable(&plain(line))).collect()
+    last.iter().map(|line| shown(line)).collect()
+}
+
+/// A line of a log as it can be shown: what a terminal would have left of it, harmless.
+pub(super) fn shown(line: &[u8]) -> String {
+    printable(&plain(line))
 }
 
 /// What a terminal would show of a line: the last of what was written over each other, without
 /// colours.
-fn plain(line: &[u8]) -> Vec<u8> {
+pub(crate) fn plain(line: &[u8]) -> Vec<u8> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or(line);
     let mut plain = Vec::with_capacity(line.len());

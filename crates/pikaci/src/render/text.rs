@@ -13,7 +13,7 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
         for character in chunk.valid().chars() {
             match character {
                 '\t' => text.push(' '),
-                control if control.is_control() => text.extend(control.escape_default()),
+                control if control.is_control() || steers(control) => text.extend(control.escape_default()),
                 other => text.push(other),
             }
         }
@@ -23,6 +23,12 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// Whether a character that is no control character changes how those around it are shown: ends a
+/// line, or turns the direction of writing.
+const fn steers(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A word fit for the middle of a sentence: escaped, and at most 80 characters.
@@ -54,6 +60,14 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// A duration that is watched: whole seconds.
+pub(crate) fn elapsed(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        _ => self::duration(duration),
+    }
+}
+
 /// A number of things.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     match count {
@@ -80,6 +94,7 @@ mod tests {
     fn nothing_that_is_printed_can_steer_the_terminal() {
         assert_eq!(printable(b"a\x1b[31m\xff\tb\x00"), "a\\u{1b}[31m\\xff b\\u{0}");
         assert_eq!(printable("grün".as_bytes()), "grün");
+        assert_eq!(printable("a\u{202e}b\u{2028}".as_bytes()), "a\\u{202e}b\\u{2028}");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::io::{self, Write};
 
-use jerichoci::Reporter;
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
+use jerichoci::model::outcome::Verdict;
 use jerichoci::model::record::RunRecord;
+use jerichoci::{NoReporter, Reporter};
 
 use super::report::Format;
 use super::text::printable;
@@ -32,6 +33,9 @@ impl<'a> Watched<'a> {
     /// Tells people what the record says and they do not know yet: warnings in every form of
     /// output, and how the run ended where nothing else says so.
     pub(crate) fn say_rest(&self, err: &mut dyn Write, record: &RunRecord) {
+        if self.format.is_quiet() && !matches!(record.verdict, Verdict::Failed(_)) {
+            return;
+        }
         let of_run = record.warnings.iter().map(|warning| (None, warning));
         let of_jobs =
             record.jobs.iter().flat_map(|job| job.warnings.iter().map(|warning| (Some(&job.id), warning)));
@@ -40,7 +44,7 @@ impl<'a> Watched<'a> {
             let job = job.map(|job| format!("{job}: ")).unwrap_or_default();
             lines.push(format!("warning: {job}{warning}"));
         }
-        let summed_up = self.format == Format::Human && self.lost.is_none();
+        let summed_up = self.format.is_human() && self.lost.is_none();
         if !summed_up && let Some(message) = &record.message {
             lines.push(format!("run {}: {}: {message}", record.run_id, record.verdict.word()));
         }
@@ -53,17 +57,20 @@ impl<'a> Watched<'a> {
 
 impl Reporter for Watched<'_> {
     fn report(&mut self, entry: &JournalEntry) -> io::Result<()> {
-        if let (Format::Human, RunLifecycleEvent::Warning { message, .. }) = (self.format, &entry.event) {
+        if let (true, RunLifecycleEvent::Warning { message, .. }) = (self.format.is_human(), &entry.event) {
             self.told.insert(message.clone());
         }
-        self.reporter.report(entry).inspect_err(|error| self.lost = Some(error.to_string()))
+        self.reporter.report(entry).inspect_err(|error| {
+            self.lost = Some(error.to_string());
+            // It is not called again, and what it shows must not stand in the way.
+            self.reporter = Box::new(NoReporter);
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jerichoci::NoReporter;
 
     fn record() -> RunRecord {
         serde_json::from_value(serde_json::json!({
@@ -94,14 +101,14 @@ mod tests {
 
     #[test]
     fn the_end_tells_every_warning_once_and_the_message_where_nothing_else_does() {
-        let json = Watched::new(Format::Json, Box::new(NoReporter));
+        let json = Watched::new(Format::JSON, Box::new(NoReporter));
         insta::assert_snapshot!(said(&json), @r"
         warning: first\u{1b}
         warning: second
         warning: j: of a job
         run 20260401T120000Z-0a1b2c3d: errored: the record is incomplete
         ");
-        let mut human = Watched::new(Format::Human, Box::new(NoReporter));
+        let mut human = Watched::new(Format::HUMAN, Box::new(NoReporter));
         human.report(&warning("second")).unwrap();
         insta::assert_snapshot!(said(&human), @r"
         warning: first\u{1b}
@@ -112,7 +119,7 @@ mod tests {
     #[test]
     fn an_output_that_was_lost_is_remembered_and_the_message_is_told() {
         let closed = |_: &JournalEntry| Err(io::ErrorKind::BrokenPipe.into());
-        let mut human = Watched::new(Format::Human, Box::new(closed));
+        let mut human = Watched::new(Format::HUMAN, Box::new(closed));
         assert_eq!(human.lost(), None);
         human.report(&warning("second")).unwrap_err();
         assert_eq!(human.lost(), Some("broken pipe"));

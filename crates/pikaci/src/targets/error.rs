@@ -1,7 +1,7 @@
 //! Why a target cannot be had, and what to do about it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::FILE_NAME;
 
@@ -70,12 +70,13 @@ impl TargetError {
             Self::NoDefault { known } => {
                 Some(format!("name one of: {}; or set `default = true` in {FILE_NAME}", first(known)))
             }
-            Self::TooLarge { .. } => Some(format!(
-                "let jobs call scripts, and {FILE_NAME} say only which; what is generated belongs elsewhere"
+            Self::TooLarge { path } => Some(format!(
+                "let jobs call scripts, and {} say only which; what is generated belongs elsewhere",
+                name(path)
             )),
-            Self::File { .. } => Some(format!("make {FILE_NAME} readable, or remove it")),
-            Self::NotAFile { .. } => {
-                Some(format!("{FILE_NAME} declares the targets of a source tree; move the other thing away"))
+            Self::File { path, .. } => Some(format!("make {} readable, or remove it", name(path))),
+            Self::NotAFile { path, .. } => {
+                Some(format!("{} is a file that people write; move the other thing away", name(path)))
             }
             Self::Toml { .. } => None,
         }
@@ -108,6 +109,11 @@ impl fmt::Display for Problem {
     }
 }
 
+/// The last component.
+fn name(path: &Path) -> String {
+    path.file_name().map(|name| printable(&name.to_string_lossy())).unwrap_or_default()
+}
+
 /// As many names as a person reads, comma separated.
 fn first(names: &[String]) -> String {
     const MOST: usize = 20;
@@ -128,7 +134,7 @@ fn lines(problems: &[Problem], more: usize) -> String {
 
 /// A word of the input between backquotes, fit for one line of a terminal: control characters are
 /// escaped and a long word is cut.
-pub(super) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     const LONGEST: usize = 80;
     match word.char_indices().nth(LONGEST) {
         None => format!("`{}`", printable(word)),

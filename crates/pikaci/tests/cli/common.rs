@@ -130,7 +130,9 @@ fn steady_line(line: &str) -> String {
     for word in line.split(' ') {
         let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
         let number = words.last().is_some_and(|last| last.trim_start_matches('(').parse::<f64>().is_ok());
-        if is_run_id(bare) {
+        if words.is_empty() && is_time_of_day(word) {
+            words.push("AT".to_owned());
+        } else if is_run_id(bare) {
             words.push(word.replace(bare, "RUN"));
         } else if number && ["ms", "s"].contains(&bare) {
             let opening = if words.pop().unwrap().starts_with('(') { "(" } else { "" };
@@ -140,6 +142,12 @@ fn steady_line(line: &str) -> String {
         }
     }
     words.join(" ")
+}
+
+/// `12:00:00Z`, which lines begin with where nothing is redrawn.
+fn is_time_of_day(word: &str) -> bool {
+    let digits = word.chars().filter(char::is_ascii_digit).count();
+    word.len() == 9 && digits == 6 && word.ends_with('Z') && word.matches(':').count() == 2
 }
 
 fn is_run_id(word: &str) -> bool {

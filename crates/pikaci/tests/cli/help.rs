@@ -10,27 +10,40 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
     Usage: pikaci [OPTIONS] <COMMAND>
 
     Run:
+      plan                          Shows what a run would do, and does nothing
       run                           Runs a target against a snapshot of the source tree
       rerun                         Repeats a run: the same bytes of source, the same job definitions
       cancel                        Ends a run that goes on, from another terminal
 
     Look:
+      targets                       Lists the targets of the source tree, and the built-in ones
+      explain                       Says of each lane and target why it would run or be skipped
       list                          Lists runs, newest first: run id, status, target, start
       status                        Shows what is recorded about a run
       logs                          Prints the logs of a job, byte for byte
+      report                        Makes a page of a run that opens in any browser, JUnit XML, a trace
       snapshot                      Writes out the source tree that a run saw, and prints where it is
 
     Keep:
       gc                            Removes old runs, and what only they needed
 
+    Set up:
+      config                        Shows each setting, its value, and where it comes from
+      completions                   Prints the completions of bash, zsh or fish
+      man                           Prints the manual page, or writes the pages of all commands
+
     For programs:
+      schema                        Prints the JSON schema of jericho.toml, for editors
       prepared-outputs              Shows the prepared outputs of a run
       staged-linux-remote-defaults  Prints the built-in settings of the build host
+      staged-linux-target-info      Prints the prepared outputs of a staged target of the Pika catalog
 
     Options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
       -h, --help              Print help
       -V, --version           Print version
 
@@ -42,34 +55,46 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
 #[test]
 fn every_command_has_its_help() {
     let tree = Tree::plain();
-    insta::assert_snapshot!(tree.run(&["run", "-h"]).code(0).stdout, @r"
+    insta::assert_snapshot!(tree.run(&["run", "-h"]).code(0).stdout, @r#"
     Runs a target against a snapshot of the source tree
 
-    Usage: pikaci run [OPTIONS] [TARGET]
+    Usage: pikaci run [OPTIONS] [TARGET] [-- <ARGS>...]
 
     Arguments:
-      [TARGET]  A target of jericho.toml, or jericho-smoke [default: the target with `default = true`]
+      [TARGET]   A target of jericho.toml, or jericho-smoke [default: the target with `default = true`]
+      [ARGS]...  Appended to the command of the job: arguments of a program, "$@" of a script
 
     Options:
           --output <FORM>   What goes to standard output [default: human] [possible values: human, json,
                             jsonl]
           --events <KINDS>  Which events `--output jsonl` prints [default: classic] [possible values:
                             classic, all]
+      -q, --quiet           Only what went wrong: failures, and a summary when there are any
+          --color <WHEN>    When words on standard error have colours [default: auto] [possible values:
+                            auto, always, never]
       -j, --jobs <N>        At most this many jobs at once [default: the number of processors]
           --inherit-env     Jobs see the whole environment of this shell, not only what is known to be
                             harmless
+          --catalog <NAME>  Also the targets of this catalog, whatever ci/forge-lanes.toml says
+                            [possible values: pika]
+          --junit <FILE>    Write JUnit XML here at the end, however the run ends
           --keep-going      After a failure, go on with what does not depend on it
           --base <REV>      Revision that changes are counted from [default: the upstream's default
                             branch]
           --no-git          Take a tree that is in no git repository, or on a machine without git: all
                             of it but what .gitignore and .jerichociignore name
+          --only <JOB>      Only this job and what it needs; can be given several times
+          --watch           Run again whenever a file of the tree changes, until Ctrl-C; a run that goes
+                            on is cancelled
       -h, --help            Print help (see more with '--help')
 
     Global options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
-    ");
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
+    "#);
     insta::assert_snapshot!(tree.run(&["logs", "-h"]).code(0).stdout, @r"
     Prints the logs of a job, byte for byte
 
@@ -81,6 +106,9 @@ fn every_command_has_its_help() {
     Options:
           --job <ID>       The job [default: the first one; all of them with --metadata-json]
           --kind <KIND>    Which log [default: both] [possible values: host, guest, both]
+      -f, --follow         Go on with what is added, until the job has ended; waits for one that has not
+                           started
+          --tail <N>       Only the last lines of each log
           --metadata-json  Where the logs are and how long, in place of the logs
       -h, --help           Print help (see more with '--help')
 
@@ -88,6 +116,8 @@ fn every_command_has_its_help() {
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
     insta::assert_snapshot!(tree.run(&["gc", "-h"]).code(0).stdout, @r"
     Removes old runs, and what only they needed
@@ -95,20 +125,67 @@ fn every_command_has_its_help() {
     Usage: pikaci gc [OPTIONS]
 
     Options:
-          --keep-runs <N>  Keep this many of the newest runs [default: 10]
-          --dry-run        Say what would go, and remove nothing
-      -h, --help           Print help (see more with '--help')
+          --keep-runs <N>    Keep this many of the newest runs [default: 10, when there is no other
+                             limit]
+          --max-age <AGE>    Keep the runs of this time, for example 14d or 36h
+          --max-size <SIZE>  Keep runs, snapshots and caches below this size, for example 20GiB. Caches
+                             go first
+          --dry-run          Say what would go, and remove nothing
+      -h, --help             Print help (see more with '--help')
 
     Global options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]
       -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
     ");
-    for command in
-        ["rerun", "list", "status", "cancel", "snapshot", "prepared-outputs", "staged-linux-remote-defaults"]
-    {
+    insta::assert_snapshot!(tree.run(&["completions", "-h"]).code(0).stdout, @r"
+    Prints the completions of bash, zsh or fish
+
+    Usage: pikaci completions [OPTIONS] <SHELL>
+
+    Arguments:
+      <SHELL>  The shell [possible values: bash, zsh, fish]
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    Global options:
+          --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
+                              source tree]
+      -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
+    ");
+    insta::assert_snapshot!(tree.run(&["man", "-h"]).code(0).stdout, @r"
+    Prints the manual page, or writes the pages of all commands
+
+    Usage: pikaci man [OPTIONS] [DIR]
+
+    Arguments:
+      [DIR]  Directory for the pages, made when it is missing [default: the first page, on standard
+             output]
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    Global options:
+          --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
+                              source tree]
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
+    ");
+    let all = tree.run(&["--help"]).code(0).stdout;
+    let commands = all.lines().skip_while(|line| *line != "Run:").take_while(|line| *line != "Options:");
+    let commands: Vec<&str> =
+        commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    assert!(commands.len() > 15, "{commands:?}");
+    for command in commands {
         let help = tree.run(&[command, "--help"]).code(0).stdout;
         assert!(help.contains("Usage: pikaci ") && help.contains("--state-root"), "{help}");
+        // Nothing is left of a doc comment's own form.
+        assert!(!help.contains("[`") && help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
 }
 

@@ -69,15 +69,16 @@ fn a_failure_shows_the_last_lines_and_the_command_for_all_of_them() {
     let tree = Tree::with_targets(TARGETS);
     let ended = tree.run(&["run", "bad"]).code(1);
     insta::assert_snapshot!(ended.told(&tree), @r"
-    run RUN: bad
-    broken: started
-    broken: failed: the command exited with code 3 (TIME)
+    AT run RUN: bad
+    AT broken: started
+    AT broken: failed: the command exited with code 3 (TIME)
       | red
       | \xff
       all of it: pikaci logs RUN --job broken
-    after: skipped: not run: broken did not pass
-    bad failed: 1 failed, 1 skipped in TIME
-      repeat it: pikaci rerun RUN
+    AT after: skipped: not run: broken did not pass
+    AT bad failed: 1 failed, 1 skipped in TIME
+      broken failed: pikaci logs RUN --job broken
+      repeat it: pikaci rerun RUN --failed
     ");
     let line = ended.stderr.lines().find_map(|line| line.trim().strip_prefix("all of it: pikaci ")).unwrap();
     let logs = tree.pikaci(&line.split(' ').collect::<Vec<_>>()).output().unwrap();

@@ -156,9 +156,17 @@ pub(super) fn capture(
     cancel: &CancelToken,
 ) -> Result<Script, DevShellError> {
     check_name(shell)?;
-    let dir = make_dir(&cache.join(shell))?;
     // Two processes that realise one derivation poll each other for seconds: one at a time.
-    let _lock = lock::exclusive(&dir.join("lock"), cancel)?;
+    let (dir, _lock) = loop {
+        let dir = make_dir(&cache.join(shell))?;
+        let path = dir.join("lock");
+        let lock = lock::exclusive(&path, cancel)?;
+        // A collection that was faster has removed the directory, and with it this file.
+        if lock::is_at(&lock, &path) {
+            lock::touch(&lock).map_err(|error| DevShellError::File(path, error))?;
+            break (dir, lock);
+        }
+    };
     let known = Known::read(&dir, shell);
     let known = match known {
         Some(known) if known.state.validated_source_content_hash.as_deref() == Some(source.content_hash) => {

@@ -39,12 +39,13 @@ const ALLOWED: &[&str] = &[
     "no_proxy",
 ];
 
-/// What a job starts with.
-pub(super) fn base(caller: &Environment, inherit: bool) -> Environment {
+/// What a job starts with. `asked` are names that the job itself asks for.
+pub(super) fn base(caller: &Environment, inherit: bool, asked: &[String]) -> Environment {
     if inherit {
         return caller.clone();
     }
-    caller.iter().filter(|(name, _)| is_allowed(name)).collect()
+    let is_asked = |name: &OsStr| asked.iter().any(|asked| name == asked.as_str());
+    caller.iter().filter(|(name, _)| is_allowed(name) || is_asked(name)).collect()
 }
 
 fn is_allowed(name: &OsStr) -> bool {
@@ -61,12 +62,13 @@ mod tests {
             [("PATH", "/bin"), ("LC_ALL", "C"), ("SSH_AUTH_SOCK", "/s"), ("MY_TOKEN", "t")]
                 .into_iter()
                 .collect();
-        let seen = base(&caller, false);
-        assert_eq!(
-            seen.iter().map(|(name, _)| name.to_str().unwrap()).collect::<Vec<_>>(),
-            ["LC_ALL", "PATH"]
-        );
-        assert_eq!(base(&caller, true), caller);
+        let names = |asked: &[String]| {
+            let seen = base(&caller, false, asked);
+            seen.iter().map(|(name, _)| name.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[]), ["LC_ALL", "PATH"]);
+        assert_eq!(names(&["MY_TOKEN".to_owned(), "UNSET".to_owned()]), ["LC_ALL", "MY_TOKEN", "PATH"]);
+        assert_eq!(base(&caller, true, &[]), caller);
     }
 
     #[test]

@@ -1,25 +1,37 @@
 //! A host process: the command of a job as a supervised child of this machine.
 
+mod artifacts;
+mod caches;
 mod dev_shell;
 mod environment;
+mod merged;
+mod secrets;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jericho_host::{
-    CancelReason, CancelToken, Command, EndedBy, Environment, Exit, Finished, HostError, Supervision,
+    CancelReason, CancelToken, Command, EndedBy, Environment, Exit, Finished, HostError, Isolation, Mount,
+    Supervision,
 };
 use pika_cloud::lifecycle::RuntimeTerminalResult;
 
+pub use artifacts::ArtifactLimits;
+pub(crate) use artifacts::check_pattern;
+use caches::{CacheError, Caches};
 use dev_shell::{DevShellError, Entered};
+use merged::Roots;
 
-use super::command::compile;
+use super::command::compile_with;
 use super::workspace::JobView;
 use super::{Executor, JobContext, JobLog, JobReport, Phases, Tools};
 use crate::causes::with_causes;
+use crate::model::attempt::ArtifactRecord;
+use crate::model::demands::{ArtifactsWhen, WorkspaceGit};
 use crate::model::job::JobRuntimeConfig;
 use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
+use crate::snapshot::history::Given;
 
 /// Name of the variable that marks every process of a job.
 pub const JOB_TAG: &str = "JERICHOCI_JOB";
@@ -43,10 +55,9 @@ impl Executor for HostProcess {
         let clock = std::sync::Arc::clone(&self.tools.clock);
         let mut phases = Phases::new(&*clock);
         let mut environment = Vec::new();
-        let mut outcome = match self.run(&mut job, &mut phases, &mut environment) {
-            Ok(outcome) => outcome,
-            Err(failure) => failure.into_outcome(),
-        };
+        let mut artifacts = Vec::new();
+        let ran = self.run(&mut job, &mut phases, &mut environment, &mut artifacts);
+        let mut outcome = ran.unwrap_or_else(Failure::into_outcome);
         phases.time("clean_up", || {
             if let Err(error) = self.tools.host.remove(job.scratch) {
                 outcome.warnings.push(with_causes(&error));
@@ -56,7 +67,7 @@ impl Executor for HostProcess {
         if let Err(error) = self.write_result(job.artifacts, &outcome) {
             outcome.warnings.push(error);
         }
-        JobReport { outcome, phases: phases.into_records(), environment }
+        JobReport { outcome, phases: phases.into_records(), environment, artifacts }
     }
 }
 
@@ -88,28 +99,126 @@ fn ended_or_errored(cancel: &CancelToken, error: &(dyn std::error::Error + 'stat
 }
 
 impl HostProcess {
+    /// Everything from the caches to the artifacts.
     fn run(
         &self,
         job: &mut JobContext<'_>,
         phases: &mut Phases<'_>,
         names: &mut Vec<String>,
+        kept: &mut Vec<ArtifactRecord>,
     ) -> Result<JobOutcome, Failure> {
-        let view = phases
+        let caches = self.caches(job, phases)?;
+        let mut view = phases
             .time("workspace", || job.source.view(job.cache_dir, job.scratch, job.cancel))
             .map_err(|error| ended_or_errored(job.cancel, &error))?;
-        let env = self.environment(job, &view);
+        if job.spec.git != WorkspaceGit::None {
+            phases.time("git", || self.git(job, &mut view))?;
+        }
+        let mut env = self.environment(job, &view);
+        caches.show(&mut view, job.source.manifest(), &mut env).map_err(Failure::Errored)?;
+        secrets::deliver(&job.spec.secrets, &self.tools.config.secrets, job.scratch, &mut env)
+            .map_err(Failure::Errored)?;
         *names = env.iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
-        let compiled = compile(&job.spec.command).map_err(|error| errored(&error))?;
+        let mut outcome = self.command(job, &view, env, phases).unwrap_or_else(Failure::into_outcome);
+        let wanted = match job.spec.artifacts_when {
+            ArtifactsWhen::Always => true,
+            ArtifactsWhen::Failure => outcome.verdict != Verdict::Passed,
+            ArtifactsWhen::Never => false,
+        };
+        // Who asked twice does not wait for copies.
+        if wanted && !job.spec.artifacts.is_empty() && job.cancel.reason() != Some(CancelReason::Forced) {
+            let collected = phases.time("artifacts", || self.collect(job, &view, &caches));
+            outcome.warnings.extend(collected.warnings);
+            *kept = collected.files;
+        }
+        Ok(outcome)
+    }
+
+    /// Takes the caches of the job. Waiting for one is told, and is no part of the time limit.
+    fn caches<'a>(&self, job: &mut JobContext<'a>, phases: &mut Phases<'_>) -> Result<Caches<'a>, Failure> {
+        let named = self.tools.config.state_root.join("cache").join("named");
+        let mut log_problem = None;
+        let spec = job.spec;
+        let taken = phases.time_if("wait_for_cache", |waited| {
+            caches::take(&named, &spec.caches, job.cancel, |name| {
+                *waited = true;
+                let line = format!("waiting for the cache `{name}`, which another job has");
+                log_problem = job.log.engine_line(&line).err();
+            })
+        });
+        if let Some(error) = log_problem {
+            return Err(errored(&error));
+        }
+        taken.map_err(|error| match error {
+            CacheError::Cancelled(reason) => Failure::Cancelled(reason),
+            CacheError::Errored(message) => Failure::Errored(message),
+        })
+    }
+
+    /// Makes the `.git` that the job asks for.
+    fn git(&self, job: &JobContext<'_>, view: &mut JobView) -> Result<(), Failure> {
+        let config = &self.tools.config;
+        let Some((head, branch)) = job.source.commit() else {
+            let source = config.source_root.display();
+            return Err(Failure::Errored(format!(
+                "the job asks for git in its workspace, but the source tree has no commit: {source}"
+            )));
+        };
+        let given = Given {
+            source: &config.source_root,
+            env: &config.caller_environment,
+            head,
+            branch,
+            full: job.spec.git == WorkspaceGit::Full,
+            manifest: job.source.manifest(),
+        };
+        let borrowed =
+            given.make(&view.writable, job.cancel).map_err(|error| ended_or_errored(job.cancel, &error))?;
+        if let Isolation::Namespaces(mounts) = &mut view.isolation {
+            mounts.push(Mount::Bind { source: borrowed.clone(), target: borrowed, read_only: true });
+        }
+        Ok(())
+    }
+
+    fn collect(&self, job: &JobContext<'_>, view: &JobView, caches: &Caches<'_>) -> artifacts::Collected {
+        let overlaid = view.writable != view.source_tree;
+        let roots = Roots { upper: overlaid.then_some(&*view.writable), lower: &view.source_tree };
+        let mut elsewhere: Vec<(PathBuf, PathBuf)> =
+            caches.places().map(|(path, dir)| (path.into(), dir.to_path_buf())).collect();
+        // What cargo writes is where people look for it, when nothing else is there.
+        let names_target = job.spec.artifacts.iter().any(|pattern| pattern.starts_with("target/"));
+        let has_own = [&view.writable, &view.source_tree].iter().any(|dir| dir.join("target").exists())
+            || elsewhere.iter().any(|(place, _)| place.starts_with("target"));
+        if names_target && !has_own {
+            elsewhere.push(("target".into(), view.own_cargo_target.clone()));
+        }
+        artifacts::collect(
+            &job.spec.artifacts,
+            &roots,
+            &elsewhere,
+            job.artifacts,
+            self.tools.config.artifact_limits,
+        )
+    }
+
+    fn command(
+        &self,
+        job: &mut JobContext<'_>,
+        view: &JobView,
+        env: Environment,
+        phases: &mut Phases<'_>,
+    ) -> Result<JobOutcome, Failure> {
+        let compiled = compile_with(&job.spec.command, job.args).map_err(|error| errored(&error))?;
         if compiled.run_as_root {
             return Err(Failure::Errored("a host process cannot ask to run as root".to_owned()));
         }
         let mut argv = compiled.argv.into_iter();
         let program = argv.next().unwrap_or_default();
         let mut command = Command::new(program).args(argv).env(env).cwd(&view.workspace);
-        let shell = self.dev_shell(job, &view).map(str::to_owned);
+        let shell = self.dev_shell(job, view).map(str::to_owned);
         let mut inside = None;
         if let Some(shell) = &shell {
-            let entering = phases.time("dev_shell", || self.enter_dev_shell(job, &view, shell, &command))?;
+            let entering = phases.time("dev_shell", || self.enter_dev_shell(job, view, shell, &command))?;
             command = entering.command.clone();
             inside = Some(entering);
         }
@@ -147,7 +256,7 @@ impl HostProcess {
 
     fn environment(&self, job: &JobContext<'_>, view: &JobView) -> Environment {
         let config = &self.tools.config;
-        let mut env = environment::base(&config.caller_environment, config.inherit_env);
+        let mut env = environment::base(&config.caller_environment, config.inherit_env, &job.spec.pass_env);
         env.set("ARTIFACTS", job.artifacts)
             .set("CARGO_HOME", job.source.cargo_home())
             .set("CARGO_TARGET_DIR", &view.cargo_target)
@@ -193,7 +302,11 @@ impl HostProcess {
         };
         let cache = config.state_root.join("cache").join("dev-env");
         let promised = [JOB_TAG, "ARTIFACTS", "CARGO_HOME", "CARGO_TARGET_DIR", "GIT_CEILING_DIRECTORIES"];
-        let kept = promised.into_iter().chain(job.spec.env.keys().map(String::as_str));
+        let given: Vec<String> = secrets::variables(&job.spec.secrets)
+            .chain(job.spec.caches.keys().map(|name| caches::variable(name)))
+            .collect();
+        let own = job.spec.env.keys().chain(&given).map(String::as_str);
+        let kept = promised.into_iter().chain(own);
         dev_shell::capture(&*self.tools.host, &cache, shell, &source, job.cancel)
             .and_then(|script| dev_shell::enter(&script, command.clone(), kept, job.scratch))
             .map_err(|error| match error {

@@ -14,10 +14,12 @@
 //! [`tail::recover`] puts them together. An offset of `host.log` that was written once never
 //! changes.
 
+pub mod follow;
 pub mod read;
 pub mod tail;
 pub mod writer;
 
+pub use follow::{LogFollower, follow_log};
 pub(crate) use read::metadata_of;
 pub use read::{LogFile, LogKind, Logs, load_logs, load_logs_metadata, open_log, persist_job_logs};
 pub use writer::{LogSummary, LogWriter, append_engine_line};

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use jericho_host::fs::write_atomic;
 
+use crate::beneath;
 use crate::engine::EngineError;
 use crate::model::id::{RunId, check_name};
 use crate::model::record::{JobLogMetadata, JobRecord, RunLogsMetadata, RunRecord};
-use crate::run::beneath;
 use crate::run::layout::Layout;
 use crate::run::read::load_run_record;
 
@@ -33,7 +33,7 @@ impl LogFile {
     }
 
     /// Below the job directory, as [`crate::run::layout::JobLayout`] has it.
-    const fn relative(self) -> &'static str {
+    pub(crate) const fn relative(self) -> &'static str {
         match self {
             Self::Host => "host.log",
             Self::Guest => "artifacts/guest.log",

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, readlinkat, renameat, symlinkat, unlinkat};
 use rustix::io::Errno;
 
 use super::OutputsError;
-use crate::run::beneath;
+use crate::beneath;
 
 /// Makes `path` a link to `realized`. With a run directory, `path` must lie below it, also after
 /// symbolic links: those on the way are refused.

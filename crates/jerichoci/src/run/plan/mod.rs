@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use jericho_host::quote::NulInArgument;
 
-use super::request::RequestError;
+use super::request::{RequestError, RunOptions};
 use crate::executor::command::{self, Compiled};
+use crate::model::demands::CacheSharing;
 use crate::model::id::check_name;
 use crate::model::job::{GuestCommand, JobExecutionConfig, JobRuntimeKind, JobSpec};
 use crate::model::staged::{StagedLinuxCommandConfig, StagedLinuxRustPayloadRole};
@@ -122,6 +123,15 @@ impl PlanNode {
 /// each other, a command that cannot be given to a program, root outside a guest, or two
 /// meanings of one set of prepared outputs.
 pub fn plan(jobs: &[JobSpec]) -> Result<RunPlan, RequestError> {
+    plan_run(jobs, &RunOptions::default())
+}
+
+/// The same with the options of a run: commands with the arguments that were given for them,
+/// and needs that count as passed left out.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_run(jobs: &[JobSpec], options: &RunOptions) -> Result<RunPlan, RequestError> {
     let mut by_id = HashMap::with_capacity(jobs.len());
     for (index, job) in jobs.iter().enumerate() {
         check_name(&job.id)?;
@@ -129,7 +139,8 @@ pub fn plan(jobs: &[JobSpec]) -> Result<RunPlan, RequestError> {
             return Err(RequestError::DuplicateJob(job.id.clone()));
         }
     }
-    let needs = jobs.iter().map(|job| needs_of(job, &by_id)).collect::<Result<Vec<_>, _>>()?;
+    let needs =
+        jobs.iter().map(|job| needs_of(job, &by_id, &options.satisfied)).collect::<Result<Vec<_>, _>>()?;
     if let Some(circle) = find_circle(&needs) {
         return Err(RequestError::Cycle(circle.into_iter().map(|job| jobs[job].id.clone()).collect()));
     }
@@ -144,12 +155,12 @@ pub fn plan(jobs: &[JobSpec]) -> Result<RunPlan, RequestError> {
             id: format!("execute-{}", job.id),
             description: job.description.clone(),
             depends_on,
-            groups: without_repetition(&job.groups),
+            groups: groups_of(job),
             work: NodeWork::Execute(ExecuteWork {
                 job: index,
                 job_id: job.id.clone(),
                 execution: job.execution(),
-                command: planned_command(job)?,
+                command: planned_command(job, options.args_of(&job.id))?,
                 timeout_secs: job.timeout_secs,
                 writable_workspace: job.writable_workspace,
             }),
@@ -272,12 +283,12 @@ fn agree(first: &JobSpec, job: &JobSpec, config: &StagedLinuxCommandConfig) -> R
     })
 }
 
-fn planned_command(job: &JobSpec) -> Result<PlannedCommand, RequestError> {
+fn planned_command(job: &JobSpec, args: &[String]) -> Result<PlannedCommand, RequestError> {
     if let Some(staged) = &job.staged {
         return Ok(PlannedCommand::Wrapper { name: staged.wrapper.clone() });
     }
-    let compiled =
-        command::compile(&job.command).map_err(|NulInArgument| RequestError::NulInCommand(job.id.clone()))?;
+    let compiled = command::compile_with(&job.command, args)
+        .map_err(|NulInArgument| RequestError::NulInCommand(job.id.clone()))?;
     let run_as_root = compiled.run_as_root;
     if job.execution().runtime != JobRuntimeKind::HostProcess {
         return Ok(PlannedCommand::Line { line: compiled.line, run_as_root });
@@ -286,16 +297,23 @@ fn planned_command(job: &JobSpec) -> Result<PlannedCommand, RequestError> {
         return Err(RequestError::RootOnHost(job.id.clone()));
     }
     let line = match &job.command {
-        GuestCommand::HostShellCommand { command } => command.clone(),
+        GuestCommand::HostShellCommand { command } if args.is_empty() => command.clone(),
         _ => compiled.line,
     };
     Ok(PlannedCommand::Line { line, run_as_root })
 }
 
-fn needs_of(job: &JobSpec, by_id: &HashMap<&str, usize>) -> Result<Vec<usize>, RequestError> {
+fn needs_of(
+    job: &JobSpec,
+    by_id: &HashMap<&str, usize>,
+    satisfied: &[String],
+) -> Result<Vec<usize>, RequestError> {
     let mut needs = Vec::with_capacity(job.needs.len());
     for need in &job.needs {
         let Some(index) = by_id.get(need.as_str()) else {
+            if satisfied.contains(need) {
+                continue;
+            }
             return Err(RequestError::UnknownNeed { job: job.id.clone(), need: need.clone() });
         };
         if !needs.contains(index) {
@@ -340,6 +358,15 @@ fn find_circle(needs: &[Vec<usize>]) -> Option<Vec<usize>> {
         }
     }
     None
+}
+
+/// The groups of a job. A cache that only one job may have is one too: jobs of one run that
+/// share it wait for it without a slot.
+fn groups_of(job: &JobSpec) -> Vec<String> {
+    let mut groups = without_repetition(&job.groups);
+    let locked = job.caches.iter().filter(|(_, cache)| cache.sharing == CacheSharing::Locked);
+    groups.extend(locked.map(|(name, _)| format!("cache:{name}")));
+    groups
 }
 
 fn without_repetition(names: &[String]) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! `jericho.toml`: from bytes to targets, with the place of everything that is wrong.
 //!
 //! ```text
-//! open (bytes) ─▶ reader (tables, keys, types, places) ─▶ target, job (meaning) ─▶ needs (order)
+//! open (bytes) ─▶ reader (types, places), keys (names) ─▶ matrix (copies) ─▶ target, job (meaning) ─▶ needs (order)
 //! ```
 //!
 //! A document that is not TOML ends with its first error; otherwise all problems of the file are
@@ -9,9 +9,15 @@
 
 mod duration;
 mod job;
+pub(crate) mod keys;
+mod matrix;
 mod needs;
-mod open;
-mod reader;
+pub(crate) mod open;
+pub(crate) mod reader;
+mod references;
+pub(crate) mod schema;
+mod settings;
+pub(crate) mod size;
 mod target;
 
 use std::collections::BTreeMap;
@@ -21,7 +27,13 @@ use toml::de::DeTable;
 
 use super::error::quoted;
 use super::{FILE_NAME, Origin, TargetError, TargetSpec};
-use reader::{Reader, Value};
+use crate::operator::Operator;
+use keys::{FILE, Fields};
+use reader::{Reader, Value, in_order};
+
+pub(crate) use job::LOCAL;
+pub(crate) use settings::{FileSettings, Placed, read as read_settings};
+pub(crate) use target::{SecretPlace, patterns};
 
 /// What a file declares.
 #[derive(Debug, Default)]
@@ -30,56 +42,80 @@ pub(super) struct Declared {
     pub(super) targets: Vec<TargetSpec>,
     /// See [`super::Catalog::group_widths`].
     pub(super) group_widths: BTreeMap<String, usize>,
+    /// Line and column of each group that the file declares.
+    pub(super) group_places: BTreeMap<String, (usize, usize)>,
+    /// The secrets that the jobs of each target name, in the order of the file.
+    pub(super) secrets: BTreeMap<String, Vec<SecretPlace>>,
 }
 
-/// Reads the file of a source root; no file declares nothing.
-pub(super) fn load(source_root: &Path, built_in: &[&str]) -> Result<Declared, TargetError> {
+/// Reads the file of a source root; no file declares nothing. With an operator, the hosts that
+/// jobs name must be theirs.
+pub(super) fn load(
+    source_root: &Path,
+    built_in: &[&str],
+    operator: Option<&Operator>,
+) -> Result<Declared, TargetError> {
     let path = source_root.join(FILE_NAME);
     match open::read(&path)? {
         None => Ok(Declared::default()),
-        Some(bytes) => parse(&bytes, &Origin::File(path), built_in),
+        Some(bytes) => parse(&bytes, &Origin::File(path), built_in, operator),
     }
+}
+
+/// The settings of the file of a source root, without a look at the rest. A file that cannot be
+/// understood has none: it is told by whoever needs its targets.
+pub(crate) fn settings_of(source_root: &Path) -> FileSettings {
+    let Ok(Some(bytes)) = open::read(&source_root.join(FILE_NAME)) else { return FileSettings::default() };
+    let read = reader::read(FILE_NAME, &bytes, |reader, root| {
+        let found = in_order(root).into_iter().find(|(key, _)| key.name == "settings");
+        found.map(|(_, value)| settings::read(reader, value)).unwrap_or_default()
+    });
+    read.unwrap_or_default()
 }
 
 /// Understands the bytes of a file.
-fn parse(bytes: &[u8], origin: &Origin, built_in: &[&str]) -> Result<Declared, TargetError> {
-    let text =
-        open::decode(bytes).map_err(|problem| TargetError::Toml { problems: vec![problem], more: 0 })?;
-    let mut reader = Reader::new(FILE_NAME, text);
-    let mut declared = Declared::default();
-    match DeTable::parse(text) {
-        Ok(root) => document(&mut reader, &mut declared, root.get_ref(), origin, built_in),
-        Err(error) => reader.syntax(&error),
-    }
-    reader.finish().map(|()| declared)
-}
-
-fn document(
-    reader: &mut Reader<'_>,
-    declared: &mut Declared,
-    root: &DeTable<'_>,
+fn parse(
+    bytes: &[u8],
     origin: &Origin,
     built_in: &[&str],
-) {
-    const KEYS: &[&str] = &["version", "targets", "groups"];
-    let mut groups = None;
-    let mut targets = Vec::new();
-    for (key, value) in reader::in_order(root) {
-        match key.name {
-            "version" => version(reader, value),
-            "targets" => targets = reader.table(value).map(reader::in_order).unwrap_or_default(),
-            "groups" => groups = Some(widths(reader, value)),
-            _ => reader.unknown_key(key, "at the top of the file", KEYS),
-        }
+    operator: Option<&Operator>,
+) -> Result<Declared, TargetError> {
+    reader::read(FILE_NAME, bytes, |reader, root| {
+        let context = target::Context {
+            origin,
+            built_in,
+            operator,
+            groups: None,
+            default: None,
+            used_groups: Vec::new(),
+            made: matrix::Tally::default(),
+            secrets: Vec::new(),
+        };
+        document(reader, context, root)
+    })
+}
+
+fn document(reader: &mut Reader<'_>, mut context: target::Context<'_>, root: &DeTable<'_>) -> Declared {
+    let mut declared = Declared::default();
+    let fields = Fields::read(reader, root, &FILE, "at the top of the file");
+    if let Some(value) = fields.get("version") {
+        version(reader, value);
     }
-    let mut context = target::Context { origin, built_in, groups, default: None, used_groups: Vec::new() };
-    for (key, value) in targets {
+    if let Some(value) = fields.get("settings") {
+        // They are taken by [`settings_of`]; here they are part of what must be right.
+        settings::read(reader, value);
+    }
+    context.groups = fields.get("groups").map(|value| widths(reader, value, &mut declared.group_places));
+    let targets = fields.get("targets").and_then(|value| reader.table(value));
+    for (key, value) in targets.map(in_order).unwrap_or_default() {
         declared.targets.extend(target::read(reader, &mut context, key, value));
+        declared.secrets.insert(key.name.to_owned(), std::mem::take(&mut context.secrets));
     }
     declared.group_widths = context.groups.unwrap_or_default();
     for group in context.used_groups {
         declared.group_widths.entry(group).or_insert(1);
     }
+    declared
 }
 
 fn version(reader: &mut Reader<'_>, value: Value<'_, '_>) {
@@ -93,9 +129,13 @@ fn version(reader: &mut Reader<'_>, value: Value<'_, '_>) {
     }
 }
 
-fn widths(reader: &mut Reader<'_>, value: Value<'_, '_>) -> BTreeMap<String, usize> {
+fn widths(
+    reader: &mut Reader<'_>,
+    value: Value<'_, '_>,
+    places: &mut BTreeMap<String, (usize, usize)>,
+) -> BTreeMap<String, usize> {
     let mut widths = BTreeMap::new();
-    for (key, value) in reader.table(value).map(reader::in_order).unwrap_or_default() {
+    for (key, value) in reader.table(value).map(in_order).unwrap_or_default() {
         reader.name(key, "group");
         let width = reader.integer(value).and_then(|width| match usize::try_from(width) {
             Ok(width) if width > 0 => Some(width),
@@ -107,6 +147,7 @@ fn widths(reader: &mut Reader<'_>, value: Value<'_, '_>) -> BTreeMap<String, usi
         });
         // A group with a wrong width is still a group that jobs may name.
         widths.insert(key.name.to_owned(), width.unwrap_or(1));
+        places.insert(key.name.to_owned(), reader.place(value.at));
     }
     widths
 }

@@ -6,32 +6,51 @@ use super::super::error::quoted;
 use super::job::Job;
 use super::reader::{Reader, list};
 
-/// Reports needs that no job meets, and the first circle.
-pub(super) fn check(reader: &mut Reader<'_>, jobs: &[Job]) {
+/// Reports needs that no job meets, and the first circle; writes the ids of the others into the
+/// specs. A need of a job with a matrix is one of all of its jobs; one of them can be named by its
+/// id.
+pub(super) fn resolve(reader: &mut Reader<'_>, jobs: &mut [Job]) {
+    let ids = ids(reader, jobs);
     let index: BTreeMap<&str, usize> =
-        jobs.iter().enumerate().map(|(index, job)| (job.spec.id.as_str(), index)).collect();
+        jobs.iter().enumerate().map(|(index, job)| (job.id.as_str(), index)).collect();
+    let of_matrix: BTreeMap<&str, usize> =
+        ids.iter().enumerate().flat_map(|(job, ids)| ids.iter().map(move |id| (id.as_str(), job))).collect();
     // For each job: the job it needs, and where it says so.
     let mut edges: Vec<Vec<(usize, usize)>> = Vec::with_capacity(jobs.len());
+    let mut met: Vec<Vec<Vec<String>>> = Vec::with_capacity(jobs.len());
     for (from, job) in jobs.iter().enumerate() {
-        let mut seen = BTreeSet::new();
-        let mut known = Vec::new();
-        for (need, &at) in job.spec.needs.iter().zip(&job.need_places) {
-            match index.get(need.as_str()) {
-                None => unknown(reader, jobs, from, need, at),
-                Some(&to) if to == from => {
-                    reader.problem(at, format!("job {} needs itself", quoted(need)), "leave it out");
+        let mut known = BTreeMap::new();
+        let mut of_job = Vec::with_capacity(job.made.len());
+        for made in &job.made {
+            let mut needs: Vec<String> = Vec::new();
+            let mut seen = BTreeSet::new();
+            let mut have = BTreeSet::new();
+            for (need, at) in &made.needs {
+                let (to, meant) = match (index.get(need.as_str()), of_matrix.get(need.as_str())) {
+                    (Some(&to), _) => (to, ids[to].as_slice()),
+                    (None, Some(&to)) => (to, std::slice::from_ref(need)),
+                    (None, None) => {
+                        unknown(reader, jobs, from, need, *at);
+                        continue;
+                    }
+                };
+                if to == from {
+                    reader.problem(*at, format!("job {} needs itself", quoted(need)), "leave it out");
+                } else if !seen.insert(need) {
+                    let message = format!("job {} needs {} twice", quoted(&job.id), quoted(need));
+                    reader.problem(*at, message, "leave one out");
+                } else {
+                    known.entry(to).or_insert(*at);
+                    needs.extend(meant.iter().filter(|id| have.insert(id.as_str())).cloned());
                 }
-                Some(_) if !seen.insert(need) => {
-                    let message = format!("job {} needs {} twice", quoted(&job.spec.id), quoted(need));
-                    reader.problem(at, message, "leave one out");
-                }
-                Some(&to) => known.push((to, at)),
             }
+            of_job.push(needs);
         }
-        edges.push(known);
+        edges.push(known.into_iter().collect());
+        met.push(of_job);
     }
     if let Some(circle) = circle(&edges) {
-        let names: Vec<String> = circle.iter().map(|&(job, _)| quoted(&jobs[job].spec.id)).collect();
+        let names: Vec<String> = circle.iter().map(|&(job, _)| quoted(&jobs[job].id)).collect();
         let way = names.iter().chain(names.first()).cloned().collect::<Vec<_>>().join(" -> ");
         let at = circle.first().map_or(0, |&(_, at)| at);
         reader.problem(
@@ -40,21 +59,48 @@ pub(super) fn check(reader: &mut Reader<'_>, jobs: &[Job]) {
             "leave one of these needs out",
         );
     }
+    for (job, needs) in jobs.iter_mut().zip(met) {
+        for (made, needs) in job.made.iter_mut().zip(needs) {
+            made.spec.needs = needs;
+        }
+    }
+}
+
+/// For each job the ids of those it stands for. Reports an id that two have.
+fn ids(reader: &mut Reader<'_>, jobs: &[Job]) -> Vec<Vec<String>> {
+    let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+    for job in jobs {
+        for made in &job.made {
+            if let Some(other) = taken.insert(&made.spec.id, &job.id) {
+                let message = format!(
+                    "the jobs {} and {} both make a job {}",
+                    quoted(other),
+                    quoted(&job.id),
+                    quoted(&made.spec.id)
+                );
+                reader.problem(
+                    job.at,
+                    message,
+                    "jobs of a matrix have its name, a dot and a number; rename one",
+                );
+            }
+        }
+    }
+    jobs.iter().map(|job| job.made.iter().map(|made| made.spec.id.clone()).collect()).collect()
 }
 
 fn unknown(reader: &mut Reader<'_>, jobs: &[Job], from: usize, need: &str, at: usize) {
-    let others: Vec<&str> = jobs
-        .iter()
-        .enumerate()
-        .filter(|(other, _)| *other != from)
-        .map(|(_, job)| job.spec.id.as_str())
-        .collect();
+    if reader.is_full() {
+        return reader.problem(at, "", "");
+    }
+    let others: Vec<&str> =
+        jobs.iter().enumerate().filter(|(other, _)| *other != from).map(|(_, job)| job.id.as_str()).collect();
     let help = match reader.suggestion(need, others.iter().copied()) {
         Some(question) => question,
         None if others.is_empty() => "it has no other job".to_owned(),
         None => format!("the other jobs are {}", list(&others)),
     };
-    let job = quoted(&jobs[from].spec.id);
+    let job = quoted(&jobs[from].id);
     reader.problem(at, format!("job {job} needs {}, which is not a job of this target", quoted(need)), help);
 }
 

@@ -5,20 +5,21 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use super::super::{FILE_NAME, Problem, TargetError};
+use super::super::{Problem, TargetError};
 use super::reader::place;
 
 /// Far above any file that a person writes, far below what would be felt.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// The bytes, or `None` when there is no file of this name.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, TargetError> {
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, TargetError> {
     let failed = |source| TargetError::File { path: path.to_owned(), source };
     let not_a_file = |what: &str| TargetError::NotAFile { path: path.to_owned(), what: what.to_owned() };
     // Asked before it is opened: opening a FIFO waits for a writer.
     let kind = match fs::metadata(path) {
         Ok(metadata) => metadata.file_type(),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        // A part of the way there may be a file of something else.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             let dangling = fs::symlink_metadata(path).is_ok();
             return if dangling { Err(not_a_file("a symbolic link to nothing")) } else { Ok(None) };
         }
@@ -43,13 +44,14 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, TargetError> {
 }
 
 /// The text, without the byte order mark that some editors put first.
-pub(super) fn decode(bytes: &[u8]) -> Result<&str, Problem> {
+/// `file` is its name in a problem.
+pub(crate) fn decode<'b>(file: &str, bytes: &'b [u8]) -> Result<&'b str, Problem> {
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     std::str::from_utf8(bytes).map_err(|error| {
         let valid = &bytes[..error.valid_up_to()];
         let (line, column) = place(&String::from_utf8_lossy(valid), valid.len());
         Problem {
-            file: FILE_NAME.to_owned(),
+            file: file.to_owned(),
             line,
             column,
             message: format!("the byte 0x{:02x} is not UTF-8", bytes[error.valid_up_to()]),

@@ -104,6 +104,33 @@ impl Filters {
     }
 }
 
+impl Filters {
+    /// The patterns that match none of the files, whether they select or exclude; in their order.
+    pub fn without_file<'f>(&self, files: impl IntoIterator<Item = &'f str>) -> Vec<&str> {
+        let mut matched = vec![false; self.texts.len()];
+        let mut left = matched.len();
+        let mut hits = Vec::new();
+        for file in files {
+            if left == 0 {
+                break;
+            }
+            self.globs.matches_into(file, &mut hits);
+            for (pattern, _) in hits.iter().filter_map(|hit| self.origins.get(*hit)) {
+                if let Some(matched) = matched.get_mut(*pattern).filter(|matched| !**matched) {
+                    *matched = true;
+                    left -= 1;
+                }
+            }
+        }
+        self.texts
+            .iter()
+            .zip(matched)
+            .filter(|(_, matched)| !matched)
+            .map(|(text, _)| text.as_str())
+            .collect()
+    }
+}
+
 /// The patterns that cannot decide anything because of their neighbours.
 fn useless(texts: &[String], parsed: &[Pattern]) -> Vec<(usize, PatternError)> {
     let excludes: Vec<(usize, Wide<'_>)> = parsed

@@ -13,6 +13,7 @@ const TIMEOUT_SECS: u64 = 300;
 pub(super) fn target() -> TargetSpec {
     TargetSpec {
         id: "jericho-smoke".to_owned(),
+        title: None,
         description: Some("Whether this machine can run jobs: source, workspace, isolation".to_owned()),
         filters: Filters::default(),
         jobs: vec![
@@ -27,6 +28,8 @@ pub(super) fn target() -> TargetSpec {
         ],
         default: false,
         trigger: Trigger::None,
+        concurrency_group: None,
+        definition: None,
         origin: Origin::BuiltIn,
     }
 }

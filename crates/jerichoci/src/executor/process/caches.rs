@@ -1,0 +1,166 @@
+//! Named caches of a job: directories that are kept from run to run, at a place in its workspace.
+//!
+//! | path below `cache/named/<name>` of the state root | what |
+//! |---|---|
+//! | `lock` | flock: exclusive for a locked cache, shared for a shared one; its modification time is the last use |
+//! | `data/` | what jobs see |
+//!
+//! Where a job has a mount namespace its place is the directory itself, bound there; elsewhere
+//! it is a symbolic link. Either way what the snapshot has at that place is covered.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use jericho_host::lock::FileLock;
+use jericho_host::{CancelReason, CancelToken, Environment, Isolation, Mount};
+
+use crate::beneath;
+use crate::executor::workspace::{CACHE_LOCK, JobView};
+use crate::lock::{self, WaitError};
+use crate::model::demands::{CacheSharing, CacheSpec};
+use crate::snapshot::Manifest;
+
+/// The caches of a job, in use until this is dropped.
+#[derive(Debug)]
+pub(super) struct Caches<'a> {
+    held: Vec<Held<'a>>,
+}
+
+#[derive(Debug)]
+struct Held<'a> {
+    name: &'a str,
+    spec: &'a CacheSpec,
+    data: PathBuf,
+    lock: FileLock,
+}
+
+/// Why a job has no caches.
+#[derive(Debug)]
+pub(super) enum CacheError {
+    Cancelled(CancelReason),
+    Errored(String),
+}
+
+/// Takes the caches, in the order of their names so that two jobs never wait for each other.
+/// `waits` is told, once each, which one somebody else has.
+pub(super) fn take<'a>(
+    named: &Path,
+    asked: &'a BTreeMap<String, CacheSpec>,
+    cancel: &CancelToken,
+    mut waits: impl FnMut(&str),
+) -> Result<Caches<'a>, CacheError> {
+    let mut held = Vec::with_capacity(asked.len());
+    for (name, spec) in asked {
+        let dir = named.join(name);
+        let data = dir.join("data");
+        let failed =
+            |error: &dyn std::fmt::Display| CacheError::Errored(format!("the cache `{name}`: {error}"));
+        let lock = loop {
+            fs::create_dir_all(&data).map_err(|error| failed(&error))?;
+            let path = dir.join(CACHE_LOCK);
+            let lock = one(&path, spec.sharing, cancel, || waits(name)).map_err(|error| match error {
+                WaitError::Cancelled(reason) => CacheError::Cancelled(reason),
+                other => failed(&other),
+            })?;
+            // A collection that was faster has removed the directory, and with it this file.
+            if lock::is_at(&lock, &path) && data.is_dir() {
+                lock::touch(&lock).map_err(|error| failed(&error))?;
+                break lock;
+            }
+        };
+        held.push(Held { name, spec, data, lock });
+    }
+    Ok(Caches { held })
+}
+
+fn one(
+    path: &Path,
+    sharing: CacheSharing,
+    cancel: &CancelToken,
+    waits: impl FnOnce(),
+) -> Result<FileLock, WaitError> {
+    let free = match sharing {
+        CacheSharing::Locked => FileLock::try_exclusive(path)?,
+        CacheSharing::Shared => FileLock::try_shared(path)?,
+    };
+    if let Some(lock) = free {
+        return Ok(lock);
+    }
+    waits();
+    match sharing {
+        CacheSharing::Locked => lock::exclusive(path, cancel),
+        CacheSharing::Shared => lock::shared(path, cancel),
+    }
+}
+
+impl Caches<'_> {
+    /// Makes them visible in the workspace, and says where in the environment.
+    pub(super) fn show(
+        &self,
+        view: &mut JobView,
+        manifest: &Manifest,
+        env: &mut Environment,
+    ) -> Result<(), String> {
+        for held in &self.held {
+            self.show_one(held, view, manifest).map_err(|error| {
+                format!("the cache `{}` cannot be at {}: {error}", held.name, held.spec.path)
+            })?;
+            env.set(variable(held.name), view.workspace.join(&held.spec.path));
+        }
+        Ok(())
+    }
+
+    fn show_one(&self, held: &Held<'_>, view: &mut JobView, manifest: &Manifest) -> io::Result<()> {
+        let relative = Path::new(&held.spec.path);
+        refuse_files_above(relative, manifest)?;
+        if let Isolation::Namespaces(mounts) = &mut view.isolation {
+            // What is written below an overlay appears in it.
+            beneath::walk(&view.writable, relative, true)?;
+            let target = view.workspace.join(relative);
+            mounts.push(Mount::Bind { source: held.data.clone(), target, read_only: false });
+            return Ok(());
+        }
+        let (above, name) = beneath::split(relative)?;
+        let parent = beneath::walk(&view.writable, above, true)?;
+        let place = view.writable.join(relative);
+        // A private copy: it is mended before it is used again.
+        jericho_host::fs::remove_tree(&place)?;
+        Ok(rustix::fs::symlinkat(&held.data, &parent, name)?)
+    }
+
+    /// Where the files of each cache are, by its path in the workspace.
+    pub(super) fn places(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.held.iter().map(|held| (held.spec.path.as_str(), held.data.as_path()))
+    }
+}
+
+impl Drop for Caches<'_> {
+    fn drop(&mut self) {
+        for held in &self.held {
+            // So that a collection sees the last use, also of a job that took days. Not noted,
+            // the cache only looks as old as its last start.
+            let _ = lock::touch(&held.lock);
+        }
+    }
+}
+
+/// `JERICHO_CACHE_<NAME>`.
+pub(super) fn variable(name: &str) -> String {
+    let name = name.chars().map(|letter| match letter {
+        letter if letter.is_ascii_alphanumeric() => letter.to_ascii_uppercase(),
+        _ => '_',
+    });
+    "JERICHO_CACHE_".chars().chain(name).collect()
+}
+
+/// A file or a link of the snapshot on the way would be replaced by a directory.
+fn refuse_files_above(relative: &Path, manifest: &Manifest) -> io::Result<()> {
+    let found = relative.ancestors().find(|path| manifest.get(path.as_os_str().as_bytes()).is_some());
+    match found {
+        Some(path) => Err(io::Error::other(format!("the source tree has a file or link {}", path.display()))),
+        None => Ok(()),
+    }
+}

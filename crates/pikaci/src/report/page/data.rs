@@ -1,0 +1,244 @@
+//! The data of the page: what of a run it shows.
+
+use std::fs::File;
+
+use jerichoci::model::attempt::{ArtifactRecord, AttemptRecord};
+use jerichoci::model::outcome::Verdict;
+use jerichoci::model::record::{BaseRecord, JobRecord, SettingRecord};
+use jerichoci::run::logs::LogFile;
+use serde::Serialize;
+
+use crate::render::document::word;
+use crate::report::excerpt::Excerpt;
+use crate::report::plan::{command, limit, place};
+use crate::report::recorded::Recorded;
+use crate::report::spans::{Lane, spans};
+
+/// Bytes of all logs together.
+const ALL_LOGS: u64 = 32 << 20;
+/// Bytes of one log at most, a quarter of them of its beginning.
+const ONE_LOG: u64 = 4 << 20;
+
+/// Everything.
+#[derive(Serialize)]
+pub(super) struct Data<'a> {
+    run: Run<'a>,
+    lanes: Vec<LaneOf>,
+    jobs: Vec<Job<'a>>,
+    changed_files: &'a [String],
+    filters: &'a [String],
+    settings: &'a [SettingRecord],
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Run<'a> {
+    run_id: &'a str,
+    name: &'a str,
+    description: Option<&'a str>,
+    /// The word for people.
+    verdict: &'static str,
+    message: Option<&'a str>,
+    created_at: String,
+    duration_ms: Option<u64>,
+    rerun_of: Option<&'a str>,
+    source_root: &'a str,
+    git_head: Option<&'a str>,
+    git_dirty: Option<bool>,
+    base: Option<&'a BaseRecord>,
+    snapshot_hash: Option<&'a str>,
+    engine_version: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct LaneOf {
+    #[serde(flatten)]
+    lane: Lane,
+    flaky: bool,
+}
+
+#[derive(Serialize)]
+struct Job<'a> {
+    id: &'a str,
+    description: &'a str,
+    /// The word for people; `flaky` for what passed after a failure.
+    word: &'static str,
+    message: Option<&'a str>,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    started_at: Option<String>,
+    duration_ms: Option<u64>,
+    place: String,
+    command: Option<String>,
+    limit: String,
+    needs: &'a [String],
+    groups: &'a [String],
+    matrix: Vec<String>,
+    image: Option<String>,
+    environment: &'a [String],
+    leaked: &'a [String],
+    warnings: &'a [String],
+    phases: Vec<Phase>,
+    attempts: Vec<Attempt<'a>>,
+    artifacts: &'a [ArtifactRecord],
+    logs: Vec<Log>,
+}
+
+#[derive(Serialize)]
+struct Phase {
+    name: String,
+    duration_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Attempt<'a> {
+    attempt: u32,
+    word: &'static str,
+    duration_ms: Option<u64>,
+    exit_code: Option<i32>,
+    message: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Log {
+    name: String,
+    /// Of the whole log.
+    bytes: u64,
+    head: String,
+    left_out: u64,
+    tail: String,
+    /// The command for all of it.
+    typed: String,
+}
+
+pub(super) fn of<'a>(recorded: &'a Recorded, typed: &dyn Fn(&[&str]) -> String) -> Data<'a> {
+    let run = &recorded.run;
+    let cap = cap(recorded);
+    let is_flaky = |lane: &Lane| run.jobs.iter().any(|job| job.flaky && lane.job && job.id == lane.name);
+    Data {
+        run: Run {
+            run_id: &run.run_id,
+            name: recorded.name(),
+            description: run.target_description.as_deref(),
+            verdict: run.verdict.word(),
+            message: run.message.as_deref(),
+            created_at: run.created_at.to_rfc3339(),
+            duration_ms: run.duration_ms,
+            rerun_of: run.rerun_of.as_deref(),
+            source_root: &run.source_root,
+            git_head: run.git_head.as_deref(),
+            git_dirty: run.git_dirty,
+            base: run.base.as_ref(),
+            snapshot_hash: run.snapshot_hash.as_deref(),
+            engine_version: run.engine_version.as_deref(),
+        },
+        lanes: spans(recorded).into_iter().map(|lane| LaneOf { flaky: is_flaky(&lane), lane }).collect(),
+        jobs: run.jobs.iter().map(|job| job_of(recorded, job, cap, typed)).collect(),
+        changed_files: &run.changed_files,
+        filters: &run.filters,
+        settings: &run.settings,
+        warnings: &run.warnings,
+    }
+}
+
+/// Bytes that each log may have, so that a page with many of them still opens.
+fn cap(recorded: &Recorded) -> u64 {
+    let logs: usize = recorded.run.jobs.iter().map(|job| 1 + job.attempts.len()).sum();
+    (ALL_LOGS / (logs as u64).max(1)).min(ONE_LOG)
+}
+
+fn job_of<'a>(
+    recorded: &'a Recorded,
+    job: &'a JobRecord,
+    cap: u64,
+    typed: &dyn Fn(&[&str]) -> String,
+) -> Job<'a> {
+    let spec = recorded.definition(job);
+    let started = job.verdict != Verdict::Skipped;
+    let pair = || {
+        let words = [job.placement.as_ref().map(word), job.runtime.as_ref().map(word)];
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    };
+    let image = job.remote_linux_vm_execution.as_ref().and_then(|guest| guest.incus_image.as_ref());
+    Job {
+        id: &job.id,
+        description: &job.description,
+        word: if job.flaky { "flaky" } else { job.verdict.word() },
+        message: job.message.as_deref(),
+        exit_code: job.exit_code,
+        signal: job.signal,
+        started_at: started.then(|| job.started_at.to_rfc3339()),
+        duration_ms: job.duration_ms,
+        place: spec.map_or_else(pair, place),
+        command: spec.map(command),
+        limit: limit(job.timeout_secs),
+        needs: spec.map(|spec| spec.needs.as_slice()).unwrap_or_default(),
+        groups: spec.map(|spec| spec.groups.as_slice()).unwrap_or_default(),
+        matrix: spec
+            .iter()
+            .flat_map(|spec| &spec.matrix)
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect(),
+        image: image.map(|image| match &image.fingerprint {
+            Some(fingerprint) => format!("{} ({fingerprint})", image.alias),
+            None => image.alias.clone(),
+        }),
+        environment: &job.environment,
+        leaked: &job.leaked,
+        warnings: &job.warnings,
+        phases: phases(job),
+        attempts: job.attempts.iter().map(attempt_of).collect(),
+        artifacts: &job.artifacts,
+        logs: logs_of(recorded, job, cap, typed),
+    }
+}
+
+fn phases(job: &JobRecord) -> Vec<Phase> {
+    let own =
+        job.phases.iter().map(|phase| Phase { name: phase.phase.clone(), duration_ms: phase.duration_ms });
+    let guest = job.remote_linux_vm_execution.iter().flat_map(|guest| &guest.phases);
+    own.chain(guest.map(|phase| Phase { name: word(&phase.phase), duration_ms: phase.duration_ms })).collect()
+}
+
+fn attempt_of(attempt: &AttemptRecord) -> Attempt<'_> {
+    Attempt {
+        attempt: attempt.attempt,
+        word: attempt.verdict.word(),
+        duration_ms: attempt.duration_ms,
+        exit_code: attempt.exit_code,
+        message: attempt.message.as_deref(),
+    }
+}
+
+fn logs_of(recorded: &Recorded, job: &JobRecord, cap: u64, typed: &dyn Fn(&[&str]) -> String) -> Vec<Log> {
+    let run_id = recorded.run.run_id.as_str();
+    let earlier = job.attempts.len().saturating_sub(1);
+    let attempts = job.attempts.iter().take(earlier).map(|attempt| {
+        (format!("log of attempt {}", attempt.attempt), recorded.attempt_log(attempt), "host")
+    });
+    let last = [(LogFile::Host, "log"), (LogFile::Guest, "guest log")];
+    let last = last.map(|(log, name)| (name.to_owned(), recorded.log(job, log), log.as_str()));
+    let logs = attempts.chain(last).filter_map(|(name, file, kind)| {
+        let mut words = vec!["logs", run_id, "--job", &job.id];
+        if kind == LogFile::Guest.as_str() {
+            words.extend(["--kind", kind]);
+        }
+        let command = typed(&words);
+        log_of(name, file?, cap, command)
+    });
+    logs.collect()
+}
+
+fn log_of(name: String, mut file: File, cap: u64, typed: String) -> Option<Log> {
+    let excerpt = Excerpt::of(&mut file, cap / 4, cap - cap / 4).ok()?;
+    let shown = (excerpt.head.len() + excerpt.tail.len()) as u64;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Some(Log {
+        name,
+        bytes: shown + excerpt.left_out,
+        head: text(&excerpt.head),
+        left_out: excerpt.left_out,
+        tail: text(&excerpt.tail),
+        typed,
+    })
+}
