@@ -302,6 +302,32 @@ fn a_connection_that_hangs_holds_nobody_who_wants_to_end() {
 }
 
 #[test]
+#[ignore = "takes a minute and a half"]
+fn a_connection_that_hangs_for_longer_is_lost_and_a_new_one_is_made() {
+    let Some(rig) = rig(&[]) else { return };
+    let host = host(&rig);
+    let tag = unique("long");
+    let mut sink = When::new("ready", || {
+        rig.stop_sessions();
+        Ok(())
+    });
+    let started = SystemClock.monotonic();
+    let error = host.supervise(&sh("echo ready; exec sleep 300"), &supervision(&tag), &mut sink, &token());
+    let error = ssh_error(error.unwrap_err());
+    let took = SystemClock.monotonic() - started;
+    assert!(
+        matches!(&error, SshError::Lost { begun: true, reason, .. } if reason.contains("not responding")),
+        "{error:?}"
+    );
+    assert!((60..90).contains(&took.as_secs()), "{took:?}");
+    let hung = rig.sessions();
+    assert_eq!(host.run(&sh("exit 4"), &token()).unwrap().exit, Exit::Code(4));
+    assert!(rig.sessions().len() > hung.len());
+    rig.continue_sessions();
+    wait_for_tagged(&tag);
+}
+
+#[test]
 fn a_connection_that_hangs_for_a_moment_is_not_noticed() {
     let Some(rig) = rig(&[]) else { return };
     let host = host(&rig);
@@ -690,23 +716,35 @@ fn an_engine_to_be_killed() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a host that supervises would end what is to be killed")]
 fn a_master_and_its_commands_do_not_outlive_an_engine_that_is_killed() {
-    let Some(rig) = rig(&[]) else { return };
-    let tag = unique("engine");
-    let mut engine = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "an_engine_to_be_killed", "--ignored", "--nocapture"])
-        .env("JERICHO_TEST_SSH_CONFIG", rig.config())
-        .env("JERICHO_TEST_SSH_TAG", &tag)
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = std::io::BufRead::lines(std::io::BufReader::new(engine.stdout.take().unwrap()));
-    let master: u32 =
-        lines.map(Result::unwrap).find_map(|line| line.strip_prefix("master=")?.parse().ok()).unwrap();
-    assert!(runs(master) && !tagged(&tag).is_empty());
-    engine.kill().unwrap();
-    engine.wait().unwrap();
-    wait_for_end(master);
-    wait_for_tagged(&tag);
+    for hangs in [false, true] {
+        let Some(rig) = rig(&[]) else { return };
+        let tag = unique("engine");
+        let mut engine = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "an_engine_to_be_killed", "--ignored", "--nocapture"])
+            .env("JERICHO_TEST_SSH_CONFIG", rig.config())
+            .env("JERICHO_TEST_SSH_TAG", &tag)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(engine.stdout.take().unwrap()));
+        let master: u32 =
+            lines.map(Result::unwrap).find_map(|line| line.strip_prefix("master=")?.parse().ok()).unwrap();
+        assert!(runs(master) && !tagged(&tag).is_empty());
+        if hangs {
+            // Nothing that the other end does can help then.
+            rig.stop_sessions();
+        }
+        engine.kill().unwrap();
+        engine.wait().unwrap();
+        wait_for_end(master);
+        rig.continue_sessions();
+        wait_for_tagged(&tag);
+        end_of_engine(&rig);
+    }
+}
+
+/// Nothing of an engine that was killed is left here.
+fn end_of_engine(rig: &Rig) {
     // Its clients too, which name the directory of the control sockets.
     let dir = rig.control_dir();
     for process in fs::read_dir("/proc").unwrap().flatten() {
