@@ -5,6 +5,7 @@
 //! | [`children`] | programs that misbehave, to be supervised |
 //! | [`need`] | what a test needs of the machine, and who is told when it is not there |
 //! | [`nix`] | the real nix with a store of its own |
+//! | [`ssh`] | a real sshd on loopback |
 //! | [`program`] | where built programs and files of a crate are at run time |
 //! | [`repo`] | git repositories |
 //! | [`tmux`] | a terminal to look at |
@@ -14,4 +15,5 @@ pub mod need;
 pub mod nix;
 pub mod program;
 pub mod repo;
+pub mod ssh;
 pub mod tmux;

@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How long anything may take to appear.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(60);
 /// How often is looked.
 const BETWEEN: Duration = Duration::from_millis(20);
 
@@ -106,7 +106,7 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
 
-    /// Looks at the pane until it shows something, for half a minute at most; returns what it
+    /// Looks at the pane until it shows something, for a minute at most; returns what it
     /// shows then.
     ///
     /// # Errors
@@ -120,7 +120,7 @@ impl Terminal {
             }
             std::thread::park_timeout(BETWEEN);
         }
-        bail!("did not appear within half a minute: {what}\n{screen}")
+        bail!("did not appear within a minute: {what}\n{screen}")
     }
 
     fn tmux(&self, args: &[&str]) -> Result<String> {

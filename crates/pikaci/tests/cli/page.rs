@@ -52,6 +52,7 @@ fn the_page_opens_from_a_file_and_its_search_finds_one_of_five_thousand_lines() 
         serde_json::json!([false, true])
     );
     assert_eq!(browser.value("document.querySelector('#job-bad .l').textContent"), "out");
+    assert_eq!(browser.value("document.querySelector('.callout.failed').textContent"), "Did not pass: bad");
 
     browser.presses("/", "/");
     assert_eq!(browser.value("document.activeElement.id"), "query");
