@@ -24,6 +24,8 @@ readonly PACKAGES=(
   "zsh|zsh|tests unprivileged"
   "fish|fish|tests unprivileged"
   "man-db|man|tests unprivileged"
+  "openssh-client|ssh|tests unprivileged"
+  "openssh-server|/usr/sbin/sshd|tests unprivileged"
 )
 
 # setup MODE STEP...: makes sure that all the steps need is present, installing it as MODE says
@@ -45,7 +47,10 @@ needs_step() {
 }
 
 present() {
-  if [[ $1 == /* ]]; then
+  if [[ $1 == /*/sbin/* ]]; then
+    # Programs that an ordinary user does not have on PATH.
+    [[ -x $1 ]]
+  elif [[ $1 == /* ]]; then
     # C headers of Debian; a system that keeps them elsewhere is asked through its compiler.
     [[ -e $1 ]] || echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1
   else
@@ -85,8 +90,37 @@ install_packages() {
   echo "Will install from the packages of this system: ${missing[*]}"
   echo "  apt-get update; apt-get install --no-install-recommends ${missing[*]}"
   "${sudo[@]}" apt-get update --quiet=2 || exit 3
+  if [[ " ${missing[*]} " == *" openssh-server "* ]]; then
+    echo "  (the tests start their own sshd on loopback; the service of the package is not started, nor at boot)"
+    without_services "${sudo[@]}"
+  fi
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install --yes --quiet=2 --no-install-recommends "${missing[@]}" || exit 3
+  with_services
+}
+
+# Debian starts a service when its package is installed, unless this file says no, and again at each
+# boot: the tests must not open a port of this machine to others.
+readonly SERVICE_POLICY=/usr/sbin/policy-rc.d
+policy_is_ours=no
+policy_sudo=()
+
+# without_services [SUDO]: no service is started until with_services is called.
+without_services() {
+  [[ ! -e $SERVICE_POLICY ]] || return 0
+  policy_sudo=("$@")
+  policy_is_ours=yes
+  printf '#!/bin/sh\nexit 101\n' | "$@" tee "$SERVICE_POLICY" >/dev/null
+  "$@" chmod 0755 "$SERVICE_POLICY"
+}
+
+with_services() {
+  [[ $policy_is_ours == yes ]] || return 0
+  "${policy_sudo[@]}" rm -f "$SERVICE_POLICY"
+  if command -v systemctl >/dev/null; then
+    "${policy_sudo[@]}" systemctl --quiet disable ssh.service || true
+  fi
+  policy_is_ours=no
 }
 
 check_toolchain() {

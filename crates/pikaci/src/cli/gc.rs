@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Keep the runs of this time, for example 14d or 36h
     #[arg(long, value_name = "AGE", value_parser = super::measures::age)]
     max_age: Option<Duration>,
-    /// Keep runs, snapshots and caches below this size, for example 20GiB. Caches go first
+    /// Keep runs, snapshots and caches below this size, for example 20GiB. What was used longest ago goes first
     #[arg(long, value_name = "SIZE", value_parser = super::measures::size)]
     max_size: Option<u64>,
     /// Say what would go, and remove nothing
