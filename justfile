@@ -29,6 +29,11 @@ smoke:
 fmt:
     cargo fmt --all
 
+# build the static programs that are sent to guests and remote hosts
+[group('work')]
+guest *args:
+    scripts/build-guest {{ args }}
+
 # build the documentation of all crates
 [group('work')]
 doc *args:

@@ -19,6 +19,7 @@ in
   tests = cargoCheck "tests" [
     pkgs.cargo-nextest
     pkgs.git
+    pkgs.openssh
     pkgs.procps
   ] "HOME=$TMPDIR cargo nextest run --workspace --frozen";
 }

@@ -8,6 +8,7 @@
   just,
   lib,
   mkShell,
+  openssh,
   procps,
   python3,
   rust-analyzer,
@@ -32,6 +33,7 @@ mkShell {
     shellcheck
   ]
   ++ lib.optionals stdenv.hostPlatform.isLinux [
+    openssh
     procps
     util-linux
   ];

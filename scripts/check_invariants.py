@@ -243,12 +243,13 @@ def backend_settings_inside_the_runtime_config(tree):
         return
     own = {}
     for struct in re.findall(r"\bstruct (\w+RuntimeConfig)\b", code):
-        own.update((field, struct) for field in fields_of(code, struct) or [])
+        for field in fields_of(code, struct) or []:
+            own.setdefault(field, []).append(struct)
     if not own:
         yield f"{JOB_MODEL}: no runtime has a config"
     for field in job:
         if field in own:
-            yield f"{JOB_MODEL}: `{field}` of JobSpec is a setting of {own[field]}"
+            yield f"{JOB_MODEL}: `{field}` of JobSpec is a setting of {' and '.join(own[field])}"
         elif re.search(r"incus|tart|xcode|(?:^|_)vm(?:_|$)|image|vcpu|cpus|memory|disk|nix|guest|network", field):
             yield f"{JOB_MODEL}: `{field}` of JobSpec is a setting of one runtime"
 

@@ -129,7 +129,7 @@ class Invariants(Copied):
         self.assert_caught("PIKACI-004", "a runtime knows JobPlacement")
 
     def test_005_backend_settings_inside_the_runtime_config(self):
-        for field, words in (("vcpu_count: u8", "setting of IncusRuntimeConfig"), ("incus_profile: String", "one runtime")):
+        for field, words in (("vcpu_count: u8", "setting of IncusRuntimeConfig and TartRuntimeConfig"), ("incus_profile: String", "one runtime")):
             self.edit(MODEL, "pub struct JobSpec {", f"pub struct JobSpec {{\n    pub {field},")
             self.assert_caught("PIKACI-005", words)
             self.mended()

@@ -30,6 +30,7 @@ let
     git = program "git";
     just = program "just";
     mkShell = { packages }: derive { name = "shell"; inherit packages; };
+    openssh = program "openssh";
     procps = program "procps";
     python3 = program "python3";
     rust-analyzer = program "rust-analyzer";

@@ -1,5 +1,6 @@
 //! A host: where commands run and files lie. One trait, so that a runtime is written once.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,9 @@ pub enum HostError {
     /// The caller's token was cancelled before there was a result.
     #[error("cancelled: {0}")]
     Cancelled(CancelReason),
+    /// The connection to the host, which is reached over ssh.
+    #[error(transparent)]
+    Ssh(#[from] crate::ssh::SshError),
     /// Something of the system itself failed: fork, pipe, poll.
     #[error("{0}")]
     System(&'static str, #[source] io::Error),
@@ -76,7 +80,7 @@ impl HostError {
                 is_no_space(source)
             }
             Self::Sink(source) | Self::System(_, source) => is_no_space(source),
-            Self::NotFound { .. } | Self::OutputTooLarge { .. } | Self::Cancelled(_) => false,
+            Self::NotFound { .. } | Self::OutputTooLarge { .. } | Self::Cancelled(_) | Self::Ssh(_) => false,
         }
     }
 }
@@ -241,6 +245,28 @@ pub enum Published {
     AlreadyThere,
 }
 
+/// What a directory entry is, not following symbolic links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link, wherever it leads.
+    Link,
+    /// A pipe, a socket, a device.
+    Other,
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Its name, without the directory.
+    pub name: OsString,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
 /// Where commands run and files lie.
 pub trait Host: Send + Sync + fmt::Debug {
     /// For messages: `local`, or what ssh(1) calls it.
@@ -251,6 +277,18 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`HostError`] when it could not be started or followed; never because of its exit code.
     fn run(&self, command: &Command, cancel: &CancelToken) -> Result<Output, HostError>;
+
+    /// Like [`Host::run`], but standard output goes to `stdout` as it comes, without a limit,
+    /// in pieces of any size. [`Output::stdout`] stays empty.
+    ///
+    /// # Errors
+    /// As [`Host::run`].
+    fn stream(
+        &self,
+        command: &Command,
+        cancel: &CancelToken,
+        stdout: &mut dyn FnMut(&[u8]),
+    ) -> Result<Output, HostError>;
 
     /// Runs a command under supervision, blocking until nothing of it is left. The token ends it
     /// with TERM, grace, KILL; [`CancelReason::Forced`] skips the grace.
@@ -285,6 +323,25 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`HostError::File`].
     fn read(&self, path: &Path) -> Result<Vec<u8>, HostError>;
+
+    /// At most `limit` bytes of a file, from byte `offset` on; fewer, or none, at its end.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    fn read_range(&self, path: &Path, offset: u64, limit: u64) -> Result<Vec<u8>, HostError>;
+
+    /// The entries of a directory, sorted by name.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    fn list(&self, dir: &Path) -> Result<Vec<Entry>, HostError>;
+
+    /// Makes a directory and what is missing above it, for this user alone (mode 0700). One that is
+    /// there is success.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    fn make_dirs(&self, dir: &Path) -> Result<(), HostError>;
 
     /// Replaces a file: temporary name in the same directory, rename. A reader sees the old or
     /// the new content, never a part. `durable` also syncs file and directory.

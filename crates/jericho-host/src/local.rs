@@ -1,15 +1,17 @@
 //! This machine.
 
-mod capture;
+pub(crate) mod capture;
 mod leftovers;
 mod namespaces;
-mod prepare;
+pub(crate) mod prepare;
 mod probe;
-mod pump;
-mod session;
+pub(crate) mod pump;
+pub(crate) mod session;
 mod supervise;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -17,7 +19,9 @@ use std::time::Duration;
 use crate::cancel::CancelToken;
 use crate::command::Command;
 use crate::fs;
-use crate::host::{Finished, Host, HostError, Leaked, Output, OutputSink, Published, Supervision};
+use crate::host::{
+    Entry, EntryKind, Finished, Host, HostError, Leaked, Output, OutputSink, Published, Supervision,
+};
 
 pub use prepare::find_program;
 
@@ -69,6 +73,15 @@ impl Host for LocalHost {
         capture::run(command, cancel)
     }
 
+    fn stream(
+        &self,
+        command: &Command,
+        cancel: &CancelToken,
+        stdout: &mut dyn FnMut(&[u8]),
+    ) -> Result<Output, HostError> {
+        Self::stream(self, command, cancel, stdout)
+    }
+
     fn supervise(
         &self,
         command: &Command,
@@ -93,6 +106,42 @@ impl Host for LocalHost {
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, HostError> {
         std::fs::read(path).map_err(file_error("read", path))
+    }
+
+    fn read_range(&self, path: &Path, offset: u64, limit: u64) -> Result<Vec<u8>, HostError> {
+        let read = || {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(offset))?;
+            let mut content = Vec::new();
+            file.take(limit).read_to_end(&mut content)?;
+            Ok(content)
+        };
+        read().map_err(file_error("read", path))
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<Entry>, HostError> {
+        let list = || {
+            let mut entries = Vec::new();
+            for entry in std::fs::read_dir(dir)? {
+                let entry = entry?;
+                let kind = entry.file_type()?;
+                let kind = match () {
+                    () if kind.is_dir() => EntryKind::Directory,
+                    () if kind.is_file() => EntryKind::File,
+                    () if kind.is_symlink() => EntryKind::Link,
+                    () => EntryKind::Other,
+                };
+                entries.push(Entry { name: entry.file_name(), kind });
+            }
+            entries.sort();
+            Ok(entries)
+        };
+        list().map_err(file_error("list", dir))
+    }
+
+    fn make_dirs(&self, dir: &Path) -> Result<(), HostError> {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(file_error("make", dir))
     }
 
     fn write_atomic(&self, path: &Path, content: &[u8], durable: bool) -> Result<(), HostError> {

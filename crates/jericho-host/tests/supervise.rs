@@ -1,14 +1,13 @@
-//! Supervised commands, gentle and awkward: every rule under every isolation.
+//! Supervised commands, gentle and awkward: every rule on every host under every isolation.
 
 mod common;
 
 use std::io;
 use std::time::Duration;
 
-use common::{When, isolations, runs, sh, supervision, tagged, tempdir, token, unique};
+use common::{Place, When, places, runs, sh, supervision, tagged, tempdir, token, unique};
 use jericho_host::{
-    CancelReason, Clock, Command, EndedBy, Exit, Finished, Host, HostError, LocalHost, OutputSink,
-    SystemClock,
+    CancelReason, Clock, Command, EndedBy, Exit, Finished, HostError, OutputSink, SystemClock,
 };
 use jericho_testkit::children::{ENDLESS, LEAVERS};
 
@@ -25,15 +24,14 @@ fn soon<T>(work: impl FnOnce() -> T) -> T {
 
 #[test]
 fn output_keeps_the_order_in_which_it_was_written_to_both_streams() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for place @ Place { host, isolation, .. } in &places() {
         let mut sink = Vec::new();
         let script = "i=0; while [ $i -lt 2000 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done";
         let tag = unique("order");
         let finished =
-            host.supervise(&sh(script), &supervision(&tag, &isolation), &mut sink, &token()).unwrap();
+            host.supervise(&sh(script), &supervision(&tag, isolation), &mut sink, &token()).unwrap();
         let expected: String = (0..2000).map(|i| format!("o{i}\ne{i}\n")).collect();
-        assert!(sink == expected.as_bytes(), "{isolation:?}");
+        assert!(sink == expected.as_bytes(), "{place}");
         assert_eq!(finished.output_bytes, expected.len() as u64);
         assert_eq!((finished.exit, finished.ended_by), (Exit::Code(0), EndedBy::Itself));
         assert_eq!(finished.leaked, []);
@@ -42,8 +40,7 @@ fn output_keeps_the_order_in_which_it_was_written_to_both_streams() {
 
 #[test]
 fn the_exit_of_the_command_is_told_as_it_was() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for place @ Place { host, isolation, .. } in &places() {
         for (script, exit) in [
             ("exit 0", Exit::Code(0)),
             ("exit 255", Exit::Code(255)),
@@ -51,9 +48,9 @@ fn the_exit_of_the_command_is_told_as_it_was() {
             ("kill -TERM $$", Exit::Signal(15)),
             ("kill -PIPE $$", Exit::Signal(13)),
         ] {
-            let supervision = supervision(&unique("exit"), &isolation);
+            let supervision = supervision(&unique("exit"), isolation);
             let finished = host.supervise(&sh(script), &supervision, &mut Vec::new(), &token()).unwrap();
-            assert_eq!(finished.exit, exit, "{script} {isolation:?}");
+            assert_eq!(finished.exit, exit, "{script} {place}");
             assert_eq!(finished.ended_by, EndedBy::Itself);
         }
     }
@@ -71,10 +68,9 @@ impl OutputSink for Count {
 
 #[test]
 fn large_output_and_bytes_that_are_no_text_arrive_whole() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for Place { host, isolation, .. } in &places() {
         let mut count = Count(0, 0);
-        let supervision = supervision(&unique("large"), &isolation);
+        let supervision = supervision(&unique("large"), isolation);
         host.supervise(&sh("head -c 100000000 /dev/zero"), &supervision, &mut count, &token()).unwrap();
         assert_eq!((count.0, count.1), (100_000_000, 0));
         let mut sink = Vec::new();
@@ -94,30 +90,28 @@ fn the_last_output_is_not_lost_behind_a_slow_sink() {
             Ok(())
         }
     }
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for place @ Place { host, isolation, .. } in &places() {
         let (_keep, receiver) = std::sync::mpsc::channel();
         let mut sink = Slow(0, receiver);
-        let mut supervision = supervision(&unique("slow"), &isolation);
+        let mut supervision = supervision(&unique("slow"), isolation);
         supervision.drain = Duration::from_millis(1);
         host.supervise(&sh("head -c 1000000 /dev/zero"), &supervision, &mut sink, &token()).unwrap();
-        assert_eq!(sink.0, 1_000_000, "{isolation:?}");
+        assert_eq!(sink.0, 1_000_000, "{place}");
     }
 }
 
 #[test]
 fn a_time_limit_ends_the_whole_tree() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for place @ Place { host, isolation, .. } in &places() {
         for child in ENDLESS {
             let tag = unique("limit");
-            let mut supervision = supervision(&tag, &isolation);
+            let mut supervision = supervision(&tag, isolation);
             supervision.time_limit = Some(Duration::from_millis(300));
             supervision.grace = Duration::from_millis(200);
             let mut sink = Vec::new();
             let finished =
                 soon(|| host.supervise(&sh(child.script), &supervision, &mut sink, &token()).unwrap());
-            let case = format!("{} {isolation:?} {finished:?}", child.name);
+            let case = format!("{} {place} {finished:?}", child.name);
             assert_eq!(finished.ended_by, EndedBy::TimeLimit, "{case}");
             assert!(matches!(finished.exit, Exit::Signal(9 | 15) | Exit::Code(143 | 137)), "{case}");
             assert_eq!(tagged(&tag), [0; 0], "{case}");
@@ -129,12 +123,11 @@ fn a_time_limit_ends_the_whole_tree() {
 
 #[test]
 fn the_second_signal_ends_everything_without_grace() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for place @ Place { host, isolation, .. } in &places() {
         for child in ENDLESS {
             let tag = unique("forced");
             let cancel = token();
-            let mut supervision = supervision(&tag, &isolation);
+            let mut supervision = supervision(&tag, isolation);
             supervision.grace = Duration::from_secs(200);
             let also = cancel.clone();
             let mut sink = When::new("ready", move || {
@@ -144,7 +137,7 @@ fn the_second_signal_ends_everything_without_grace() {
             });
             let finished =
                 soon(|| host.supervise(&sh(child.script), &supervision, &mut sink, &cancel).unwrap());
-            let case = format!("{} {isolation:?} {finished:?}", child.name);
+            let case = format!("{} {place} {finished:?}", child.name);
             assert_eq!(finished.ended_by, EndedBy::Cancelled(CancelReason::Forced), "{case}");
             assert_eq!(tagged(&tag), [0; 0], "{case}");
         }
@@ -153,11 +146,10 @@ fn the_second_signal_ends_everything_without_grace() {
 
 #[test]
 fn a_force_that_comes_during_the_grace_cuts_it_short() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for Place { host, isolation, .. } in &places() {
         let cancel = token();
         let also = cancel.clone();
-        let mut supervision = supervision(&unique("cut"), &isolation);
+        let mut supervision = supervision(&unique("cut"), isolation);
         supervision.grace = Duration::from_secs(200);
         let mut first = When::new("ready", || Ok(()));
         // The child itself says when it has got TERM.
@@ -185,11 +177,10 @@ fn a_force_that_comes_during_the_grace_cuts_it_short() {
 
 #[test]
 fn a_cancelled_command_gets_its_grace() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for place @ Place { host, isolation, .. } in &places() {
         let cancel = token();
         let also = cancel.clone();
-        let mut supervision = supervision(&unique("grace"), &isolation);
+        let mut supervision = supervision(&unique("grace"), isolation);
         supervision.grace = Duration::from_secs(200);
         let mut sink = When::new("ready", move || {
             also.cancel(CancelReason::SiblingFailed);
@@ -199,7 +190,7 @@ fn a_cancelled_command_gets_its_grace() {
         // child would be swallowed there.
         let script = "trap 'echo cleaned up; exit 7' TERM; sh -c 'echo ready; exec sleep 300' & wait";
         let finished = soon(|| host.supervise(&sh(script), &supervision, &mut sink, &cancel).unwrap());
-        assert_eq!(finished.exit, Exit::Code(7), "{isolation:?}");
+        assert_eq!(finished.exit, Exit::Code(7), "{place}");
         assert_eq!(finished.ended_by, EndedBy::Cancelled(CancelReason::SiblingFailed));
         assert_eq!(sink.seen, b"ready\ncleaned up\n");
     }
@@ -207,16 +198,15 @@ fn a_cancelled_command_gets_its_grace() {
 
 #[test]
 fn what_a_command_leaves_behind_is_named_and_ended() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for place @ Place { host, isolation, .. } in &places() {
         for child in LEAVERS {
             let tag = unique("leaver");
-            let mut supervision = supervision(&tag, &isolation);
+            let mut supervision = supervision(&tag, isolation);
             // Time for what is left to get from fork to exec on a busy machine.
             supervision.drain = Duration::from_millis(400);
             let finished: Finished =
                 soon(|| host.supervise(&sh(child.script), &supervision, &mut Vec::new(), &token()).unwrap());
-            let case = format!("{} {isolation:?} {finished:?}", child.name);
+            let case = format!("{} {place} {finished:?}", child.name);
             assert_eq!((finished.exit, finished.ended_by), (Exit::Code(3), EndedBy::Itself), "{case}");
             assert_eq!(finished.leaked.len(), 1, "{case}");
             let leaked = &finished.leaked[0];
@@ -230,9 +220,8 @@ fn what_a_command_leaves_behind_is_named_and_ended() {
 
 #[test]
 fn a_background_child_that_ends_within_the_drain_is_no_leak_and_its_output_is_kept() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
-        let mut supervision = supervision(&unique("drain"), &isolation);
+    for Place { host, isolation, .. } in &places() {
+        let mut supervision = supervision(&unique("drain"), isolation);
         supervision.drain = Duration::from_secs(200);
         let mut sink = Vec::new();
         let script = "(sleep 0.1; echo late) & (setsid sleep 0.2 >/dev/null 2>&1 &) ; exit 0";
@@ -244,48 +233,45 @@ fn a_background_child_that_ends_within_the_drain_is_no_leak_and_its_output_is_ke
 
 #[test]
 fn a_sink_that_fails_ends_the_tree() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for place @ Place { host, isolation, .. } in &places() {
         for child in ENDLESS {
             let tag = unique("sink");
-            let mut supervision = supervision(&tag, &isolation);
+            let mut supervision = supervision(&tag, isolation);
             supervision.grace = Duration::from_millis(200);
             let mut sink = When::new("ready", || Err(io::ErrorKind::StorageFull.into()));
             let error =
                 soon(|| host.supervise(&sh(child.script), &supervision, &mut sink, &token()).unwrap_err());
             assert!(matches!(error, HostError::Sink(_)) && error.is_no_space(), "{error:?}");
-            assert_eq!(tagged(&tag), [0; 0], "{} {isolation:?}", child.name);
+            assert_eq!(tagged(&tag), [0; 0], "{} {place}", child.name);
         }
     }
 }
 
 #[test]
 fn a_sink_that_panics_ends_the_tree() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for place @ Place { host, isolation, .. } in &places() {
         let tag = unique("panic");
-        let supervision = supervision(&tag, &isolation);
+        let supervision = supervision(&tag, isolation);
         let panicked = soon(|| {
-            std::panic::catch_unwind(|| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let mut sink = When::new("ready", || panic!("on purpose"));
                 host.supervise(&sh("setsid sleep 300 & echo ready; wait"), &supervision, &mut sink, &token())
-            })
+            }))
         });
         assert!(panicked.is_err());
-        assert_eq!(tagged(&tag), [0; 0], "{isolation:?}");
+        assert_eq!(tagged(&tag), [0; 0], "{place}");
     }
 }
 
 #[test]
 fn a_command_is_not_started_under_a_cancelled_token() {
-    let host = LocalHost::new();
     let (_keep, dir) = tempdir();
-    for isolation in isolations(&host) {
+    for Place { host, isolation, .. } in &places() {
         let cancel = token();
         cancel.cancel(CancelReason::SiblingFailed);
         let command = sh("touch started").cwd(&dir);
         let error = host
-            .supervise(&command, &supervision(&unique("never"), &isolation), &mut Vec::new(), &cancel)
+            .supervise(&command, &supervision(&unique("never"), isolation), &mut Vec::new(), &cancel)
             .unwrap_err();
         assert!(matches!(error, HostError::Cancelled(CancelReason::SiblingFailed)));
         assert!(!dir.join("started").exists());
@@ -294,11 +280,10 @@ fn a_command_is_not_started_under_a_cancelled_token() {
 
 #[test]
 fn what_cannot_be_started_is_told_apart() {
-    let host = LocalHost::new();
     let (_keep, dir) = tempdir();
     std::fs::write(dir.join("plain"), "").unwrap();
-    for isolation in isolations(&host) {
-        let supervision = supervision(&unique("start"), &isolation);
+    for Place { host, isolation, .. } in &places() {
+        let supervision = supervision(&unique("start"), isolation);
         let attempt =
             |command: &Command| host.supervise(command, &supervision, &mut Vec::new(), &token()).unwrap_err();
         for program in ["no-such-program", "/no/such/program", "./plain/x", ""] {
@@ -322,14 +307,13 @@ fn what_cannot_be_started_is_told_apart() {
 
 #[test]
 fn a_command_gets_its_input_environment_directory_and_nothing_else() {
-    let host = LocalHost::new();
     let (_keep, dir) = tempdir();
-    for isolation in isolations(&host) {
+    for Place { host, isolation, .. } in &places() {
         let tag = unique("view");
         let script = "cat; pwd; env | grep -v -e ^PWD= -e ^SHLVL= -e ^_= -e ^OLDPWD= | sort";
         let command = sh(script).cwd(&dir).stdin("input\n");
         let mut sink = Vec::new();
-        host.supervise(&command, &supervision(&tag, &isolation), &mut sink, &token()).unwrap();
+        host.supervise(&command, &supervision(&tag, isolation), &mut sink, &token()).unwrap();
         let path = common::env().get("PATH").unwrap().to_str().unwrap().to_owned();
         let lines = String::from_utf8(sink).unwrap();
         let expected = format!("input\n{}\n{}={tag}\nPATH={path}\n", dir.display(), common::TAG);
@@ -339,30 +323,28 @@ fn a_command_gets_its_input_environment_directory_and_nothing_else() {
 
 #[test]
 fn a_child_inherits_no_descriptor_and_no_ignored_signal() {
-    let host = LocalHost::new();
     // A descriptor as a careless parent leaves it: not closed at exec.
     let (_reader, writer) = rustix::pipe::pipe().unwrap();
     let inode = rustix::fs::fstat(&writer).unwrap().st_ino;
-    for isolation in isolations(&host) {
+    for place @ Place { host, isolation, .. } in &places() {
         let mut sink = Vec::new();
         // Rust ignores SIGPIPE in every program; a child must not.
         let script = "ls -l /proc/self/fd; grep SigIgn /proc/self/status; grep SigBlk /proc/self/status";
-        host.supervise(&sh(script), &supervision(&unique("fds"), &isolation), &mut sink, &token()).unwrap();
+        host.supervise(&sh(script), &supervision(&unique("fds"), isolation), &mut sink, &token()).unwrap();
         let lines = String::from_utf8(sink).unwrap();
-        assert!(!lines.contains(&format!("pipe:[{inode}]")), "{isolation:?}\n{lines}");
+        assert!(!lines.contains(&format!("pipe:[{inode}]")), "{place}\n{lines}");
         let ignored = lines.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
         // 32 and 33 belong to the C library, which ignores them in what it spawns.
         let ignored = u64::from_str_radix(ignored, 16).unwrap() & !(3 << 31);
-        assert_eq!(ignored, 0, "{isolation:?}\n{lines}");
-        assert!(lines.contains("SigBlk:\t0000000000000000"), "{isolation:?}\n{lines}");
+        assert_eq!(ignored, 0, "{place}\n{lines}");
+        assert!(lines.contains("SigBlk:\t0000000000000000"), "{place}\n{lines}");
     }
 }
 
 #[test]
 fn an_unlimited_time_limit_is_no_overflow() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
-        let mut supervision = supervision(&unique("max"), &isolation);
+    for Place { host, isolation, .. } in &places() {
+        let mut supervision = supervision(&unique("max"), isolation);
         supervision.time_limit = Some(Duration::MAX);
         supervision.grace = Duration::MAX;
         supervision.drain = Duration::MAX;
@@ -373,11 +355,9 @@ fn an_unlimited_time_limit_is_no_overflow() {
 
 #[test]
 fn many_commands_at_once_do_not_mix() {
-    let host = LocalHost::new();
-    for isolation in isolations(&host) {
+    for Place { host, isolation, .. } in &places() {
         std::thread::scope(|scope| {
             for thread in 0..8 {
-                let (host, isolation) = (&host, &isolation);
                 scope.spawn(move || {
                     for turn in 0..20 {
                         let mut sink = Vec::new();

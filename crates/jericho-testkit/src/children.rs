@@ -30,6 +30,10 @@ pub const ENDLESS: &[Endless] = &[
         name: "has a child without environment",
         script: "setsid env -i $(command -v sleep) 300 & echo ready; wait",
     },
+    Endless {
+        name: "has a child without environment and output that ignores TERM",
+        script: "env -i $(command -v sh) -c 'trap \"\" TERM; echo ready; exec >&- 2>&-; while :; do sleep 300; done' & wait",
+    },
     Endless { name: "has closed its output", script: "echo ready; exec >&- 2>&-; exec sleep 300" },
     Endless { name: "stops itself", script: "echo ready; kill -STOP $$; exec sleep 300" },
 ];
@@ -58,6 +62,11 @@ pub const LEAVERS: &[Leaver] = &[
         name: "without environment, on the pipe",
         script: "s=$(command -v sleep); (setsid env -i $s 300 &); exit 3",
         holds_output: true,
+    },
+    Leaver {
+        name: "without environment and output, in the session",
+        script: "env -i $(command -v sleep) 300 >/dev/null 2>&1 & exit 3",
+        holds_output: false,
     },
     Leaver {
         name: "ignores TERM",

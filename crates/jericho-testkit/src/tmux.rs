@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How long anything may take to appear.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(60);
 /// How often is looked.
 const BETWEEN: Duration = Duration::from_millis(20);
 
@@ -41,7 +41,7 @@ impl Terminal {
         // Paths of sockets must be short.
         let dir = tempfile::Builder::new().prefix("tmux-").tempdir_in("/tmp")?;
         let settings = "set -g status off\nset -g remain-on-exit on\nset -g history-limit 5000\n\
-                        set -g default-terminal tmux-256color\nset -g escape-time 0\n";
+                        set -g default-shell /bin/sh\nset -g default-terminal tmux-256color\nset -g escape-time 0\n";
         std::fs::write(dir.path().join("conf"), settings)?;
         let mut this = Self { dir, pid: String::new() };
         let mut start = this.command();
@@ -106,7 +106,7 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
 
-    /// Looks at the pane until it shows something, for half a minute at most; returns what it
+    /// Looks at the pane until it shows something, for a minute at most; returns what it
     /// shows then.
     ///
     /// # Errors
@@ -118,9 +118,10 @@ impl Terminal {
             if seen(&screen) {
                 return Ok(screen);
             }
+            ensure!(!screen.contains("Pane is dead"), "the shell has ended, and never was: {what}\n{screen}");
             std::thread::park_timeout(BETWEEN);
         }
-        bail!("did not appear within half a minute: {what}\n{screen}")
+        bail!("did not appear within a minute: {what}\n{screen}")
     }
 
     fn tmux(&self, args: &[&str]) -> Result<String> {
@@ -130,7 +131,12 @@ impl Terminal {
     #[expect(clippy::disallowed_methods, reason = "tests start real programs")]
     fn command(&self) -> Command {
         let mut tmux = Command::new("tmux");
-        tmux.env_clear().env("LANG", "C.UTF-8").env("PS1", "$ ").env("HOME", self.dir.path());
+        // The login shell of a user may refuse to be one.
+        tmux.env_clear()
+            .env("SHELL", "/bin/sh")
+            .env("LANG", "C.UTF-8")
+            .env("PS1", "$ ")
+            .env("HOME", self.dir.path());
         if let Some(path) = std::env::var_os("PATH") {
             tmux.env("PATH", path);
         }

@@ -15,7 +15,7 @@ pub mod executor;
 mod lock;
 pub mod model;
 pub mod run;
-pub mod secrets;
+pub use jericho_host::secrets;
 pub mod snapshot;
 
 pub use config::{EngineConfig, Secrets};

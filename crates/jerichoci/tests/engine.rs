@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jericho_host::{
-    CancelToken, Command, Environment, Finished, Host, HostError, Leaked, LocalHost, Output, OutputSink,
-    Published, Supervision, SystemClock, SystemIds,
+    CancelToken, Command, Entry, Environment, Finished, Host, HostError, Leaked, LocalHost, Output,
+    OutputSink, Published, Supervision, SystemClock, SystemIds,
 };
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig, JobSpec};
@@ -321,6 +321,14 @@ impl Host for Panicking {
     fn run(&self, command: &Command, cancel: &CancelToken) -> Result<Output, HostError> {
         self.0.run(command, cancel)
     }
+    fn stream(
+        &self,
+        command: &Command,
+        cancel: &CancelToken,
+        stdout: &mut dyn FnMut(&[u8]),
+    ) -> Result<Output, HostError> {
+        self.0.stream(command, cancel, stdout)
+    }
     fn supervise(
         &self,
         _: &Command,
@@ -341,6 +349,15 @@ impl Host for Panicking {
     }
     fn read(&self, path: &Path) -> Result<Vec<u8>, HostError> {
         self.0.read(path)
+    }
+    fn read_range(&self, path: &Path, offset: u64, limit: u64) -> Result<Vec<u8>, HostError> {
+        self.0.read_range(path, offset, limit)
+    }
+    fn list(&self, dir: &Path) -> Result<Vec<Entry>, HostError> {
+        self.0.list(dir)
+    }
+    fn make_dirs(&self, dir: &Path) -> Result<(), HostError> {
+        self.0.make_dirs(dir)
     }
     fn write_atomic(&self, path: &Path, content: &[u8], durable: bool) -> Result<(), HostError> {
         self.0.write_atomic(path, content, durable)

@@ -8,12 +8,21 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use jericho_host::fs::sync_dir;
 
+/// Whether a write is on disk once it returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// It is.
+    Now,
+    /// When the system comes to it. A loss of power may take it back, the end of a process does not.
+    Later,
+}
+
 /// Writes `.tmp.<name>.<pid>.<n>` beside the file, syncs it, renames it over the file and syncs
 /// the directory: a guest that is stopped by force a moment later must still show its result.
 ///
 /// Missing parent directories are made. On failure the temporary file is removed and the old
 /// content is untouched.
-pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_atomic(path: &Path, content: &[u8], sync: Sync) -> io::Result<()> {
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"))?;
@@ -23,18 +32,18 @@ pub(crate) fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     };
     fs::create_dir_all(directory)?;
     let (temporary, file) = create_temporary(directory, name)?;
-    let written = fill(file, content).and_then(|()| fs::rename(&temporary, path));
+    let written = fill(file, content, sync).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
         // The first error is the one to tell; a left-over is harmless and named as one.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
-    sync_dir(directory)
+    if sync == Sync::Now { sync_dir(directory) } else { Ok(()) }
 }
 
-fn fill(mut file: File, content: &[u8]) -> io::Result<()> {
+fn fill(mut file: File, content: &[u8], sync: Sync) -> io::Result<()> {
     file.write_all(content)?;
-    file.sync_all()
+    if sync == Sync::Now { file.sync_all() } else { Ok(()) }
 }
 
 fn create_temporary(directory: &Path, name: &OsStr) -> io::Result<(PathBuf, File)> {
@@ -72,7 +81,7 @@ mod tests {
         for taken in number + 1..number + 4 {
             fs::write(directory.path().join(format!(".tmp.status.json.{pid}.{taken}")), "left").unwrap();
         }
-        write_atomic(&directory.path().join("status.json"), b"new").unwrap();
+        write_atomic(&directory.path().join("status.json"), b"new", Sync::Now).unwrap();
         assert_eq!(fs::read(directory.path().join("status.json")).unwrap(), b"new");
         let left = directory.path().join(format!(".tmp.status.json.{pid}.{}", number + 1));
         assert_eq!(fs::read(left).unwrap(), b"left");
@@ -80,7 +89,13 @@ mod tests {
 
     #[test]
     fn a_path_without_a_file_name_is_an_error() {
-        assert_eq!(write_atomic(Path::new("/"), b"").unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        assert_eq!(write_atomic(Path::new(""), b"").unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            write_atomic(Path::new("/"), b"", Sync::Now).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            write_atomic(Path::new(""), b"", Sync::Now).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::write_atomic;
+use crate::atomic::{Sync, write_atomic};
 use crate::validation::ValidationErrors;
 
 /// Why bytes are not the document they should be.
@@ -126,6 +126,11 @@ pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Er
 
 /// Replaces a file by the document, atomically and durably. Missing parent directories are made.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), WriteError> {
+    write_with(path, value, Sync::Now)
+}
+
+/// Replaces a file by the document, atomically, and as durably as is asked.
+pub(crate) fn write_with<T: Serialize>(path: &Path, value: &T, sync: Sync) -> Result<(), WriteError> {
     let bytes = to_json(value).map_err(|source| WriteError::Encode { path: path.to_owned(), source })?;
-    write_atomic(path, &bytes).map_err(|source| WriteError::Write { path: path.to_owned(), source })
+    write_atomic(path, &bytes, sync).map_err(|source| WriteError::Write { path: path.to_owned(), source })
 }

@@ -11,7 +11,10 @@
 //! | [`names`] | instance and device names, derived so that all parties agree on them |
 //! | [`lifecycle`] | what a guest tells: events, status, result |
 //! | [`request`] | what a CI guest is told to run: [`IncusGuestRunRequest`] |
+//! | [`environment`] | the environment of that command, and which of it is secret |
+//! | [`glob`] | the globs by which artifacts are chosen |
 //! | [`document`] | errors of reading and writing these files |
+//! | `ops` | guests on Incus, with the feature `ops`: created, followed, collected from, removed |
 //! | [`validation`] | problems of a document, each with field, value and what is allowed |
 //! | [`version`] | the schema version as a type |
 //!
@@ -20,8 +23,12 @@
 
 mod atomic;
 pub mod document;
+pub mod environment;
+pub mod glob;
 pub mod lifecycle;
 pub mod names;
+#[cfg(feature = "ops")]
+pub mod ops;
 pub mod plan;
 pub mod request;
 pub mod spec;
@@ -30,6 +37,7 @@ pub mod validation;
 pub mod version;
 
 pub use document::{LoadError, ParseError, WriteError};
+pub use environment::GuestEnvironment;
 pub use lifecycle::{
     EventLog, EventLogContents, EventLogError, EventProblem, EventProblemKind, LifecycleEvent,
     LifecycleState, NewEvent, RuntimeResultStatus, RuntimeStatusSnapshot, RuntimeTerminalResult,
@@ -38,7 +46,7 @@ pub use lifecycle::{
 pub use names::{instance_name, mount_device_name, payload_device_name};
 pub use pika_incus_guest_role::IncusGuestRole;
 pub use plan::{IncusMountPlan, IncusRuntimePlan, InstanceType};
-pub use request::IncusGuestRunRequest;
+pub use request::{GuestRunOptions, GuestRuntime, IncusGuestRunRequest};
 pub use spec::{
     MountKind, MountMode, OutputCollectionMode, OutputCollectionPolicy, RestartPolicy, RetentionPolicy,
     RuntimeIdentity, RuntimeIncus, RuntimeMount, RuntimePaths, RuntimePolicies, RuntimeResources,

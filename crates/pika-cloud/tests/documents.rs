@@ -40,6 +40,8 @@ fn every_frozen_sample_loads_and_is_written_as_the_same_value() {
     assert_kept::<RuntimeTerminalResult>("result-completed.json");
     assert_kept::<RuntimeTerminalResult>("result-bootstrap-error.json");
     assert_kept::<IncusGuestRunRequest>("guest-run-request.json");
+    assert_kept::<IncusGuestRunRequest>("guest-run-request-v3.json");
+    assert_kept::<IncusGuestRunRequest>("guest-run-request-v3-host.json");
     assert_kept::<RuntimeSpec>("runtime-spec-full.json");
     assert_kept::<IncusMountPlan>("incus-mount-plan.json");
     assert_kept::<IncusRuntimePlan>("incus-runtime-plan.json");

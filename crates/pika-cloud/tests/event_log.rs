@@ -268,6 +268,14 @@ fn a_missing_journal_is_an_error_of_the_reader() {
     assert!(read_events(Path::new("/nonexistent/events.jsonl")).is_err());
 }
 
+#[test]
+fn a_line_that_the_reader_takes_counts_for_the_writer_too() {
+    for noise in ["\u{c}", " ", "\t", "\0", "\u{c}\0"] {
+        let journal = Journal::with(format!("{noise}{}", line(7)));
+        assert_eq!(journal.append(), 8, "{noise:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_the_file_holds_the_next_event_is_whole_and_its_number_is_new(

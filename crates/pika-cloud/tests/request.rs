@@ -1,6 +1,6 @@
 //! The guest run request: strict, and all problems at once.
 
-use pika_cloud::{IncusGuestRunRequest, ParseError};
+use pika_cloud::{GuestRunOptions, GuestRuntime, IncusGuestRunRequest, ParseError, RuntimePaths};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -29,16 +29,18 @@ fn with(key: &str, value: Value) -> Value {
 }
 
 #[test]
-fn only_version_2_is_taken() {
-    assert_eq!(problems(&with("schema_version", json!(2))), [""; 0]);
-    for other in [0, 1, 3, u64::MAX] {
+fn only_versions_2_and_3_are_taken() {
+    for known in [2, 3] {
+        assert_eq!(problems(&with("schema_version", json!(known))), [""; 0]);
+    }
+    for other in [0, 1, 4, u64::from(u32::MAX) + 3, u64::MAX] {
         assert_eq!(
             problems(&with("schema_version", json!(other))),
-            [format!("schema_version: {other} is not supported (allowed: 2)")]
+            [format!("schema_version: {other} is not supported (allowed: 2 or 3)")]
         );
     }
     for wrong in [json!("2"), json!(2.0), json!(true), json!(null), json!(-2), json!([2])] {
-        let expected = format!("schema_version: {wrong} is of the wrong type (allowed: 2)");
+        let expected = format!("schema_version: {wrong} is of the wrong type (allowed: 2 or 3)");
         assert_eq!(problems(&with("schema_version", wrong)), [expected]);
     }
 }
@@ -102,7 +104,7 @@ fn all_problems_of_a_request_are_told_at_once() {
     let error = IncusGuestRunRequest::parse(b"{}").unwrap_err();
     insta::assert_snapshot!(error, @r"
     the guest run request has 4 problems:
-      schema_version: is missing (allowed: 2)
+      schema_version: is missing (allowed: 2 or 3)
       command: is missing (allowed: a shell command)
       timeout_secs: is missing (allowed: a whole number of seconds above 0)
       run_as_root: is missing (allowed: true or false)
@@ -110,8 +112,8 @@ fn all_problems_of_a_request_are_told_at_once() {
     let document = json!({ "schema_version": 1, "command": " ", "timeout_secs": true, "user": "x" });
     insta::assert_snapshot!(IncusGuestRunRequest::parse(document.to_string().as_bytes()).unwrap_err(), @r#"
     the guest run request has 5 problems:
-      user: "x" is of an unknown key (allowed: schema_version, command, timeout_secs, run_as_root)
-      schema_version: 1 is not supported (allowed: 2)
+      user: "x" is of an unknown key (allowed: schema_version, command, timeout_secs, run_as_root, env_file, cwd, uid, gid, artifact_globs, grace_secs, log_cap_bytes, runtime, paths)
+      schema_version: 1 is not supported (allowed: 2 or 3)
       command: " " is blank (allowed: a shell command)
       timeout_secs: true is of the wrong type (allowed: a whole number of seconds above 0)
       run_as_root: is missing (allowed: true or false)
@@ -131,6 +133,162 @@ fn what_is_no_object_is_told_as_such() {
 fn a_request_that_breaks_a_rule_cannot_be_made() {
     let errors = IncusGuestRunRequest::new(" ", 0, true).unwrap_err();
     assert_eq!(errors.len(), 2);
+}
+
+/// A sound request of version 3 with one key more.
+fn option(key: &str, value: Value) -> Value {
+    let mut document = with("schema_version", json!(3));
+    document[key] = value;
+    document
+}
+
+#[test]
+fn version_3_takes_options_and_version_2_does_not() {
+    for (key, value) in [
+        ("env_file", json!("/run/env.json")),
+        ("cwd", json!("/workspace/snapshot")),
+        ("uid", json!(1000)),
+        ("gid", json!(0)),
+        ("artifact_globs", json!(["target/**/*.xml", "!target/debug/**"])),
+        ("grace_secs", json!(0)),
+        ("log_cap_bytes", json!(1)),
+        ("runtime", json!("incus")),
+        ("paths", json!({})),
+    ] {
+        assert_eq!(problems(&option(key, value.clone())), [""; 0]);
+        assert_eq!(problems(&option(key, json!(null))), [""; 0], "null is as good as absent");
+        let [problem] = problems(&with(key, value)).try_into().unwrap();
+        assert!(problem.contains("is of a key of version 3"), "{problem}");
+    }
+}
+
+#[test]
+fn options_of_the_wrong_kind_are_told() {
+    for (key, value, expected) in [
+        ("env_file", json!("env"), r#"env_file: "env" is relative (allowed: an absolute path without `..`)"#),
+        (
+            "cwd",
+            json!("/a/../b"),
+            r#"cwd: "/a/../b" has a `..` component (allowed: an absolute path without `..`)"#,
+        ),
+        ("cwd", json!(7), "cwd: 7 is of the wrong type (allowed: an absolute path without `..`)"),
+        (
+            "uid",
+            json!(u32::MAX),
+            "uid: 4294967295 is the number of nobody at all (allowed: a whole number from 0 to 4294967294)",
+        ),
+        ("uid", json!(-1), "uid: -1 is of the wrong type (allowed: a whole number from 0 to 4294967294)"),
+        ("uid", json!(0), "uid: 0 is root, and run_as_root is false (allowed: another user, or no uid)"),
+        (
+            "gid",
+            json!(4294967296_u64),
+            "gid: 4294967296 is of the wrong type (allowed: a whole number from 0 to 4294967294)",
+        ),
+        (
+            "artifact_globs",
+            json!("x"),
+            r#"artifact_globs: "x" is of the wrong type (allowed: a list of globs)"#,
+        ),
+        (
+            "artifact_globs",
+            json!(["x", "../y"]),
+            r#"artifact_globs[1]: "../y" has a `.` or `..` component (allowed: a glob of files below the working directory)"#,
+        ),
+        (
+            "grace_secs",
+            json!(1.5),
+            "grace_secs: 1.5 is of the wrong type (allowed: a whole number of seconds)",
+        ),
+        ("log_cap_bytes", json!(0), "log_cap_bytes: 0 is no size (allowed: a whole number of bytes above 0)"),
+        (
+            "runtime",
+            json!("tart"),
+            r#"runtime: "tart" is of the wrong type (allowed: incus or host_process)"#,
+        ),
+        (
+            "paths",
+            json!(["/a"]),
+            r#"paths: ["/a"] is of the wrong type (allowed: an object of the eight paths)"#,
+        ),
+    ] {
+        assert_eq!(problems(&option(key, value)), [expected]);
+    }
+}
+
+#[test]
+fn the_user_of_a_root_command_is_root() {
+    let mut document = option("uid", json!(1000));
+    document["run_as_root"] = json!(true);
+    assert_eq!(
+        problems(&document),
+        ["uid: 1000 is not root, and run_as_root is true (allowed: 0, or no uid)"]
+    );
+    document["uid"] = json!(0);
+    assert_eq!(problems(&document), [""; 0]);
+}
+
+#[test]
+fn a_guest_has_canonical_paths_and_a_host_process_says_its_own() {
+    let own = serde_json::to_value(RuntimePaths::in_dir("/w/runs/r/jobs/j/")).unwrap();
+    assert_eq!(own["guest_log_path"], "/w/runs/r/jobs/j/logs/guest.log");
+    let lines = problems(&option("paths", own.clone()));
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[0].contains("is not the canonical path"), "{lines:?}");
+
+    let mut host = option("runtime", json!("host_process"));
+    let missing = problems(&host);
+    assert_eq!(
+        missing,
+        [
+            "paths: is missing (allowed: the paths of a host process)",
+            "cwd: is missing (allowed: the working directory of a host process)",
+        ]
+    );
+    host["cwd"] = json!("/w/tree");
+    host["paths"] = own.clone();
+    assert_eq!(problems(&host), [""; 0]);
+
+    host["paths"]["log_path"] = json!("/w/x");
+    host["paths"]["status_path"] = json!("/w/runs/r/jobs/jj/status.json");
+    let lines = problems(&host);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with(r#"paths.log_path: "/w/x" is of an unknown key"#), "{lines:?}");
+    assert!(lines[1].contains("is outside state_dir"), "{lines:?}");
+}
+
+#[test]
+fn options_are_written_as_they_were_made() {
+    let options = GuestRunOptions {
+        env_file: Some("/run/e".into()),
+        uid: Some(7),
+        artifact_globs: vec!["a/*".into()],
+        runtime: GuestRuntime::HostProcess,
+        cwd: Some("/w".into()),
+        paths: Some(RuntimePaths::in_dir("/s")),
+        ..GuestRunOptions::default()
+    };
+    let request = IncusGuestRunRequest::with_options("true", 1, false, options.clone()).unwrap();
+    assert_eq!(request.schema_version(), 3);
+    let value = serde_json::to_value(&request).unwrap();
+    let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "schema_version",
+            "command",
+            "timeout_secs",
+            "run_as_root",
+            "env_file",
+            "cwd",
+            "uid",
+            "artifact_globs",
+            "runtime",
+            "paths"
+        ]
+    );
+    assert_eq!(serde_json::from_value::<IncusGuestRunRequest>(value).unwrap().options(), &options);
+    let plain = serde_json::to_value(IncusGuestRunRequest::new("true", 1, false).unwrap()).unwrap();
+    assert_eq!((plain["schema_version"].clone(), plain.as_object().unwrap().len()), (json!(2), 4));
 }
 
 proptest! {

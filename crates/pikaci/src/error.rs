@@ -32,7 +32,7 @@ impl CliError {
     pub(crate) fn output(error: io::Error) -> Self {
         let reader_gone = error.kind() == io::ErrorKind::BrokenPipe;
         let this = Self::new(Exit::Infrastructure, "cannot write to standard output").because(error);
-        Self { reader_gone, ..this }
+        Self { reader_gone, ..this.hint("df -h, and make room; or send the output elsewhere") }
     }
 
     pub(crate) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -44,6 +44,18 @@ impl CliError {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// What to type next: the hint, or what is always worth a look.
+    fn next_step(&self) -> &str {
+        match (&self.hint, self.exit) {
+            (Some(hint), _) => hint,
+            (None, Exit::Usage) => "pikaci --help",
+            (None, Exit::NotFound) => "pikaci list",
+            (None, Exit::Success | Exit::Failed | Exit::Infrastructure | Exit::Cancelled) => {
+                "run it again, when what the cause names is mended"
+            }
+        }
     }
 
     pub(crate) const fn exit(&self) -> Exit {
@@ -65,10 +77,7 @@ impl fmt::Display for CliError {
             write!(f, "\n  because: {error}")?;
             cause = error.source();
         }
-        match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {hint}"),
-            None => Ok(()),
-        }
+        write!(f, "\n  hint: {}", self.next_step())
     }
 }
 
@@ -89,5 +98,29 @@ impl From<TargetError> for CliError {
             TargetError::File { source, .. } => this.because(source),
             _ => this,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_names_a_next_step() {
+        let all =
+            [Exit::Success, Exit::Failed, Exit::Usage, Exit::Infrastructure, Exit::Cancelled, Exit::NotFound];
+        let mut errors: Vec<CliError> = all.into_iter().map(|exit| CliError::new(exit, "what")).collect();
+        errors.push(CliError::usage("what").because("why"));
+        errors.push(CliError::output(io::Error::from(io::ErrorKind::StorageFull)));
+        errors.push(
+            TargetError::UnknownTarget { name: "x".to_owned(), nearest: None, known: Vec::new() }.into(),
+        );
+        for error in errors {
+            let told = error.to_string();
+            let last = told.lines().last().unwrap();
+            assert!(last.strip_prefix("  hint: ").is_some_and(|hint| hint.len() > 5), "{told}");
+        }
+        let told = CliError::usage("what").because("why").hint("do that").to_string();
+        assert_eq!(told, "error: what\n  because: why\n  hint: do that");
     }
 }

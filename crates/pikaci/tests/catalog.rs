@@ -441,3 +441,31 @@ fn the_plans_of_all_targets_are_those_of_the_golden_file() {
 fn update_asked() -> bool {
     std::env::var_os("UPDATE_GOLDEN").is_some()
 }
+
+#[test]
+fn the_lane_file_of_a_tree_says_which_targets_of_the_catalog_are_lanes() {
+    let tree = tempfile::tempdir().unwrap();
+    std::fs::create_dir(tree.path().join("ci")).unwrap();
+    let text = "catalog = 'pika'\n[[branch.lanes]]\nstaged_linux_target = 'pre-merge-rmp'\npaths = ['a']\n";
+    std::fs::write(tree.path().join("ci/forge-lanes.toml"), text).unwrap();
+    let catalog = Catalog::load(tree.path()).unwrap();
+    let lanes: Vec<&str> = catalog.lanes().iter().map(|lane| lane.id.as_str()).collect();
+    assert_eq!(lanes, ["pre-merge-rmp"]);
+    for (name, trigger, filters) in [
+        ("pre-merge-rmp", "branch", vec!["a"]),
+        ("pre-merge-pika-rust", "none", vec![]),
+        ("nightly_linux", "none", vec![]),
+    ] {
+        let target = catalog.find(name).unwrap();
+        assert_eq!(
+            (target.trigger.word(), target.filters.patterns()),
+            (trigger, strings(&filters).as_slice())
+        );
+    }
+    let own = catalog.find("pre-merge-apple-deterministic").unwrap();
+    assert_eq!(own.filters.patterns().len(), 15, "no forge runs it, so the lane file need not know it");
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}

@@ -16,12 +16,12 @@ use crate::sys::spawn::Leads;
 use crate::wait::{now, wait};
 
 /// Most bytes of one stream that are kept.
-pub(super) const LIMIT: usize = 64 << 20;
+pub(crate) const LIMIT: usize = 64 << 20;
 /// How long output is read after the end while something else holds a pipe.
 const DRAIN: Duration = Duration::from_millis(100);
 const CHUNK: usize = 256 << 10;
 
-pub(super) fn run(command: &Command, cancel: &CancelToken) -> Result<Output, HostError> {
+pub(crate) fn run(command: &Command, cancel: &CancelToken) -> Result<Output, HostError> {
     let mut stdout = Vec::new();
     let mut child = Short::start(command, cancel, None)?;
     let program = command.program.to_string_lossy();

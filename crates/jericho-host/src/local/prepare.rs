@@ -14,21 +14,21 @@ use crate::host::HostError;
 use crate::sys::spawn::{Image, Leads};
 
 /// Where a name is looked up when the environment has no `PATH`; what execvp(3) does.
-const DEFAULT_PATH: &str = "/bin:/usr/bin";
+pub(crate) const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// A command, ready to be started.
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     pub(super) program: String,
     /// In order; the first that can be executed is taken.
     pub(super) candidates: Vec<CString>,
     pub(super) argv: Vec<CString>,
     pub(super) envp: Vec<CString>,
     pub(super) cwd: Option<CString>,
-    pub(super) stdin: OwnedFd,
+    pub(crate) stdin: OwnedFd,
 }
 
 impl Prepared {
-    pub(super) fn new(command: &Command, env: &Environment) -> Result<Self, HostError> {
+    pub(crate) fn new(command: &Command, env: &Environment) -> Result<Self, HostError> {
         let program = command.program.to_string_lossy().into_owned();
         let start = |source| HostError::Start { program: program.clone(), source };
         if command.program.is_empty() {
@@ -57,7 +57,7 @@ impl Prepared {
     }
 
     /// Starts it in the view that this process has of the file system.
-    pub(super) fn spawn(
+    pub(crate) fn spawn(
         &self,
         leads: Leads,
         stdout: BorrowedFd<'_>,

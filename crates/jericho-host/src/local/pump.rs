@@ -9,12 +9,12 @@ use rustix::pipe::PipeFlags;
 use crate::host::{HostError, OutputSink};
 
 /// As large as an unprivileged process may make a pipe: the fewer turns, the better.
-pub(super) const PIPE_SIZE: usize = 1 << 20;
+pub(crate) const PIPE_SIZE: usize = 1 << 20;
 /// What one read takes. It fits into the second level cache of the processor, unlike the pipe.
 const CHUNK: usize = 256 << 10;
 
 /// A pipe whose reading end does not block; both ends close at exec.
-pub(super) fn pipe(size: Option<usize>) -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pipe(size: Option<usize>) -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     if let Some(size) = size {

@@ -17,13 +17,13 @@ use crate::sys::spawn::Leads;
 use crate::wait::{is_ready, now, wait};
 
 /// A descriptor that becomes readable when our child has ended.
-pub(super) fn pidfd(child: Pid) -> Result<OwnedFd, HostError> {
+pub(crate) fn pidfd(child: Pid) -> Result<OwnedFd, HostError> {
     rustix::process::pidfd_open(child, PidfdFlags::empty())
         .map_err(|error| HostError::System("cannot watch a command", error.into()))
 }
 
 /// Waits for our child.
-pub(super) fn wait_for(child: Pid, options: WaitIdOptions) -> Result<Exit, HostError> {
+pub(crate) fn wait_for(child: Pid, options: WaitIdOptions) -> Result<Exit, HostError> {
     loop {
         match rustix::process::waitid(WaitId::Pid(child), options) {
             Ok(Some(status)) => {

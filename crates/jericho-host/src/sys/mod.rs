@@ -2,6 +2,7 @@
 //!
 //! The rest of the crate is safe code above this module. Nothing here knows about jobs.
 
+pub(crate) mod bound;
 mod files;
 mod identity;
 mod limits;

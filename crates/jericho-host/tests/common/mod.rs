@@ -5,7 +5,11 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use jericho_host::{CancelToken, Command, Environment, Host, Isolation, LocalHost, OutputSink, Supervision};
+use jericho_host::{
+    CancelToken, Command, Environment, Host, Isolation, LocalHost, OutputSink, SshConfig, SshHost,
+    Supervision,
+};
+use jericho_testkit::ssh::Rig;
 
 pub(crate) const TAG: &str = "JERICHO_TEST_CHILD";
 
@@ -44,6 +48,54 @@ pub(crate) fn isolations(host: &LocalHost) -> Vec<Isolation> {
         all.push(Isolation::Namespaces(Vec::new()));
     }
     all
+}
+
+/// A host with an isolation that it offers. The rules of this crate hold in every one.
+pub(crate) struct Place {
+    // Dropped in this order.
+    pub(crate) host: Box<dyn Host>,
+    pub(crate) isolation: Isolation,
+    _rig: Option<Rig>,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "on {} with {:?}", self.host.label(), self.isolation)
+    }
+}
+
+/// This machine, with every isolation that works here, and this machine over ssh.
+pub(crate) fn places() -> Vec<Place> {
+    let local = LocalHost::new();
+    let mut all: Vec<_> = isolations(&local)
+        .into_iter()
+        .map(|isolation| Place { host: Box::new(LocalHost::new()), isolation, _rig: None })
+        .collect();
+    all.extend(over_ssh());
+    all
+}
+
+/// The same without regard to isolations.
+pub(crate) fn hosts() -> Vec<Place> {
+    let local = Place { host: Box::new(LocalHost::new()), isolation: Isolation::Session, _rig: None };
+    std::iter::once(local).chain(over_ssh()).collect()
+}
+
+fn over_ssh() -> Option<Place> {
+    let thread = std::thread::current();
+    let rig = Rig::start(thread.name().unwrap_or("a test over ssh"))?;
+    let host = Box::new(SshHost::new(ssh_config(&rig, "rig")).unwrap());
+    Some(Place { host, isolation: Isolation::Session, _rig: Some(rig) })
+}
+
+/// How to reach one of the hosts of a rig.
+pub(crate) fn ssh_config(rig: &Rig, destination: &str) -> SshConfig {
+    SshConfig {
+        config_file: Some(rig.config()),
+        control_dir: rig.control_dir(),
+        env: env(),
+        ..SshConfig::new(destination)
+    }
 }
 
 /// Process ids, without zombies, whose environment has the tag.

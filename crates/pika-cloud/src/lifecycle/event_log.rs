@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::event_read::without_nuls;
 use super::{LifecycleEvent, NewEvent};
+use crate::atomic::Sync;
 
 /// How much of the journal's end is read first; doubled until a whole line is found.
 const TAIL: u64 = 16 * 1024;
@@ -55,6 +56,7 @@ pub enum EventLogError {
 pub struct EventLog {
     path: PathBuf,
     counter: PathBuf,
+    sync: Sync,
 }
 
 impl EventLog {
@@ -63,10 +65,26 @@ impl EventLog {
         let path = path.into();
         let mut counter = OsString::from(&path);
         counter.push(".seq");
-        Self { path, counter: counter.into() }
+        Self { path, counter: counter.into(), sync: Sync::Now }
     }
 
-    /// Appends one line and returns it with the number it got; once this returns it is on disk.
+    /// The same with its counter elsewhere than at `<events>.seq`: whoever appends must name the same one.
+    #[must_use]
+    pub fn with_counter(mut self, path: impl Into<PathBuf>) -> Self {
+        self.counter = path.into();
+        self
+    }
+
+    /// The same, not waiting for the disk: a loss of power may take events back, the end of a process
+    /// does not.
+    #[must_use]
+    pub fn unsynced(mut self) -> Self {
+        self.sync = Sync::Later;
+        self
+    }
+
+    /// Appends one line and returns it with the number it got; once this returns it is on disk, unless
+    /// the journal is [`unsynced`](Self::unsynced).
     ///
     /// Waits while another process appends. A last line that a crash tore is ended first, so that
     /// it spoils no other; bytes already in the file never change. Missing parent directories
@@ -103,7 +121,7 @@ impl EventLog {
         line.push(b'\n');
         journal
             .write_all(&line)
-            .and_then(|()| journal.sync_data())
+            .and_then(|()| if self.sync == Sync::Now { journal.sync_data() } else { Ok(()) })
             .map_err(|source| io_error(&self.path, source))?;
 
         // The event is stored. A counter that could not be written is repaired by the next writer.
@@ -172,5 +190,6 @@ fn seq_of(line: &[u8]) -> Option<u64> {
     struct Numbered {
         seq: u64,
     }
-    serde_json::from_slice::<Numbered>(without_nuls(line)).ok().map(|numbered| numbered.seq)
+    // As the reader does, so that both see the same lines.
+    serde_json::from_slice::<Numbered>(without_nuls(line.trim_ascii())).ok().map(|numbered| numbered.seq)
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{LifecycleState, SCHEMA_VERSION};
+use crate::atomic::Sync;
 use crate::document::{self, LoadError, ParseError, WriteError};
 use crate::time::{self, Timestamp};
 use crate::version::SchemaVersion;
@@ -94,5 +95,14 @@ impl RuntimeStatusSnapshot {
     /// When the file cannot be written; its old content is still there then.
     pub fn write(&self, path: &Path) -> Result<(), WriteError> {
         document::write(path, self)
+    }
+
+    /// The same, but not waiting for the disk: a loss of power may take it back.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    pub fn write_unsynced(&self, path: &Path) -> Result<(), WriteError> {
+        document::write_with(path, self, Sync::Later)
     }
 }

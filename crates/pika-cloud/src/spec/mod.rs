@@ -34,6 +34,7 @@ pub use paths::RuntimePaths;
 pub use policies::{
     OutputCollectionMode, OutputCollectionPolicy, RestartPolicy, RetentionPolicy, RuntimePolicies,
 };
+pub(crate) use validate::{check_canonical, check_path, check_paths};
 
 /// One guest, as it is asked for.
 ///

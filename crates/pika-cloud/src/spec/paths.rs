@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::validate::check_paths;
+use crate::validation::{Problems, ValidationErrors};
+
 /// Absolute paths in the guest. What a document leaves out is the canonical path:
 ///
 /// ```
@@ -60,6 +63,37 @@ impl RuntimePaths {
     pub const GUEST_LOG: &str = "/run/pika-cloud/logs/guest.log";
     /// Canonical [`artifacts_dir`](Self::artifacts_dir).
     pub const ARTIFACTS_DIR: &str = "/run/pika-cloud/artifacts";
+
+    /// The same files in another directory, for a host that has more than one job.
+    #[must_use]
+    pub fn in_dir(state_dir: &str) -> Self {
+        let state_dir = state_dir.trim_end_matches('/');
+        let place = |canonical: &str| {
+            let name = canonical.strip_prefix(Self::STATE_DIR).unwrap_or(canonical);
+            format!("{state_dir}{name}")
+        };
+        Self {
+            state_dir: state_dir.to_owned(),
+            events_path: place(Self::EVENTS),
+            status_path: place(Self::STATUS),
+            result_path: place(Self::RESULT),
+            guest_request_path: place(Self::GUEST_REQUEST),
+            logs_dir: place(Self::LOGS_DIR),
+            guest_log_path: place(Self::GUEST_LOG),
+            artifacts_dir: place(Self::ARTIFACTS_DIR),
+        }
+    }
+
+    /// Checks that all are absolute, without `..`, inside `state_dir`, and no file at the path of another.
+    ///
+    /// # Errors
+    ///
+    /// All problems, as of a spec with these paths.
+    pub fn validate(&self) -> Result<(), ValidationErrors> {
+        let mut problems = Problems::of("runtime paths");
+        check_paths(&mut problems, self);
+        problems.finish()
+    }
 
     /// Field names and values, in document order; the state directory is the first.
     pub(crate) fn fields(&self) -> [(&'static str, &str); 8] {

@@ -28,7 +28,7 @@ impl RuntimeSpec {
         self.check_names(&mut problems);
         self.check_resources(&mut problems);
         self.check_mounts(&mut problems);
-        self.check_paths(&mut problems);
+        check_paths(&mut problems, &self.paths);
         if let Some(command) = &self.entry_command {
             check_text(&mut problems, "entry_command", command, |c| c == '\0');
         }
@@ -48,16 +48,7 @@ impl RuntimeSpec {
     /// Each path that differs.
     pub fn validate_canonical_paths(&self) -> Result<(), ValidationErrors> {
         let mut problems = Problems::of("runtime spec");
-        for (field, found, canonical) in [
-            ("events_path", &self.paths.events_path, RuntimePaths::EVENTS),
-            ("status_path", &self.paths.status_path, RuntimePaths::STATUS),
-            ("result_path", &self.paths.result_path, RuntimePaths::RESULT),
-        ] {
-            if found != canonical {
-                let allowed = format!("{canonical:?}");
-                problems.add(format!("paths.{field}"), found.as_str(), "is not the canonical path", allowed);
-            }
-        }
+        check_canonical(&mut problems, &self.paths);
         problems.finish()
     }
 
@@ -106,29 +97,44 @@ impl RuntimeSpec {
             }
         }
     }
+}
 
-    fn check_paths(&self, problems: &mut Problems) {
-        let fields = self.paths.fields();
-        let sound = fields.map(|(field, path)| check_path(problems, &format!("paths.{field}"), path));
-        let state_dir = &self.paths.state_dir;
-        for (index, (field, path)) in fields.into_iter().enumerate().skip(1) {
-            if !sound[index] {
-                continue;
-            }
-            let field = format!("paths.{field}");
-            // Without a sound state directory there is nothing to compare with.
-            if sound[0] && !is_inside(path, state_dir) {
-                let allowed = format!("a path inside state_dir, {state_dir:?}");
-                problems.add(field.as_str(), path, "is outside state_dir", allowed);
-            }
-            let clash = fields.into_iter().enumerate().find(|(other, (other_field, other_path))| {
-                // Two directories may be one; two files are reported once, at the second.
-                let counts = *other < index || is_directory(other_field);
-                *other != index && counts && sound[*other] && components(path).eq(components(other_path))
-            });
-            if let Some((_, (other, _))) = clash.filter(|_| !is_directory(&field)) {
-                problems.add(field, path, format!("is the path of paths.{other} too"), "a path of its own");
-            }
+/// The rules of lifecycle paths: absolute, without `..`, inside the state directory, each its own.
+pub(crate) fn check_paths(problems: &mut Problems, paths: &RuntimePaths) {
+    let fields = paths.fields();
+    let sound = fields.map(|(field, path)| check_path(problems, &format!("paths.{field}"), path));
+    let state_dir = &paths.state_dir;
+    for (index, (field, path)) in fields.into_iter().enumerate().skip(1) {
+        if !sound[index] {
+            continue;
+        }
+        let field = format!("paths.{field}");
+        // Without a sound state directory there is nothing to compare with.
+        if sound[0] && !is_inside(path, state_dir) {
+            let allowed = format!("a path inside state_dir, {state_dir:?}");
+            problems.add(field.as_str(), path, "is outside state_dir", allowed);
+        }
+        let clash = fields.into_iter().enumerate().find(|(other, (other_field, other_path))| {
+            // Two directories may be one; two files are reported once, at the second.
+            let counts = *other < index || is_directory(other_field);
+            *other != index && counts && sound[*other] && components(path).eq(components(other_path))
+        });
+        if let Some((_, (other, _))) = clash.filter(|_| !is_directory(&field)) {
+            problems.add(field, path, format!("is the path of paths.{other} too"), "a path of its own");
+        }
+    }
+}
+
+/// What an observer that knows no spec relies on: events, status and result at their canonical paths.
+pub(crate) fn check_canonical(problems: &mut Problems, paths: &RuntimePaths) {
+    for (field, found, canonical) in [
+        ("events_path", &paths.events_path, RuntimePaths::EVENTS),
+        ("status_path", &paths.status_path, RuntimePaths::STATUS),
+        ("result_path", &paths.result_path, RuntimePaths::RESULT),
+    ] {
+        if found != canonical {
+            let allowed = format!("{canonical:?}");
+            problems.add(format!("paths.{field}"), found.as_str(), "is not the canonical path", allowed);
         }
     }
 }
@@ -149,7 +155,7 @@ fn check_text(problems: &mut Problems, field: &str, value: &str, forbidden: fn(c
 }
 
 /// Reports what keeps `path` from being an absolute path without `..`; true when nothing does.
-fn check_path(problems: &mut Problems, field: &str, path: &str) -> bool {
+pub(crate) fn check_path(problems: &mut Problems, field: &str, path: &str) -> bool {
     if path.trim().is_empty() {
         problems.add(field, path, "is blank", PATH);
         return false;

@@ -2,6 +2,7 @@
 //! the engine are told.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use jericho_host::LocalHost;
@@ -22,7 +23,7 @@ use crate::operator::{Operator, SecretError};
 use crate::render::text::{shorten, typed};
 use crate::source::{self, Source};
 use crate::targets::file::settings_of;
-use crate::targets::{Catalog, FILE_NAME};
+use crate::targets::{Catalog, FILE_NAME, TargetError};
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -156,7 +157,15 @@ impl Session {
     pub(crate) fn operator(&self) -> Result<Operator, CliError> {
         let (path, origin) = self.operator_file()?;
         let mut operator = match &path {
-            Some(path) => Operator::load(path)?,
+            Some(path) => match Operator::load(path) {
+                // The home of a system's user may be another's.
+                Err(TargetError::File { source, .. })
+                    if origin == Origin::Default && source.kind() == ErrorKind::PermissionDenied =>
+                {
+                    Operator::absent(path)
+                }
+                read => read?,
+            },
             None => Operator::default(),
         };
         if let (Some(path), None) = (path, &operator.file)

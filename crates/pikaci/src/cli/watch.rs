@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 use std::time::Duration;
 
@@ -235,10 +235,7 @@ fn receive(events: &Receiver<Event>, deadline: Option<Duration>, now: Duration) 
     match deadline {
         // The other end is kept by the loop itself: there is always somebody to send.
         None => events.recv().ok(),
-        Some(deadline) => match events.recv_timeout(deadline.saturating_sub(now)) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        },
+        Some(deadline) => events.recv_timeout(deadline.saturating_sub(now)).ok(),
     }
 }
 

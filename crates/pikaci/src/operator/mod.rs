@@ -52,11 +52,15 @@ impl Operator {
     /// [`TargetError::Toml`] with everything that is wrong in it, [`TargetError::File`],
     /// [`TargetError::NotAFile`] or [`TargetError::TooLarge`] when it cannot be read.
     pub fn load(path: &Path) -> Result<Self, TargetError> {
-        let place = path.to_string_lossy().into_owned();
-        let Some(bytes) = open::read(path)? else { return Ok(Self { place, ..Self::default() }) };
-        let mut this = Self::parse(&place, &bytes)?;
+        let Some(bytes) = open::read(path)? else { return Ok(Self::absent(path)) };
+        let mut this = Self::parse(&path.to_string_lossy(), &bytes)?;
         this.file = Some(path.to_owned());
         Ok(this)
+    }
+
+    /// What a file that is not there says: nothing.
+    pub(crate) fn absent(path: &Path) -> Self {
+        Self { place: path.to_string_lossy().into_owned(), ..Self::default() }
     }
 
     /// Understands the bytes of a file of this name.

@@ -209,10 +209,11 @@ impl<O: Write + Send, E: Write + Send> Reporter for Human<'_, O, E> {
                 let again = rerun_of.as_ref().map(|run| format!(", again as in {run}")).unwrap_or_default();
                 self.say(time, &format!("run {run_id}: {target}{again}"))
             }
-            RunLifecycleEvent::JobStarted { job, .. } => match live {
-                Some(live) => Ok(live.job_started(job)),
-                None => self.say(time, &format!("{}: started", job.id)),
-            },
+            RunLifecycleEvent::JobStarted { job, .. } => {
+                let Some(live) = live else { return self.say(time, &format!("{}: started", job.id)) };
+                live.job_started(job);
+                Ok(())
+            }
             RunLifecycleEvent::JobFinished { run_id, job } => {
                 if let Some(live) = live {
                     live.job_ended(job);
@@ -232,10 +233,12 @@ impl<O: Write + Send, E: Write + Send> Reporter for Human<'_, O, E> {
                 let attempt = failed.attempt;
                 self.say(time, &format!("{job_id}: attempt {attempt} of {of}: {why}; attempt {next} starts"))
             }
-            RunLifecycleEvent::PrepareStarted { node_id, .. } => match live {
-                Some(live) => Ok(live.prepare_started(node_id)),
-                None => Ok(()),
-            },
+            RunLifecycleEvent::PrepareStarted { node_id, .. } => {
+                if let Some(live) = live {
+                    live.prepare_started(node_id);
+                }
+                Ok(())
+            }
             RunLifecycleEvent::PrepareFinished { node_id, verdict, duration_ms, .. } => {
                 if let Some(live) = live {
                     live.prepare_ended(node_id);
@@ -276,4 +279,100 @@ fn outcome(job: &JobRecord) -> (String, String) {
         None => String::new(),
     };
     (word, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn job(id: &str, more: Value) -> Value {
+        let mut job = json!({
+            "id": id, "description": id, "executor": "host_local", "timeout_secs": 1, "host_log_path": "",
+            "guest_log_path": "", "started_at": "2026-04-01T12:00:00Z", "duration_ms": 1500
+        });
+        job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        job
+    }
+
+    fn events() -> Vec<Value> {
+        const RUN: &str = "20260401T120000Z-0a1b2c3d";
+        let attempt = |attempt, status| json!({ "attempt": attempt, "status": status, "host_log_path": "", "started_at": "2026-04-01T12:00:00Z" });
+        let mut failed = attempt(1, "failed");
+        failed["failure_kind"] = json!("test_failure");
+        failed["message"] = json!("the command exited with code 1");
+        let flaky = job(
+            "unsteady",
+            json!({ "status": "passed", "flaky": true, "attempts": [failed, attempt(2, "passed")] }),
+        );
+        let bad = job(
+            "bad\u{1b}[2J",
+            json!({ "status": "failed", "failure_kind": "timeout", "message": "timed out after 1 s" }),
+        );
+        let run = json!({
+            "run_id": RUN, "status": "failed", "failure_kind": "timeout", "rerun_of": null, "target_id": "t",
+            "target_description": null, "source_root": "/s", "snapshot_dir": "/s", "message": null,
+            "created_at": "2026-04-01T12:00:00Z", "duration_ms": 61_000, "jobs": [flaky, bad]
+        });
+        vec![
+            json!({ "event": "run_started", "run_id": RUN, "created_at": "2026-04-01T12:00:00Z",
+                    "rerun_of": null, "target_id": "t", "target_description": null }),
+            json!({ "event": "job_retry", "run_id": RUN, "job_id": "unsteady", "failed": failed, "next": 2, "of": 3 }),
+            json!({ "event": "job_finished", "run_id": RUN, "job": flaky }),
+            json!({ "event": "job_finished", "run_id": RUN, "job": bad }),
+            json!({ "event": "run_finished", "run": run }),
+        ]
+    }
+
+    fn told(quiet: bool, color: bool) -> (String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let manner = Manner { quiet, one_terminal: false, paint: Paint::new(color) };
+        let typed = |args: &[&str]| format!("pikaci {}", printable(args.join(" ").as_bytes()));
+        let mut human = Human::new(&mut out, Stage::Plain(&mut err), manner, typed);
+        for (seq, mut event) in events().into_iter().enumerate() {
+            event["seq"] = json!(seq + 1);
+            event["time"] = json!(format!("2026-04-01T12:00:0{seq}Z"));
+            human.report(&serde_json::from_value(event).unwrap()).unwrap();
+        }
+        drop(human);
+        (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    #[test]
+    fn a_flaky_pass_is_told_when_it_happens_and_at_the_end() {
+        insta::assert_snapshot!(told(false, false).1, @r"
+        12:00:00Z run 20260401T120000Z-0a1b2c3d: t
+        12:00:01Z unsteady: attempt 1 of 3: the command exited with code 1; attempt 2 starts
+        12:00:02Z unsteady: flaky: passed in attempt 2 (1.5 s)
+        12:00:03Z bad\u{1b}[2J: timed out after 1 s (1.5 s)
+          all of it: pikaci logs 20260401T120000Z-0a1b2c3d --job bad\u{1b}[2J
+        12:00:04Z t timed out: 1 flaky, 1 timed out in 1 min 01 s
+          unsteady flaky: pikaci logs 20260401T120000Z-0a1b2c3d --job unsteady
+          bad\u{1b}[2J timed out: pikaci logs 20260401T120000Z-0a1b2c3d --job bad\u{1b}[2J
+          repeat it: pikaci rerun 20260401T120000Z-0a1b2c3d --failed
+        ");
+    }
+
+    #[test]
+    fn quiet_tells_only_what_went_wrong() {
+        let (out, err) = told(true, false);
+        assert_eq!(out.lines().count(), 1, "{out}");
+        insta::assert_snapshot!(err, @r"
+        12:00:03Z bad\u{1b}[2J: timed out after 1 s (1.5 s)
+          all of it: pikaci logs 20260401T120000Z-0a1b2c3d --job bad\u{1b}[2J
+        12:00:04Z t timed out: 1 flaky, 1 timed out in 1 min 01 s
+          unsteady flaky: pikaci logs 20260401T120000Z-0a1b2c3d --job unsteady
+          bad\u{1b}[2J timed out: pikaci logs 20260401T120000Z-0a1b2c3d --job bad\u{1b}[2J
+          repeat it: pikaci rerun 20260401T120000Z-0a1b2c3d --failed
+        ");
+    }
+
+    #[test]
+    fn colours_change_no_word() {
+        let (out, err) = told(false, true);
+        assert_eq!(out, told(false, false).0);
+        assert_eq!(console::strip_ansi_codes(&err), told(false, false).1);
+        assert!(err.contains("\u{1b}[33mflaky\u{1b}[0m") && !err.contains("\u{1b}[2J"), "{err:?}");
+    }
 }

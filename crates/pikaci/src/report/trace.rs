@@ -57,8 +57,9 @@ pub(crate) fn trace(recorded: &Recorded) -> Trace {
 }
 
 fn event(span: &Span, tid: usize) -> Value {
+    let args = span.verdict.map_or_else(|| json!({}), |verdict| json!({ "verdict": verdict }));
     json!({
         "ph": "X", "name": span.name, "cat": span.kind, "pid": 1, "tid": tid,
-        "ts": span.start_us, "dur": span.duration_us, "args": { "verdict": span.verdict },
+        "ts": span.start_us, "dur": span.duration_us, "args": args,
     })
 }

@@ -51,7 +51,7 @@ impl Watcher {
         let notify = notify.map_err(|error| failed(&source.root, error))?;
         let rules = Rules::of(source, state_root, environment);
         let mut this = Self { notify, rules, watched: HashSet::new() };
-        this.add(&this.rules.root().to_path_buf())?;
+        this.add(&source.root)?;
         Ok(this)
     }
 

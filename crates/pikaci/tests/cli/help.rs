@@ -140,11 +140,52 @@ fn every_command_has_its_help() {
           --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
                               $XDG_CONFIG_HOME or ~/.config]
     ");
-    for command in
-        ["rerun", "list", "status", "cancel", "snapshot", "prepared-outputs", "staged-linux-remote-defaults"]
-    {
+    insta::assert_snapshot!(tree.run(&["completions", "-h"]).code(0).stdout, @r"
+    Prints the completions of bash, zsh or fish
+
+    Usage: pikaci completions [OPTIONS] <SHELL>
+
+    Arguments:
+      <SHELL>  The shell [possible values: bash, zsh, fish]
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    Global options:
+          --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
+                              source tree]
+      -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
+    ");
+    insta::assert_snapshot!(tree.run(&["man", "-h"]).code(0).stdout, @r"
+    Prints the manual page, or writes the pages of all commands
+
+    Usage: pikaci man [OPTIONS] [DIR]
+
+    Arguments:
+      [DIR]  Directory for the pages, made when it is missing [default: the first page, on standard
+             output]
+
+    Options:
+      -h, --help  Print help (see more with '--help')
+
+    Global options:
+          --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
+                              source tree]
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
+    ");
+    let all = tree.run(&["--help"]).code(0).stdout;
+    let commands = all.lines().skip_while(|line| *line != "Run:").take_while(|line| *line != "Options:");
+    let commands: Vec<&str> =
+        commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    assert!(commands.len() > 15, "{commands:?}");
+    for command in commands {
         let help = tree.run(&[command, "--help"]).code(0).stdout;
         assert!(help.contains("Usage: pikaci ") && help.contains("--state-root"), "{help}");
+        // Nothing is left of a doc comment's own form.
+        assert!(!help.contains("[`") && help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
 }
 

@@ -165,6 +165,33 @@ fn the_users_file_is_found_by_flag_by_variable_and_at_its_usual_place() {
 }
 
 #[test]
+fn a_home_that_is_none_has_no_file_and_breaks_nothing() {
+    let tree = Tree::with_targets(HELLO);
+    for home in ["/dev/null", "/nonexistent", "", "relative"] {
+        with(&tree, &["targets"], &[("HOME", home)]).code(0);
+    }
+    with(&tree, &["targets"], &[("XDG_CONFIG_HOME", "/dev/null")]).code(0);
+    let named = refused(&tree, &["targets", "--config", "/dev/null/x"], &[]);
+    assert!(named.contains("--config is /dev/null/x, which is not there"), "{named}");
+}
+
+#[test]
+fn a_home_of_somebody_else_is_passed_over_and_a_named_file_is_not() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let name = "a_home_of_somebody_else_is_passed_over_and_a_named_file_is_not";
+    if !jericho_testkit::need::needs_ordinary_user(name) {
+        return;
+    }
+    let tree = Tree::with_targets(HELLO);
+    let closed = tree.outside().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+    with(&tree, &["targets"], &[("HOME", closed.to_str().unwrap())]).code(0);
+    let named = with(&tree, &["targets", "--config", "../closed/x"], &[]).code(3);
+    assert!(named.stderr.contains("cannot read"), "{named:#?}");
+}
+
+#[test]
 fn a_bad_users_file_is_told_with_line_and_column() {
     let tree = Tree::with_targets(HELLO);
     std::fs::write(tree.outside().join("c.toml"), "[hosts.b]\nshs = 1\n[secret]\n").unwrap();

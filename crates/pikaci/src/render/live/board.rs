@@ -249,6 +249,9 @@ mod tests {
         ");
         board.end_was_asked_for();
         board.ended("job-0");
-        insta::assert_snapshot!(lines(&mut board, 60, 40).join("\n"), @"");
+        insta::assert_snapshot!(lines(&mut board, 60, 40).join("\n"), @r"
+        ending  job-1 3 min 19 s  Compiling
+        ending, 1 running, 1 of 2 jobs done, 1 failed, 3 min 20 s
+        ");
     }
 }

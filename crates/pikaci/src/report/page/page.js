@@ -22,6 +22,7 @@ function el(tag, attributes, ...children) {
 const ICONS = { passed: "✓", flaky: "≈", failed: "✗", "timed out": "✗", errored: "!", skipped: "–",
   cancelled: "⊘", interrupted: "⊘", running: "…" };
 const classOf = (word) => word.replace(" ", "-");
+const good = (entry) => ["passed", "flaky", "skipped"].includes(entry.word);
 const badge = (word, text) => el("span", { class: `badge ${classOf(word)}` }, `${ICONS[word] || "?"} ${text || word}`);
 const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
@@ -94,6 +95,12 @@ function top() {
   // What no job says for the run.
   const own = !data.jobs.some((entry) => entry.word === run.verdict);
   if (run.message) nodes.push(el("p", { class: `callout ${own ? classOf(run.verdict) : ""}` }, run.message));
+  const bad = data.jobs.filter((entry) => !good(entry));
+  if (bad.length) {
+    const links = bad.slice(0, 30).map((entry) => el("a", { href: `#job-${entry.id}`, class: "bad" }, entry.id));
+    nodes.push(el("p", { class: "callout failed" }, "Did not pass: ", links.flatMap((link, n) => n ? [", ", link] : [link]),
+      bad.length > links.length && ` and ${bad.length - links.length} more`));
+  }
   for (const warning of data.warnings) {
     nodes.push(el("p", { class: "callout warning" }, "Warning: ", warning));
   }
@@ -104,6 +111,7 @@ function top() {
 
 function timeline() {
   const lanes = data.lanes;
+  if (!lanes.length) return "";
   let total = 1;
   const visit = (span) => { total = Math.max(total, span.start_us + span.duration_us); };
   for (const lane of lanes) lane.spans.forEach(visit);
@@ -118,7 +126,7 @@ function timeline() {
     `from ${duration(Math.round(span.start_us / 1000))}`].filter(Boolean).join(", ");
   const bar = (lane, span) => {
     const job = lane.job;
-    const tone = span.verdict ? classOf(lane.flaky ? "flaky" : span.verdict) : span.kind;
+    const tone = span.verdict ? classOf(span.verdict) : span.kind;
     const node = el(job ? "a" : "span", { class: `span ${tone}`, title: words(span), "aria-label": words(span),
       href: job ? `#job-${lane.name}` : null, role: job ? null : "img" });
     for (const part of span.parts || []) {
@@ -213,22 +221,29 @@ class Log {
   constructor(job, log) {
     this.job = job;
     this.log = log;
-    const split = (text) => {
-      const lines = text.split("\n");
-      if (lines[lines.length - 1] === "") lines.pop();
-      return lines.map(lastWritten);
-    };
-    this.lines = split(log.head);
     this.cutAt = -1;
-    if (log.left_out > 0) {
-      this.cutAt = this.lines.length;
-      this.lines.push(`${bytes(log.left_out)} are left out here. All of it: ${log.typed}`, ...split(log.tail));
-    }
+    this.split = null;
     this.searchable = null;
     this.built = 0;
     this.nodes = [];
     this.hits = new Set();
     this.box = null;
+  }
+  /** The lines, split when somebody wants to see or to search them. */
+  get lines() {
+    if (this.split) return this.split;
+    const { log } = this;
+    const split = (text) => {
+      const lines = text.split("\n");
+      if (lines[lines.length - 1] === "") lines.pop();
+      return lines.map(lastWritten);
+    };
+    this.split = split(log.head);
+    if (log.left_out > 0) {
+      this.cutAt = this.split.length;
+      this.split = this.split.concat(`${bytes(log.left_out)} are left out here. All of it: ${log.typed}`, split(log.tail));
+    }
+    return this.split;
   }
   /** The lines as they are searched. */
   text() {
@@ -238,7 +253,8 @@ class Log {
   section() {
     const { log } = this;
     this.box = el("div", { class: "lines", tabindex: "0", role: "region", "aria-label": `${log.name} of ${this.job.id}` });
-    const size = el("span", { class: "muted" }, `${counted(this.lines.length - (this.cutAt < 0 ? 0 : 1), "line")}, ${bytes(log.bytes)}`);
+    const lines = this.lines.length;
+    const size = el("span", { class: "muted" }, this.cutAt < 0 ? `${counted(lines, "line")}, ${bytes(log.bytes)}` : bytes(log.bytes));
     const command = el("code", { class: "muted" }, log.typed);
     this.build(AT_ONCE);
     if (!this.lines.length) this.box.append(el("div", { class: "l cut" }, "This log is empty."));
@@ -326,7 +342,7 @@ function job(entry) {
       el("span", { class: `state ${classOf(entry.word)}` }, `${ICONS[entry.word] || "?"} ${entry.word}`),
       el("span", { class: "id" }, entry.id, entry.description !== entry.id && el("span", { class: "about" }, entry.description)),
       el("span", { class: "time" }, duration(entry.duration_ms)),
-      entry.message && entry.word !== "passed" && el("span", { class: "said" }, entry.message)));
+      entry.message && entry.message !== "passed" && entry.word !== "passed" && el("span", { class: "said" }, entry.message)));
   entry.node = node;
   entry.open = () => {
     if (node.childElementCount === 1) node.append(body(entry, own));
@@ -365,7 +381,7 @@ function body(entry, own) {
     node.append(el("p", { class: "muted variables" }, "Variables that the command saw: ", code(entry.environment.join(" "))));
   }
   // What went wrong is at the end.
-  if (!["passed", "skipped"].includes(entry.word)) {
+  if (!good(entry)) {
     requestAnimationFrame(() => own.forEach((log) => { if (log.box && !log.hits.size) log.box.scrollTop = log.box.scrollHeight; }));
   }
   return node;
@@ -377,11 +393,11 @@ function jobs() {
   const wrap = el("input", { type: "checkbox", id: "wrap" });
   const nodes = data.jobs.map(job);
   only.addEventListener("change", () => {
-    data.jobs.forEach((entry) => { entry.node.hidden = only.checked && ["passed", "skipped"].includes(entry.word); });
+    data.jobs.forEach((entry) => { entry.node.hidden = only.checked && good(entry); });
   });
   wrap.addEventListener("change", () => document.body.classList.toggle("wrap", wrap.checked));
   const title = el("h2", {}, "Jobs", el("label", {}, wrap, "Wrap lines"));
-  const bad = data.jobs.filter((entry) => !["passed", "skipped"].includes(entry.word)).length;
+  const bad = data.jobs.filter((entry) => !good(entry)).length;
   if (bad && bad < data.jobs.length) title.lastChild.before(el("label", {}, only, "Only what did not pass"));
   return [el("section", { "aria-label": "Jobs" }, title, nodes)];
 }
@@ -505,7 +521,7 @@ function follow() {
 
 $("main").append(...top(), timeline(), ...jobs(), ...rest());
 listen();
-const firstBad = data.jobs.find((entry) => !["passed", "skipped"].includes(entry.word));
+const firstBad = data.jobs.find((entry) => !good(entry));
 if (firstBad || data.jobs.length === 1) (firstBad || data.jobs[0]).open();
 follow();
 }

@@ -18,6 +18,17 @@ pub(super) const MOST_JOBS: usize = 256;
 /// Jobs that all matrices of one file may make, at most.
 pub(super) const MOST_JOBS_OF_FILE: usize = 1024;
 
+/// Bytes of text that all matrices of one file may make, at most. A value that stands for itself
+/// many times over, in many jobs, must not fill the memory.
+const MOST_TEXT: usize = 16 << 20;
+
+/// What the matrices of one file made so far.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    jobs: usize,
+    text: usize,
+}
+
 /// What the command finds each value under, before the name.
 const VARIABLE: &str = "JERICHO_MATRIX_";
 
@@ -54,9 +65,9 @@ pub(super) enum Expanded<'i> {
     Jobs(Vec<Combination<'i>>),
 }
 
-/// Makes the combinations of a job. The last dimension changes fastest. `made` counts those of the
-/// file.
-pub(super) fn expand<'i>(reader: &mut Reader<'_>, table: &DeTable<'i>, made: &mut usize) -> Expanded<'i> {
+/// Makes the combinations of a job. The last dimension changes fastest. `made` counts what
+/// those of the file make.
+pub(super) fn expand<'i>(reader: &mut Reader<'_>, table: &DeTable<'i>, made: &mut Tally) -> Expanded<'i> {
     let Some((key, value)) = in_order(table).into_iter().find(|(key, _)| key.name == "matrix") else {
         return Expanded::Single;
     };
@@ -67,10 +78,20 @@ pub(super) fn expand<'i>(reader: &mut Reader<'_>, table: &DeTable<'i>, made: &mu
         reader.problem(key.at, message, format!("a matrix makes {MOST_JOBS} jobs at most"));
         return Expanded::Broken;
     }
-    *made = made.saturating_add(count);
-    if *made > MOST_JOBS_OF_FILE {
+    made.jobs = made.jobs.saturating_add(count);
+    if made.jobs > MOST_JOBS_OF_FILE {
         let message = format!("the matrices of the file make more than {MOST_JOBS_OF_FILE} jobs");
         reader.problem(key.at, message, "leave some combinations out");
+        return Expanded::Broken;
+    }
+    let widest: Vec<(&str, usize)> = dimensions
+        .iter()
+        .map(|(name, values)| (*name, values.iter().map(|value| value.len()).max().unwrap_or(0)))
+        .collect();
+    made.text = made.text.saturating_add(references::size(table, &widest).saturating_mul(count));
+    if made.text > MOST_TEXT {
+        let message = format!("the matrices of the file make more than {} MiB of text", MOST_TEXT >> 20);
+        reader.problem(key.at, message, "let the job call a script that reads the variables");
         return Expanded::Broken;
     }
     let names = Names {

@@ -88,7 +88,7 @@ fn parse(
             groups: None,
             default: None,
             used_groups: Vec::new(),
-            matrix_jobs: 0,
+            made: matrix::Tally::default(),
             secrets: Vec::new(),
         };
         document(reader, context, root)

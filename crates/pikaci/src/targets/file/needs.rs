@@ -24,6 +24,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>, jobs: &mut [Job]) {
         for made in &job.made {
             let mut needs: Vec<String> = Vec::new();
             let mut seen = BTreeSet::new();
+            let mut have = BTreeSet::new();
             for (need, at) in &made.needs {
                 let (to, meant) = match (index.get(need.as_str()), of_matrix.get(need.as_str())) {
                     (Some(&to), _) => (to, ids[to].as_slice()),
@@ -40,7 +41,7 @@ pub(super) fn resolve(reader: &mut Reader<'_>, jobs: &mut [Job]) {
                     reader.problem(*at, message, "leave one out");
                 } else {
                     known.entry(to).or_insert(*at);
-                    needs.extend(meant.iter().filter(|id| !needs.contains(id)).cloned().collect::<Vec<_>>());
+                    needs.extend(meant.iter().filter(|id| have.insert(id.as_str())).cloned());
                 }
             }
             of_job.push(needs);
@@ -89,6 +90,9 @@ fn ids(reader: &mut Reader<'_>, jobs: &[Job]) -> Vec<Vec<String>> {
 }
 
 fn unknown(reader: &mut Reader<'_>, jobs: &[Job], from: usize, need: &str, at: usize) {
+    if reader.is_full() {
+        return reader.problem(at, "", "");
+    }
     let others: Vec<&str> =
         jobs.iter().enumerate().filter(|(other, _)| *other != from).map(|(_, job)| job.id.as_str()).collect();
     let help = match reader.suggestion(need, others.iter().copied()) {

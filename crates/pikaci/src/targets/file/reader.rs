@@ -87,7 +87,7 @@ impl<'t> Reader<'t> {
 
     /// Reports a problem with what to do about it; an empty `help` is none.
     pub(crate) fn problem(&mut self, at: usize, message: impl Into<String>, help: impl Into<String>) {
-        if self.found.len() == MOST_PROBLEMS {
+        if self.is_full() {
             self.more += 1;
             return;
         }
@@ -98,6 +98,11 @@ impl<'t> Reader<'t> {
         }
         let help = Some(help.into()).filter(|help| !help.is_empty());
         self.found.push((at, message, help));
+    }
+
+    /// Whether further problems are only counted, so that nobody needs to find words for them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.len() == MOST_PROBLEMS
     }
 
     /// Where `needle` begins in a part of the text, or where the part begins.
@@ -112,7 +117,7 @@ impl<'t> Reader<'t> {
         word: &str,
         candidates: impl IntoIterator<Item = &'c str>,
     ) -> Option<String> {
-        if self.found.len() == MOST_PROBLEMS {
+        if self.is_full() {
             return None;
         }
         nearest(word, candidates).map(|nearest| format!("did you mean {}?", quoted(nearest)))

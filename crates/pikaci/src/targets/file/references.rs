@@ -57,6 +57,32 @@ pub(super) fn fill(text: &str, values: &[(String, String)]) -> Option<String> {
     any.then_some(filled)
 }
 
+/// How long all texts of a job can become, when each name stands for a value of at most this
+/// length.
+pub(super) fn size(table: &DeTable<'_>, widest: &[(&str, usize)]) -> usize {
+    let of_text = |text: &str| {
+        let filled = references(text).filter_map(|name| widest.iter().find(|(known, _)| *known == name));
+        filled.fold(text.len(), |size, (_, width)| size.saturating_add(*width))
+    };
+    let entries =
+        table.iter().map(|(key, value)| of_text(key.get_ref()).saturating_add(size_of(value, &of_text)));
+    entries.fold(0, usize::saturating_add)
+}
+
+fn size_of(value: &Spanned<DeValue<'_>>, of_text: &impl Fn(&str) -> usize) -> usize {
+    match value.get_ref() {
+        DeValue::String(text) => of_text(text),
+        DeValue::Array(array) => {
+            array.iter().map(|item| size_of(item, of_text)).fold(0, usize::saturating_add)
+        }
+        DeValue::Table(table) => table
+            .iter()
+            .map(|(key, value)| of_text(key.get_ref()).saturating_add(size_of(value, of_text)))
+            .fold(0, usize::saturating_add),
+        _ => 0,
+    }
+}
+
 /// Reports references in a job with a matrix that name nothing.
 pub(super) fn check(reader: &mut Reader<'_>, table: &DeTable<'_>, names: &Names<'_>) {
     for (key, value) in table {

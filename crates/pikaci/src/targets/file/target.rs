@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::job;
 use super::keys::{Fields, TARGET, TRIGGERS};
+use super::matrix::Tally;
 use super::needs;
 use super::reader::{Key, Reader, Value, in_order};
 use crate::operator::Operator;
@@ -23,8 +24,8 @@ pub(super) struct Context<'c> {
     pub(super) default: Option<String>,
     /// Groups that jobs take.
     pub(super) used_groups: Vec<String>,
-    /// Jobs that matrices made so far.
-    pub(super) matrix_jobs: usize,
+    /// What matrices made so far.
+    pub(super) made: Tally,
     /// Secrets that the jobs of the target at hand name.
     pub(super) secrets: Vec<SecretPlace>,
 }

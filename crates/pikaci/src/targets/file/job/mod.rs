@@ -52,7 +52,7 @@ pub(super) fn read(
 ) -> Option<Job> {
     reader.name(key, "job");
     let table = reader.table(value)?;
-    let made = match matrix::expand(reader, table, &mut context.matrix_jobs) {
+    let made = match matrix::expand(reader, table, &mut context.made) {
         Expanded::Single | Expanded::Broken => vec![one(reader, context, key, table)],
         Expanded::Jobs(combinations) => combinations
             .iter()

@@ -8,7 +8,7 @@ use pika_incus_guest_role::IncusGuestRole;
 use toml::de::DeValue;
 
 use super::super::keys::{Fields, ROLES, RUNTIMES};
-use super::super::reader::{Reader, Value, list};
+use super::super::reader::{Key, Reader, Value, list};
 use super::super::size;
 use super::super::target::Context;
 use crate::targets::error::quoted;
@@ -160,7 +160,9 @@ fn host(
     if name == LOCAL {
         return None;
     }
-    let Some(operator) = context.operator else { return Some(name.to_owned()) };
+    let Some(operator) = context.operator else {
+        return reader.name(Key { name, at: value.at }, "host").then(|| name.to_owned());
+    };
     let Some(host) = operator.hosts.get(name) else {
         let file = operator.described();
         let mut known: Vec<&str> = operator.hosts.keys().map(String::as_str).collect();

@@ -222,6 +222,37 @@ fn a_file_does_not_make_jobs_without_end() {
     assert!(told(huge.as_bytes()).contains("a matrix makes 256 jobs at most"));
 }
 
+#[test]
+fn values_do_not_make_text_without_end() {
+    let value = "v".repeat(1000);
+    let command = "${n}".repeat(20_000);
+    let text = format!("[targets.t.jobs.a]\ncommand = '{command}'\nmatrix = {{ n = ['{value}'] }}");
+    assert!(told(text.as_bytes()).starts_with(
+        "jericho.toml:3:1: the matrices of the file make more than 16 MiB of text; let the job call a script"
+    ));
+    let jobs: String = (0..200)
+        .map(|n| {
+            format!(
+                "[targets.t.jobs.j{n}]\ncommand = '{}'\nmatrix = {{ n = ['{value}'] }}\n",
+                "${n}".repeat(100)
+            )
+        })
+        .collect();
+    assert!(told(jobs.as_bytes()).contains("more than 16 MiB of text"));
+    let few = text.replace(&command, &"${n}".repeat(1000));
+    assert_eq!(told(few.as_bytes()), "accepted");
+}
+
+#[test]
+fn a_matrix_that_needs_a_matrix_is_quick() {
+    let values = (0..256).map(|n| format!("'{n}'")).collect::<Vec<_>>().join(", ");
+    let jobs = jobs(&format!(
+        "[targets.t.jobs.a]\ncommand = 'x'\nmatrix = {{ n = [{values}] }}\n[targets.t.jobs.b]\ncommand = 'x'\nneeds = ['a', 'a.7']\nmatrix = {{ n = [{values}] }}\n"
+    ));
+    assert_eq!(jobs.len(), 512);
+    assert_eq!(jobs[511].needs.len(), 256, "one of them is not named twice");
+}
+
 proptest! {
     #[test]
     fn every_combination_is_there_once(sizes in prop::collection::vec(1..5_usize, 1..4)) {

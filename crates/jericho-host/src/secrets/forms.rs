@@ -19,7 +19,7 @@ pub const MOST_BYTES: usize = 64 << 10;
 
 /// Why a value cannot be masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Length {
+pub enum Length {
     /// Fewer than [`LEAST_BYTES`].
     Short,
     /// More than [`MOST_BYTES`].
@@ -27,7 +27,10 @@ pub(crate) enum Length {
 }
 
 /// Whether a value can be masked.
-pub(crate) fn check(value: &[u8]) -> Result<(), Length> {
+///
+/// # Errors
+/// [`Length`].
+pub fn check(value: &[u8]) -> Result<(), Length> {
     match value.len() {
         _ if !is_long_enough(value) => Err(Length::Short),
         length if length > MOST_BYTES => Err(Length::Long),

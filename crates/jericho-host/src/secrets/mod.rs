@@ -7,6 +7,5 @@ mod encode;
 mod forms;
 pub mod mask;
 
-pub use forms::{LEAST_BYTES, MOST_BYTES};
-pub(crate) use forms::{Length, check};
+pub use forms::{LEAST_BYTES, Length, MOST_BYTES, check};
 pub use mask::{MASK, MaskStream, Masker};

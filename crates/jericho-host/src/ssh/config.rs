@@ -1,0 +1,167 @@
+//! How a host is reached: the settings, and the argument vectors that follow from them.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::command::Environment;
+
+/// What every connection is made with. A caller's own options come after these and cannot
+/// change them: the first value of an option counts.
+const FIXED: [&str; 10] = [
+    // Nobody is there to be asked.
+    "BatchMode=yes",
+    "ConnectTimeout=5",
+    // A peer that says nothing for a minute is gone.
+    "ServerAliveInterval=15",
+    "ServerAliveCountMax=4",
+    // What the configuration of the user may say for sessions at a keyboard.
+    "RemoteCommand=none",
+    "PermitLocalCommand=no",
+    "ClearAllForwardings=yes",
+    // A host gets nothing of its client.
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    // Below it, ssh does not say why it ends.
+    "LogLevel=INFO",
+];
+
+/// How a host is reached. Plain data: nothing here reads the environment.
+#[derive(Debug, Clone)]
+pub struct SshConfig {
+    /// Anything that ssh(1) takes: `user@host`, an alias of its configuration, `ssh://host:port`.
+    pub destination: String,
+    /// The ssh program: a path, or a name looked up in `PATH` of [`SshConfig::env`].
+    pub program: OsString,
+    /// Read instead of the configuration of the user (`-F`).
+    pub config_file: Option<PathBuf>,
+    /// More options, `Name=value` each, as ssh_config(5) has them.
+    pub options: Vec<String>,
+    /// What ssh runs with: `HOME`, `PATH`, `SSH_AUTH_SOCK` when an agent is to be used.
+    pub env: Environment,
+    /// Where control sockets stand: made when it is missing, for this user alone. Short, because
+    /// the path of a socket has at most 107 bytes.
+    pub control_dir: PathBuf,
+    /// Most commands at once over the one connection; more of them wait. A server allows ten
+    /// sessions unless it is told otherwise (`MaxSessions`), and the master holds one.
+    pub max_sessions: usize,
+    /// From the start of ssh to the first answer of the other end's shell.
+    pub connect_limit: Duration,
+}
+
+impl SshConfig {
+    /// A host with the defaults: `ssh`, the user's configuration, eight commands at once, 30 s to
+    /// connect, an empty environment.
+    #[must_use]
+    pub fn new(destination: impl Into<String>) -> Self {
+        Self {
+            destination: destination.into(),
+            program: "ssh".into(),
+            config_file: None,
+            options: Vec::new(),
+            env: Environment::empty(),
+            control_dir: default_control_dir(),
+            max_sessions: 8,
+            connect_limit: Duration::from_secs(30),
+        }
+    }
+
+    /// The arguments of the master: it holds the connection, listens at `socket`, and runs
+    /// `command` at the other end for as long as it lives.
+    pub(super) fn master_args(&self, socket: &Path, command: &str) -> Vec<OsString> {
+        let mut args = self.common_args();
+        args.extend(["-M", "-T", "-S"].map(OsString::from));
+        args.push(socket.into());
+        options(&mut args, &["ControlPersist=no"]);
+        options(&mut args, &FIXED);
+        options(&mut args, &self.options);
+        self.end(&mut args, Some(command));
+        args
+    }
+
+    /// The arguments of a client of the master. Without a master it fails: it never makes a
+    /// connection of its own.
+    pub(super) fn client_args(&self, socket: &Path, command: &str) -> Vec<OsString> {
+        let mut args = self.common_args();
+        args.extend(["-T", "-S"].map(OsString::from));
+        args.push(socket.into());
+        options(&mut args, &["ControlMaster=no", "ProxyCommand=false"]);
+        options(&mut args, &FIXED);
+        options(&mut args, &self.options);
+        self.end(&mut args, Some(command));
+        args
+    }
+
+    /// The arguments of a word to the master itself: `check`, `forward`, `cancel`.
+    pub(super) fn control_args(&self, socket: &Path, word: &str, forward: Option<&OsStr>) -> Vec<OsString> {
+        // The master is found by its socket alone. A configuration would add its own forwards.
+        let mut args: Vec<OsString> = ["-F", "none", "-S"].map(OsString::from).into();
+        args.extend([socket.into(), "-O".into(), word.into()]);
+        options(&mut args, &["ProxyCommand=false", "StreamLocalBindMask=0177"]);
+        if let Some(forward) = forward {
+            args.extend(["-L".into(), forward.to_os_string()]);
+        }
+        self.end(&mut args, None);
+        args
+    }
+
+    fn common_args(&self) -> Vec<OsString> {
+        self.config_file.iter().flat_map(|file| ["-F".into(), file.clone().into_os_string()]).collect()
+    }
+
+    fn end(&self, args: &mut Vec<OsString>, command: Option<&str>) {
+        args.push("--".into());
+        args.push(self.destination.clone().into());
+        args.extend(command.map(OsString::from));
+    }
+}
+
+fn options(args: &mut Vec<OsString>, all: &[impl AsRef<str>]) {
+    for option in all {
+        args.extend(["-o".into(), option.as_ref().into()]);
+    }
+}
+
+/// `/tmp/jericho-ssh-<uid>`: short, and one for all engines of a user.
+fn default_control_dir() -> PathBuf {
+    PathBuf::from(format!("/tmp/jericho-ssh-{}", rustix::process::geteuid().as_raw()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(args: &[OsString]) -> String {
+        args.iter().map(|arg| arg.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_argument_vectors_are_exactly_these() {
+        let config = SshConfig {
+            config_file: Some("/etc/x".into()),
+            options: vec!["Port=2222".into(), "BatchMode=no".into()],
+            ..SshConfig::new("me@box")
+        };
+        let fixed = "-o BatchMode=yes -o ConnectTimeout=5 -o ServerAliveInterval=15 \
+                     -o ServerAliveCountMax=4 -o RemoteCommand=none -o PermitLocalCommand=no \
+                     -o ClearAllForwardings=yes -o ForwardAgent=no -o ForwardX11=no -o LogLevel=INFO";
+        let own = "-o Port=2222 -o BatchMode=no -- me@box";
+        assert_eq!(
+            words(&config.master_args(Path::new("/s"), "hold")),
+            format!("-F /etc/x -M -T -S /s -o ControlPersist=no {fixed} {own} hold")
+        );
+        assert_eq!(
+            words(&config.client_args(Path::new("/s"), "run")),
+            format!("-F /etc/x -T -S /s -o ControlMaster=no -o ProxyCommand=false {fixed} {own} run")
+        );
+        assert_eq!(
+            words(&config.control_args(Path::new("/s"), "forward", Some("/l:/r".as_ref()))),
+            "-F none -S /s -O forward -o ProxyCommand=false -o StreamLocalBindMask=0177 -L /l:/r -- me@box"
+        );
+        let plain = SshConfig::new("box");
+        assert_eq!(
+            words(&plain.control_args(Path::new("/s"), "check", None)),
+            "-F none -S /s -O check -o ProxyCommand=false -o StreamLocalBindMask=0177 -- box"
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! What can be wrong with a connection. Nothing in here is ever the verdict of a command.
+
+use std::time::Duration;
+
+/// Why a host could not be used over ssh.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SshError {
+    /// No connection: unknown name, refused, no route, no answer in time.
+    #[error("cannot connect to {host}: {reason}")]
+    Connect {
+        /// As ssh(1) calls it.
+        host: String,
+        /// What ssh said last.
+        reason: String,
+    },
+    /// The host does not let this user in.
+    #[error("{host} refuses to let this user in: {reason}")]
+    Authentication {
+        /// As ssh(1) calls it.
+        host: String,
+        /// What ssh said last.
+        reason: String,
+    },
+    /// The key of the host is unknown, or not the one that is known.
+    #[error("the key of {host} is not the one that is known: {reason}")]
+    HostKey {
+        /// As ssh(1) calls it.
+        host: String,
+        /// What ssh said last.
+        reason: String,
+    },
+    /// The connection was there and went away before the command had told its result. The other
+    /// end of it ends a command whose connection is gone.
+    #[error("the connection to {host} was lost: {reason}")]
+    Lost {
+        /// As ssh(1) calls it.
+        host: String,
+        /// Whether the other end had begun with the command.
+        begun: bool,
+        /// What ssh said last.
+        reason: String,
+    },
+    /// The host is connected and opens no session, although no other one is in use.
+    #[error("{host} opens no more sessions (its MaxSessions is below {used})")]
+    Sessions {
+        /// As ssh(1) calls it.
+        host: String,
+        /// Sessions that were in use, with the refused one and the master's own.
+        used: usize,
+    },
+    /// The shell of the account does not do what it is told.
+    #[error("the account on {host} has no usable shell: {reason}")]
+    Shell {
+        /// As ssh(1) calls it.
+        host: String,
+        /// What was printed instead.
+        reason: String,
+    },
+    /// A command was told to end, and the other end did not say that it has.
+    #[error("{host} did not confirm within {} s that the command has ended", waited.as_secs())]
+    Unconfirmed {
+        /// As ssh(1) calls it.
+        host: String,
+        /// Since it was told to.
+        waited: Duration,
+    },
+    /// The master does not forward.
+    #[error("{host} does not forward {socket}: {reason}")]
+    Forward {
+        /// As ssh(1) calls it.
+        host: String,
+        /// At the other end.
+        socket: String,
+        /// What ssh said last.
+        reason: String,
+    },
+    /// The settings cannot be used.
+    #[error("cannot use {host} over ssh: {reason}")]
+    Settings {
+        /// As it was given.
+        host: String,
+        /// What is wrong with them.
+        reason: String,
+    },
+}
+
+impl SshError {
+    /// Whether trying again later can help: a connection that could not be made or was lost.
+    /// Wrong keys and settings stay wrong.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Lost { .. } | Self::Unconfirmed { .. } | Self::Sessions { .. } => {
+                true
+            }
+            Self::Authentication { .. }
+            | Self::HostKey { .. }
+            | Self::Shell { .. }
+            | Self::Forward { .. }
+            | Self::Settings { .. } => false,
+        }
+    }
+
+    /// Sorts what ssh has said when it could not connect.
+    pub(super) fn of_connection(host: &str, said: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(said);
+        let host = host.to_owned();
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let reason = last_line(&text);
+        if says(&["Host key verification failed", "HOST IDENTIFICATION HAS CHANGED", "host key is known for"])
+        {
+            Self::HostKey { host, reason }
+        } else if says(&[
+            "Permission denied (",
+            "Too many authentication failures",
+            "No supported authentication",
+        ]) {
+            Self::Authentication { host, reason }
+        } else {
+            Self::Connect { host, reason }
+        }
+    }
+}
+
+/// The last line that says something, for people.
+pub(super) fn last_line(text: &str) -> String {
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+    line.unwrap_or("ssh ended without a word").chars().take(500).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ssh_says_is_sorted() {
+        let sort = |said: &str| SshError::of_connection("box", said.as_bytes());
+        assert!(matches!(
+            sort("ssh: connect to host box port 22: Connection refused\r\n"),
+            SshError::Connect { reason, .. } if reason == "ssh: connect to host box port 22: Connection refused"
+        ));
+        assert!(matches!(
+            sort("me@box: Permission denied (publickey).\r\n"),
+            SshError::Authentication { .. }
+        ));
+        assert!(matches!(
+            sort(
+                "No ED25519 host key is known for box and you have requested strict checking.\r\nHost key verification failed.\r\n"
+            ),
+            SshError::HostKey { .. }
+        ));
+        assert!(matches!(sort(""), SshError::Connect { reason, .. } if reason == "ssh ended without a word"));
+        assert!(sort("").is_transient() && !sort("Permission denied (publickey)").is_transient());
+    }
+}
