@@ -101,7 +101,7 @@ fn every_command_has_its_help() {
     Usage: pikaci logs [OPTIONS] <RUN_ID>
 
     Arguments:
-      <RUN_ID>  The run
+      <RUN_ID>  The run; `latest` is the newest one
 
     Options:
           --job <ID>       The job [default: the first one; all of them with --metadata-json]
