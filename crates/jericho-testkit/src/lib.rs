@@ -3,6 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`children`] | programs that misbehave, to be supervised |
+//! | [`incus`] | the real Incus with a project of its own for each test |
 //! | [`need`] | what a test needs of the machine, and who is told when it is not there |
 //! | [`nix`] | the real nix with a store of its own |
 //! | [`ssh`] | a real sshd on loopback |
@@ -11,6 +12,7 @@
 //! | [`tmux`] | a terminal to look at |
 
 pub mod children;
+pub mod incus;
 pub mod need;
 pub mod nix;
 pub mod program;

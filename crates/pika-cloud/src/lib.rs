@@ -14,6 +14,7 @@
 //! | [`environment`] | the environment of that command, and which of it is secret |
 //! | [`glob`] | the globs by which artifacts are chosen |
 //! | [`document`] | errors of reading and writing these files |
+//! | `ops` | guests on Incus, with the feature `ops`: created, followed, collected from, removed |
 //! | [`validation`] | problems of a document, each with field, value and what is allowed |
 //! | [`version`] | the schema version as a type |
 //!
@@ -26,6 +27,8 @@ pub mod environment;
 pub mod glob;
 pub mod lifecycle;
 pub mod names;
+#[cfg(feature = "ops")]
+pub mod ops;
 pub mod plan;
 pub mod request;
 pub mod spec;

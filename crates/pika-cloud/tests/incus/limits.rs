@@ -1,0 +1,84 @@
+//! Limits of a guest and of a project.
+
+use jericho_testkit::incus::Rig;
+use pika_cloud::ops::{Note, OpsError, Patience, Silence};
+use std::time::Duration;
+
+use crate::common::{Record, assert_completed, assert_nothing_left, course, incus, spec};
+
+#[test]
+fn a_guest_has_the_processors_memory_and_disk_that_were_asked_for() {
+    let Some(rig) = Rig::up("a_guest_has_the_processors_memory_and_disk_that_were_asked_for") else { return };
+    let project = rig.project(4).unwrap();
+    let mut spec = spec(&rig, &project, "small").with_cpus(1).with_memory_mib(128);
+    spec.resources.root_disk_gib = Some(1);
+    // More memory than there is is not given, and more disk neither.
+    let work = "nproc; tail -c 300m /dev/zero | wc -c >/dev/null 2>&1; \
+                (head -c 400m /dev/zero | tail -c 400m >/dev/null) 2>/dev/null && exit 1; \
+                dd if=/dev/zero of=/root/big bs=1M count=1200 2>/dev/null && exit 2; rm -f /root/big; sync; exit 0";
+    let mut record = Record::default();
+    let outcome = incus(&rig).run(&spec.plan().unwrap(), &course(work), &mut record).unwrap();
+    assert_completed(&outcome);
+    assert!(record.text().starts_with("1\n"), "{record:?}");
+    assert_nothing_left(&project);
+}
+
+#[test]
+fn a_full_project_is_waited_for_and_all_get_their_turn() {
+    let Some(rig) = Rig::up("a_full_project_is_waited_for_and_all_get_their_turn") else { return };
+    let project = rig.project(3).unwrap();
+    let waited = std::thread::scope(|scope| {
+        let jobs: Vec<_> = (0..8)
+            .map(|number| {
+                let plan = spec(&rig, &project, &format!("job-{number}")).plan().unwrap();
+                let incus = incus(&rig);
+                scope.spawn(move || {
+                    let mut record = Record::default();
+                    let work = format!("echo {number}");
+                    assert_completed(&incus.run(&plan, &course(&work), &mut record).unwrap());
+                    assert_eq!(record.text(), format!("{number}\n"));
+                    record.notes.iter().filter(|note| matches!(note, Note::Waiting { .. })).count()
+                })
+            })
+            .collect();
+        jobs.into_iter().map(|job| job.join().unwrap()).sum::<usize>()
+    });
+    assert!((1..=5).contains(&waited), "each is told once that it waits: {waited}");
+    assert_nothing_left(&project);
+}
+
+#[test]
+fn eight_guests_at_once_are_eight_guests() {
+    let Some(rig) = Rig::up("eight_guests_at_once_are_eight_guests") else { return };
+    let project = rig.project(8).unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let plan = spec(&rig, &project, &format!("one-of-eight-{number}")).plan().unwrap();
+            let incus = incus(&rig);
+            scope.spawn(move || {
+                let mut record = Record::default();
+                let work = format!("seq 1 1000; exit {number}");
+                let outcome = incus.run(&plan, &course(&work), &mut record).unwrap();
+                assert_eq!(crate::common::exit_code(&outcome.ended), number);
+                assert_eq!(record.text().lines().count(), 1000);
+            });
+        }
+    });
+    assert_nothing_left(&project);
+}
+
+#[test]
+fn a_project_that_stays_full_is_an_error_in_the_end() {
+    let Some(rig) = Rig::up("a_project_that_stays_full_is_an_error_in_the_end") else { return };
+    let project = rig.project(1).unwrap();
+    let incus = incus(&rig);
+    let first = spec(&rig, &project, "first").plan().unwrap();
+    let ensured = incus.ensure(&first, &mut Silence).unwrap();
+    let patience = Patience { full: Duration::from_millis(300), ..incus.patience() };
+    let second = spec(&rig, &project, "second").plan().unwrap();
+    let error = incus.with_patience(patience).ensure(&second, &mut Silence).unwrap_err();
+    assert!(matches!(&error, OpsError::Full { .. }), "{error:?}");
+    assert_eq!(project.instances().unwrap(), ["first"]);
+    incus.destroy(&ensured.instance).unwrap();
+    assert_nothing_left(&project);
+}

@@ -1,0 +1,11 @@
+//! The operations on guests, with the real Incus.
+#![cfg(feature = "ops")]
+
+mod bad_input;
+mod common;
+mod cycle;
+mod faults;
+mod labels;
+mod limits;
+mod mounts;
+mod policies;

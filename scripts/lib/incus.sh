@@ -1,0 +1,223 @@
+# shellcheck shell=bash
+# The Incus of the tests: one daemon per machine, shared by all test processes, ended by its pid.
+#
+# Two locks in the directory of the rig: `lock` is held while it is brought up or ended; `users` is held
+# shared by whoever uses it, so that nobody ends it under a running test.
+
+rig_dir=${JERICHO_RIG_DIR:-/dev/shm/jericho-rig}
+rig_cache=${JERICHO_RIG_CACHE:-/var/cache/jericho-rig}
+rig_recipe=$(dirname "${BASH_SOURCE[0]}")/guest-image.sh
+
+# Linux refuses longer names of sockets.
+readonly RIG_SOCKET_LIMIT=107
+
+rig_up() {
+  rig_needs
+  install -d -m 0711 "$rig_dir"
+  exec 8>>"$rig_dir/lock"
+  flock 8
+  local began=$EPOCHREALTIME
+  rig_prepare_machine
+  rig_start_daemon
+  rig_configure
+  rig_image
+  rig_describe "$began"
+  exec 8>&-
+}
+
+# Ends with code 3 when this is not root or a program is missing.
+rig_needs() {
+  if ((EUID != 0)); then
+    echo "scripts/rig: only root can bring up Incus" >&2
+    exit 3
+  fi
+  local program missing=()
+  for program in /usr/libexec/incus/incusd mkfs.btrfs mmdebstrap tar2sqfs flock curl; do
+    command -v "$program" >/dev/null || missing+=("$program")
+  done
+  if ((${#missing[@]})); then
+    echo "scripts/rig: missing: ${missing[*]}" >&2
+    echo "hint: scripts/test --setup-only tests" >&2
+    exit 3
+  fi
+  if ((${#rig_dir} + ${#RIG_SOCKET} > RIG_SOCKET_LIMIT)); then
+    echo "scripts/rig: JERICHO_RIG_DIR is too long for the name of a socket: $rig_dir" >&2
+    exit 3
+  fi
+}
+
+readonly RIG_SOCKET=/incus/unix.socket
+
+rig_prepare_machine() {
+  if ! grep -qE ' - cgroup2? ' /proc/self/mountinfo; then
+    echo "scripts/rig: mounting cgroup2 on /sys/fs/cgroup" >&2
+    mount -t cgroup2 none /sys/fs/cgroup
+  fi
+  local file
+  for file in /etc/subuid /etc/subgid; do
+    if ! grep -qs '^root:' "$file"; then
+      echo "scripts/rig: adding a range for root to $file" >&2
+      echo 'root:1000000:1000000000' >>"$file"
+    fi
+  done
+  # Without the hook of lxcfs, which waits for half a second whenever a guest stops.
+  install -d -m 0755 "$rig_dir/lxc" "$rig_dir/lxc/common.conf.d" "$rig_dir/incus" "$rig_cache"
+  chmod 0711 "$rig_dir/incus"
+  local part
+  for part in /usr/share/lxc/config/*.conf /usr/share/lxc/config/*.seccomp; do
+    [[ ! -e $part ]] || ln -sfn "$part" "$rig_dir/lxc/${part##*/}"
+  done
+}
+
+# Whether process $1 is the daemon of this rig. A zombie is not.
+rig_is_daemon() {
+  [[ -n $1 && -r /proc/$1/environ ]] || return 1
+  grep -qz "^INCUS_DIR=$rig_dir/incus$" "/proc/$1/environ" 2>/dev/null &&
+    [[ $(cat "/proc/$1/comm" 2>/dev/null) == incusd ]]
+}
+
+rig_pid() {
+  cat "$rig_dir/incusd.pid" 2>/dev/null || true
+}
+
+rig_start_daemon() {
+  if ! rig_is_daemon "$(rig_pid)"; then
+    rm -f "$rig_dir$RIG_SOCKET"
+    # No descriptor of ours: a lock that the daemon inherits would never be free again.
+    INCUS_DIR=$rig_dir/incus INCUS_LXC_TEMPLATE_CONFIG=$rig_dir/lxc INCUS_SKIP_INSTANCE_TYPES=1 setsid /usr/libexec/incus/incusd \
+      --logfile "$rig_dir/incusd.log" <&- >"$rig_dir/incusd.out" 2>&1 8>&- 9>&- &
+    echo $! >"$rig_dir/incusd.pid"
+    disown
+  fi
+  INCUS_DIR=$rig_dir/incus /usr/libexec/incus/incusd waitready --timeout=60
+}
+
+# rig_api METHOD PATH [BODY]: prints the metadata of the answer; waits for an operation.
+rig_api() {
+  local answer
+  answer=$(curl --silent --show-error --unix-socket "$rig_dir$RIG_SOCKET" -X "$1" ${3:+--data "$3"} "http://incus$2")
+  if [[ $answer == *'"type":"async"'* ]]; then
+    local operation=${answer#*\"operation\":\"}
+    answer=$(curl --silent --show-error --unix-socket "$rig_dir$RIG_SOCKET" "http://incus${operation%%\"*}/wait")
+    if [[ $answer != *'"status_code":200,"err"'* && $answer == *'"status":"Failure"'* ]]; then
+      echo "$answer" >&2
+      return 1
+    fi
+  fi
+  if [[ $answer == *'"type":"error"'* ]]; then
+    echo "$answer" >&2
+    return 1
+  fi
+  printf '%s\n' "$answer"
+}
+
+rig_configure() {
+  rig_api PATCH /1.0 '{"config":{"core.shutdown_timeout":"1"}}' >/dev/null
+  rig_api GET /1.0/storage-pools/jericho >/dev/null 2>&1 ||
+    rig_api POST /1.0/storage-pools '{"name":"jericho","driver":"btrfs","config":{"size":"8GiB"}}' >/dev/null
+}
+
+# The guest image, built once per recipe; its alias in Incus and its file have the hash of the recipe.
+rig_image() {
+  local hash file
+  hash=$(sha256sum <"$rig_recipe")
+  hash=${hash:0:12}
+  rig_alias=jericho-rig/minimal-$hash
+  file=$rig_cache/minimal-$hash
+  if rig_api GET "/1.0/images/aliases/jericho-rig%2Fminimal-$hash" >/dev/null 2>&1; then
+    return
+  fi
+  exec 7>>"$rig_cache/lock" # several rigs may be coming up
+  flock 7
+  rm -rf -- "$rig_cache"/.building.* # of a builder that did not live to end
+  if [[ ! -s $file/rootfs.squashfs ]]; then
+    echo "scripts/rig: building the guest image $rig_alias (about half a minute)" >&2
+    local building
+    building=$(mktemp -d "$rig_cache/.building.XXXXXX")
+    bash "$rig_recipe" "$building" 7>&- 8>&- >"$rig_dir/image.log" 2>&1 || {
+      tail -n 20 "$rig_dir/image.log" >&2
+      return 1
+    }
+    chmod 0755 "$building"
+    mv -T "$building" "$file"
+  fi
+  exec 7>&-
+  local answer fingerprint
+  answer=$(curl --silent --show-error --unix-socket "$rig_dir$RIG_SOCKET" -X POST http://incus/1.0/images \
+    -F "metadata=@$file/metadata.tar" -F "rootfs=@$file/rootfs.squashfs")
+  answer=${answer#*\"operation\":\"}
+  answer=$(curl --silent --show-error --unix-socket "$rig_dir$RIG_SOCKET" "http://incus${answer%%\"*}/wait")
+  fingerprint=${answer#*\"fingerprint\":\"}
+  fingerprint=${fingerprint%%\"*}
+  rig_api POST /1.0/images/aliases "{\"name\":\"$rig_alias\",\"target\":\"$fingerprint\"}" >/dev/null
+}
+
+# Writes what the users of the rig must know; that file is there when the rig is up, and only then.
+rig_describe() {
+  local file=$rig_dir/rig.json
+  printf '{ "socket": "%s", "pid": %s, "pool": "jericho", "image_alias": "%s", "users_lock": "%s", "work_dir": "%s" }\n' \
+    "$rig_dir$RIG_SOCKET" "$(rig_pid)" "$rig_alias" "$rig_dir/users" "$rig_dir/work" >"$file.tmp"
+  : >>"$rig_dir/users"
+  install -d -m 0755 "$rig_dir/work"
+  mv -T "$file.tmp" "$file"
+  cat "$file"
+  echo "scripts/rig: up after $(awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%d", (b - a) * 1000 }') ms" >&2
+}
+
+rig_status() {
+  if [[ -r $rig_dir/rig.json ]] && rig_is_daemon "$(rig_pid)"; then
+    cat "$rig_dir/rig.json"
+  else
+    echo "scripts/rig: not up" >&2
+    return 1
+  fi
+}
+
+rig_down() {
+  rig_down_orphans
+  [[ -d $rig_dir ]] || return 0
+  exec 8>>"$rig_dir/lock" 9>>"$rig_dir/users"
+  flock 8
+  if [[ ${1:-} == --if-idle ]] && ! flock --nonblock 9; then
+    echo "scripts/rig: still in use, left running" >&2
+    return 1
+  fi
+  rm -f "$rig_dir/rig.json"
+  local pid
+  pid=$(rig_pid)
+  if rig_is_daemon "$pid"; then
+    rig_remove_projects || true
+    kill -TERM "$pid"
+    # Longer than the daemon gives its guests (core.shutdown_timeout, in minutes, and stop by force).
+    timeout 30 tail --pid="$pid" -s 0.1 -f /dev/null || kill -KILL "$pid"
+  fi
+  rig_unmount
+  exec 8>&- 9>&-
+  # One small tree in memory; never across a mount that is left.
+  rm -rf --one-file-system -- "$rig_dir"
+}
+
+# Ends the rigs that single tests had for themselves and did not live to end.
+rig_down_orphans() {
+  local dir
+  for dir in "$rig_dir".own-*; do
+    [[ -d $dir && ! -d /proc/${dir##*.own-} ]] || continue
+    JERICHO_RIG_DIR=$dir "${root:?}/scripts/rig" down || true
+  done
+}
+
+# Ends every guest: a daemon that is told to end would wait for them.
+rig_remove_projects() {
+  local project
+  for project in $(rig_api GET /1.0/projects | grep -o '/1.0/projects/[^"]*'); do
+    [[ $project == /1.0/projects/default ]] || rig_api DELETE "$project?force=1" >/dev/null
+  done
+}
+
+rig_unmount() {
+  local mount
+  awk -v dir="$rig_dir/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | sort -r |
+    while IFS= read -r mount; do
+      umount "$mount" || umount --lazy "$mount"
+    done
+}
