@@ -225,7 +225,7 @@ impl Job {
             Err(error) => return Verdict::infrastructure(format!("cannot make a named pipe: {error}")),
         };
         let isolated = self.host.supports_namespaces() && !has_overlaid_proc();
-        if !isolated && let Err(error) = orphans::adopt(start.watcher()) {
+        if !isolated && let Err(error) = orphans::adopt(start.pid()) {
             return Verdict::infrastructure(format!("cannot adopt orphans: {error}"));
         }
         let finished = self.supervise(&start, isolated, log);
