@@ -202,7 +202,7 @@ rig_down_orphans() {
   local dir
   for dir in "$rig_dir".own-*; do
     [[ -d $dir && ! -d /proc/${dir##*.own-} ]] || continue
-    JERICHO_RIG_DIR=$dir "$root/scripts/rig" down || true
+    JERICHO_RIG_DIR=$dir "${root:?}/scripts/rig" down || true
   done
 }
 

@@ -6,6 +6,7 @@ readonly NEXTEST_VERSION=0.9.143
 
 # Debian package | program or file that shows it is there | steps that need it (* for all).
 # libc6-dev is named because gcc only recommends it, and nothing links without it.
+# shellcheck disable=SC2034  # read by name, in missing_packages
 readonly PACKAGES=(
   "coreutils|sort|*"
   "mawk|awk|*"
@@ -28,12 +29,26 @@ readonly PACKAGES=(
   "openssh-server|/usr/sbin/sshd|tests unprivileged"
 )
 
+# What the Incus of the tests needs, in the same form (see scripts/lib/incus.sh). Only root can run it, so only root
+# needs it; where it stays missing, the tests that need it are not run.
+# shellcheck disable=SC2034
+readonly ROOT_PACKAGES=(
+  "incus-base|/usr/libexec/incus/incusd|tests"
+  "btrfs-progs|mkfs.btrfs|tests"
+  "mmdebstrap|mmdebstrap|tests"
+  "squashfs-tools-ng|tar2sqfs|tests"
+  "curl|curl|tests"
+)
+
 # setup MODE STEP...: makes sure that all the steps need is present, installing it as MODE says
 # (auto, sudo, never); ends the script with code 3 when something stays missing.
 setup() {
   local mode=$1
   shift
   install_packages "$mode" "$@"
+  if ((EUID == 0)); then
+    install_root_packages "$mode" "$@"
+  fi
   check_toolchain "$@"
   if needs_step tests "$@" || needs_step unprivileged "$@"; then
     install_nextest "$mode"
@@ -47,7 +62,7 @@ needs_step() {
 }
 
 present() {
-  if [[ $1 == /*/sbin/* ]]; then
+  if [[ $1 == /*/sbin/* || $1 == /*/libexec/* ]]; then
     # Programs that an ordinary user does not have on PATH.
     [[ -x $1 ]]
   elif [[ $1 == /* ]]; then
@@ -58,10 +73,13 @@ present() {
   fi
 }
 
-install_packages() {
-  local mode=$1 entry package probe steps step missing=()
+# missing_packages TABLE STEP...: puts into `missing` what the steps need of that table and is not there.
+missing_packages() {
+  local -n table=$1
+  local entry package probe steps step
   shift
-  for entry in "${PACKAGES[@]}"; do
+  missing=()
+  for entry in "${table[@]}"; do
     IFS='|' read -r package probe steps <<<"$entry"
     present "$probe" && continue
     for step in "$@"; do
@@ -71,6 +89,12 @@ install_packages() {
       fi
     done
   done
+}
+
+install_packages() {
+  local mode=$1 missing
+  shift
+  missing_packages PACKAGES "$@"
   ((${#missing[@]})) || return 0
 
   local sudo=()
@@ -92,6 +116,7 @@ install_packages() {
   "${sudo[@]}" apt-get update --quiet=2 || exit 3
   if [[ " ${missing[*]} " == *" openssh-server "* ]]; then
     echo "  (the tests start their own sshd on loopback; the service of the package is not started, nor at boot)"
+    units_to_disable+=(ssh.service)
     without_services "${sudo[@]}"
   fi
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
@@ -99,11 +124,67 @@ install_packages() {
   with_services
 }
 
+install_root_packages() {
+  local mode=$1 missing
+  shift
+  missing_packages ROOT_PACKAGES "$@"
+  ((${#missing[@]})) || return 0
+  if [[ $mode == never ]] || ! command -v apt-get >/dev/null; then
+    echo "scripts/test: missing: ${missing[*]} (names of Debian packages); the tests with Incus will not be run" >&2
+    return 0
+  fi
+  echo "Will install from the packages of this system, for the tests with Incus: ${missing[*]}"
+  apt-get update --quiet=2 || exit 3
+  local options=() sources=
+  if [[ " ${missing[*]} " == *" incus-base "* ]]; then
+    echo "  (the tests start their own incusd; the services of the package are not started, nor at boot)"
+    units_to_disable+=(incus.socket incus.service incus-startup.service incus-user.socket incus-user.service)
+    without_services
+    if ! apt-cache policy incus-base | grep -q 'Candidate: [^(]'; then
+      sources=$(backports_sources) || exit 3
+      options=(-o "Dir::Etc::sourceparts=$sources")
+      echo "  (incus-base from the suite backports of this system's mirror, for this installation alone)"
+      apt-get "${options[@]}" update --quiet=2 || exit 3
+    fi
+  fi
+  DEBIAN_FRONTEND=noninteractive \
+    apt-get "${options[@]}" install --yes --quiet=2 --no-install-recommends "${missing[@]}" || exit 3
+  with_services
+  if [[ -n $sources ]]; then
+    rm -rf -- "$sources"
+  fi
+}
+
+# Makes a directory of package sources, those of this system and the backports of its release, and prints its path.
+backports_sources() {
+  local dir codename mirror
+  codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+  mirror=$(system_mirror "$codename")
+  if [[ -z $codename || -z $mirror ]]; then
+    echo "scripts/test: this system has no package incus-base, and no mirror of Debian to find it on" >&2
+    return 3
+  fi
+  dir=$(mktemp -d "${scratch:-/tmp}/sources.XXXXXX")
+  cp -- /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources "$dir" 2>/dev/null || true
+  printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s-backports main\n' \
+    "$mirror" "$codename" >"$dir/jericho-backports.list"
+  chmod 0755 "$dir" # apt reads it as its own user
+  echo "$dir"
+}
+
+# Prints where apt-get, as this machine configures it, finds release $1.
+system_mirror() {
+  # shellcheck disable=SC2016  # the words in parentheses are apt-get's
+  apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
+    awk -v release="$1" '$2 == release && !found { print $1; found = 1 }'
+}
+
 # Debian starts a service when its package is installed, unless this file says no, and again at each
 # boot: the tests must not open a port of this machine to others.
 readonly SERVICE_POLICY=/usr/sbin/policy-rc.d
 policy_is_ours=no
 policy_sudo=()
+units_to_disable=() # of the packages that are being installed
 
 # without_services [SUDO]: no service is started until with_services is called.
 without_services() {
@@ -118,9 +199,10 @@ with_services() {
   [[ $policy_is_ours == yes ]] || return 0
   "${policy_sudo[@]}" rm -f "$SERVICE_POLICY"
   if command -v systemctl >/dev/null; then
-    "${policy_sudo[@]}" systemctl --quiet disable ssh.service || true
+    "${policy_sudo[@]}" systemctl --quiet disable "${units_to_disable[@]}" || true
   fi
   policy_is_ours=no
+  units_to_disable=()
 }
 
 check_toolchain() {

@@ -61,6 +61,7 @@ step_doctests() {
 }
 
 step_tests() {
+  begin_rig
   # What is sent to guests and hosts is tested as it is sent.
   scripts/build-guest
   JERICHO_TEST_NOT_RUN_FILE="${not_run_here:?}" INSTA_UPDATE=no INSTA_WORKSPACE_ROOT="${root:?}" \

@@ -494,26 +494,48 @@ fn an_account_without_a_usable_shell_is_told_apart() {
 }
 
 #[test]
-fn more_commands_than_sessions_wait_and_a_server_that_allows_fewer_is_told() {
+fn more_commands_than_sessions_wait_whoever_sets_the_limit() {
     let Some(rig) = rig(&["MaxSessions 3"]) else { return };
-    let at_once = |max_sessions: usize| {
+    // Ours, or the server's: of its three one is the master's own.
+    for max_sessions in [2, 6] {
         let host = SshHost::new(SshConfig { max_sessions, ..ssh_config(&rig, "rig") }).unwrap();
         host.connect(&token()).unwrap();
         std::thread::scope(|scope| {
-            let all: Vec<_> =
-                (0..6).map(|_| scope.spawn(|| host.run(&sh("sleep 0.3; echo x"), &token()))).collect();
-            all.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
-        })
-    };
-    // One of the three is the master's own.
-    for result in at_once(2) {
-        assert_eq!(result.unwrap().stdout, b"x\n");
+            for _ in 0..6 {
+                let host = &host;
+                scope.spawn(move || {
+                    let output = host.run(&sh("sleep 0.3; echo x"), &token()).unwrap();
+                    assert_eq!(output.stdout, b"x\n");
+                });
+            }
+        });
     }
-    let refused: Vec<_> = at_once(6).into_iter().filter_map(Result::err).map(ssh_error).collect();
-    assert!(!refused.is_empty());
-    for error in refused {
-        assert!(matches!(error, SshError::Sessions { .. }), "{error:?}");
-    }
+}
+
+#[test]
+fn a_server_that_opens_no_session_beside_the_masters_is_told() {
+    let Some(rig) = rig(&["MaxSessions 1"]) else { return };
+    let error = ssh_error(host(&rig).run(&sh("true"), &token()).unwrap_err());
+    assert!(matches!(error, SshError::Sessions { used: 2, .. }), "{error:?}");
+}
+
+#[test]
+fn who_waits_for_the_connection_of_another_still_hears_its_own_token() {
+    let Some(rig) = rig(&[]) else { return };
+    let host = host(&rig);
+    kill(rig.listener(), rustix::process::Signal::STOP);
+    let (first, second) = (token(), token());
+    let started = SystemClock.monotonic();
+    std::thread::scope(|scope| {
+        let connecting = scope.spawn(|| host.connect(&first));
+        let waiting = scope.spawn(|| host.connect(&second));
+        second.cancel(CancelReason::Signal);
+        assert!(matches!(waiting.join().unwrap(), Err(HostError::Cancelled(CancelReason::Signal))));
+        assert!(!host.is_connected());
+        assert!(SystemClock.monotonic() - started < Duration::from_secs(4));
+        kill(rig.listener(), rustix::process::Signal::CONT);
+        connecting.join().unwrap().unwrap();
+    });
 }
 
 #[test]

@@ -23,6 +23,11 @@ const SMALL_INPUT: usize = 8 << 20;
 /// A master that has lost its connection is about to end: its last words are worth waiting for.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// Between two attempts to open a session that was refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+/// How often one is tried when no other session of this host runs.
+const REFUSALS: u32 = 10;
+
 /// Carries out one script.
 pub(super) fn exchange(
     host: &SshHost,
@@ -35,6 +40,7 @@ pub(super) fn exchange(
     let _slot = host.slots.take(cancel)?;
     let mut order = order;
     let mut again = true;
+    let mut refused = 0;
     loop {
         let master = host.master(cancel)?;
         let mark = host.ids.fresh();
@@ -51,6 +57,14 @@ pub(super) fn exchange(
         };
         let said = String::from_utf8_lossy(&said).into_owned();
         let error = broken(host, &master, exit, begun, &said);
+        // Sessions of ours that have just ended, or are going to. The server does not tell when.
+        if let SshError::Sessions { used, .. } = error
+            && (used > 2 || refused < REFUSALS)
+        {
+            refused += 1;
+            super::pause_for(REFUSED_PAUSE, cancel)?;
+            continue;
+        }
         // Without a master that takes the client, nothing has been sent: once more does no harm.
         if !begun && again && said.contains("UNKNOWN port") && !said.contains("master") {
             again = false;
