@@ -21,7 +21,7 @@ use crate::report::trace::trace;
 /// path of each file it has written.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run
+    /// The run; `latest` is the newest one
     run_id: String,
     /// Write the page here; `-` is standard output [default: report.html in the run's directory]
     #[arg(long, short, value_name = "FILE")]
