@@ -120,7 +120,7 @@ rig_configure() {
 # The guest image, built once per recipe; its alias in Incus and its file have the hash of the recipe.
 rig_image() {
   local hash file
-  hash=$(sha256sum <"$rig_recipe")
+  hash=$(cat "$rig_recipe" /etc/os-release | sha256sum)
   hash=${hash:0:12}
   rig_alias=jericho-rig/minimal-$hash
   file=$rig_cache/minimal-$hash
