@@ -141,6 +141,8 @@ rig_image() {
     chmod 0755 "$building"
     mv -T "$building" "$file"
   fi
+  touch "$file"
+  find "$rig_cache" -maxdepth 1 -name 'minimal-*' -mtime +14 -exec rm -rf -- {} +
   exec 7>&-
   local answer fingerprint
   answer=$(curl --silent --show-error --unix-socket "$rig_dir$RIG_SOCKET" -X POST http://incus/1.0/images \
