@@ -2,12 +2,13 @@
 # Builds the minimal guest image of the tests into the directory $1: metadata.tar and rootfs.squashfs.
 #
 # Debian's smallest system with git, no init but a loop that waits for its end, the user `jericho` (1000), and the
-# directories of the guest contract. Everything that decides the content stands in this file: its hash is
-# the name of the image.
+# directories of the guest contract. Everything that decides the content but the release of this machine stands
+# in this file: the hash of both is the name of the image.
 set -euo pipefail
 
 out=$1
-suite=bookworm
+# That of this machine, whose dynamic programs the tests bring into the guest.
+suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 architecture=$(dpkg --print-architecture)
 
 # The mirror of this machine, as its apt-get is configured.

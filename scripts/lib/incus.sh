@@ -120,7 +120,7 @@ rig_configure() {
 # The guest image, built once per recipe; its alias in Incus and its file have the hash of the recipe.
 rig_image() {
   local hash file
-  hash=$(sha256sum <"$rig_recipe")
+  hash=$(cat "$rig_recipe" /etc/os-release | sha256sum)
   hash=${hash:0:12}
   rig_alias=jericho-rig/minimal-$hash
   file=$rig_cache/minimal-$hash
@@ -141,6 +141,8 @@ rig_image() {
     chmod 0755 "$building"
     mv -T "$building" "$file"
   fi
+  touch "$file"
+  find "$rig_cache" -maxdepth 1 -name 'minimal-*' -mtime +14 -exec rm -rf -- {} +
   exec 7>&-
   local answer fingerprint
   answer=$(curl --silent --show-error --unix-socket "$rig_dir$RIG_SOCKET" -X POST http://incus/1.0/images \

@@ -3,8 +3,8 @@
 //! What lies in a guest is somebody else's: names are checked, links are not followed, sizes are
 //! limited, and nothing is written outside the directory that was given.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -21,8 +21,11 @@ use crate::plan::IncusRuntimePlan;
 /// Directories below directories that are looked into.
 const DEEPEST: usize = 64;
 
-/// Files that are brought back at most.
+/// Files and directories that are looked at, at most.
 const MOST: usize = 100_000;
+
+/// Bytes that are brought back at most, all files together.
+const LARGEST: u64 = 16 * 1024 * 1024 * 1024;
 
 /// What was brought back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +43,8 @@ impl Incus {
     /// - `include_logs`: `logs/`, with everything in the guest's log directory
     /// - `artifact_globs`: `files/`, with what matches below the guest's artifact directory; `*`
     ///   does not cross `/`, `**` does
+    ///
+    /// At most 100 000 files and directories and 16 GiB.
     ///
     /// What is not there is left out. Nothing at all when the policy's mode says so.
     ///
@@ -59,6 +64,9 @@ impl Incus {
             instance: InstanceRef::of(plan),
             into,
             collected: Collected::default(),
+            looked_at: 0,
+            is_too_much: false,
+            bytes: 0,
         };
         if !policy.mode.collects_after(ended) {
             return Ok(collection.collected);
@@ -92,6 +100,9 @@ struct Collection<'a> {
     instance: InstanceRef,
     into: &'a Path,
     collected: Collected,
+    looked_at: usize,
+    is_too_much: bool,
+    bytes: u64,
 }
 
 impl Collection<'_> {
@@ -104,20 +115,37 @@ impl Collection<'_> {
         wanted: &dyn Fn(&Path) -> bool,
         depth: usize,
     ) -> Result<(), OpsError> {
+        if self.looked_at >= MOST {
+            if !std::mem::replace(&mut self.is_too_much, true) {
+                self.skip(source, &format!("and all after it: there are more than {MOST}"));
+            }
+            return Ok(());
+        }
+        self.looked_at += 1;
         let action = format!("collect {source} of instance {}", self.instance.name);
-        let looked =
-            self.incus.repeat(&action, Trouble::is_transient, || self.incus.look(&self.instance, source));
+        let (incus, instance) = (self.incus, self.instance.clone());
+        let path = self.into.join(name);
+        let left = LARGEST.saturating_sub(self.bytes);
+        // A transfer that breaks begins anew, with the look at what is there.
+        let looked = incus.repeat(&action, Trouble::is_transient, || {
+            Ok(match incus.look(&instance, source)? {
+                Found::File(response) if wanted(name) => {
+                    Looked::Fetched(fetch(incus, response, &path, left)?)
+                }
+                found => Looked::At(found),
+            })
+        });
         match looked {
-            Ok(Found::File(_)) if !wanted(name) => {}
-            Ok(Found::File(_)) if self.collected.files.len() >= MOST => {
-                self.skip(source, &format!("there are more than {MOST} files"));
+            Ok(Looked::Fetched(Ok(Some(bytes)))) => {
+                self.bytes += bytes;
+                self.collected.files.push((name.to_owned(), bytes));
             }
-            Ok(Found::File(response)) => {
-                drop(response);
-                self.file(&action, source, name)?;
+            Ok(Looked::Fetched(Ok(None))) => self.skip(source, "all together are more than 16 GiB"),
+            Ok(Looked::Fetched(Err(error))) => return Err(file_error("write", &path)(error)),
+            Ok(Looked::At(Found::Directory(_))) if depth == 0 => {
+                self.skip(source, "it is a directory, or too deep");
             }
-            Ok(Found::Directory(_)) if depth == 0 => self.skip(source, "it is a directory, or too deep"),
-            Ok(Found::Directory(names)) => {
+            Ok(Looked::At(Found::Directory(names))) => {
                 for child in names {
                     if child.is_empty() || child == "." || child == ".." || child.contains(['/', '\0']) {
                         self.skip(source, &format!("it has an entry of the name {child:?}"));
@@ -126,44 +154,16 @@ impl Collection<'_> {
                     self.entry(&format!("{source}/{child}"), &name.join(&child), wanted, depth - 1)?;
                 }
             }
-            Ok(Found::Symlink) if wanted(name) => self.skip(source, "it is a symbolic link"),
-            Ok(Found::Other) if wanted(name) => self.skip(source, "it is neither a file nor a directory"),
-            Ok(Found::Symlink | Found::Other) => {}
+            Ok(Looked::At(Found::Symlink)) if wanted(name) => self.skip(source, "it is a symbolic link"),
+            Ok(Looked::At(Found::Other)) if wanted(name) => {
+                self.skip(source, "it is neither a file nor a directory");
+            }
+            Ok(Looked::At(_)) => {}
             Err(trouble) if trouble.is_missing() => {}
             Err(Trouble::Api { message, .. }) => self.skip(source, &message),
-            Err(trouble) => return Err(self.incus.explain(&action, trouble)),
+            Err(trouble) => return Err(incus.explain(&action, trouble)),
         }
         Ok(())
-    }
-
-    fn file(&mut self, action: &str, source: &str, name: &Path) -> Result<(), OpsError> {
-        let path = self.into.join(name);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(file_error("make", parent))?;
-        }
-        let mut written = Err(io::Error::from(io::ErrorKind::NotFound));
-        let fetched = self.incus.repeat(action, Trouble::is_transient, || {
-            match self.incus.look(&self.instance, source)? {
-                Found::File(response) => {
-                    written = fetch(self.incus, response, &path)?;
-                    Ok(())
-                }
-                _ => Err(Trouble::Api { code: 404, message: "it is no file any more".to_owned() }),
-            }
-        });
-        match fetched {
-            Ok(()) => {
-                let bytes = written.map_err(file_error("write", &path))?;
-                self.collected.files.push((name.to_owned(), bytes));
-                Ok(())
-            }
-            Err(trouble @ Trouble::Api { .. }) => {
-                let Trouble::Api { message, .. } = trouble else { return Ok(()) };
-                self.skip(source, &message);
-                Ok(())
-            }
-            Err(trouble) => Err(self.incus.explain(action, trouble)),
-        }
     }
 
     fn skip(&mut self, source: &str, reason: &str) {
@@ -171,19 +171,23 @@ impl Collection<'_> {
     }
 }
 
-/// Writes a body to a new file, in place of one that an earlier try left. The outer error is the
-/// guest's, the inner one that of this machine.
+/// What came of a look.
+enum Looked {
+    /// A file that was wanted: its size, or nothing when it is too large.
+    Fetched(io::Result<Option<u64>>),
+    /// Anything else.
+    At(Found),
+}
+
+/// Writes a body to a new file, in place of one that an earlier try left; nothing when it is
+/// larger than `limit`. The outer error is the guest's, the inner one that of this machine.
 fn fetch(
     incus: &Incus,
     response: ureq::http::Response<ureq::Body>,
     path: &Path,
-) -> Result<io::Result<u64>, Trouble> {
-    use std::io::Read;
-    // Not through a link that stands there.
-    let opened = fs::remove_file(path)
-        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o644).open(path));
-    let mut file = match opened {
+    limit: u64,
+) -> Result<io::Result<Option<u64>>, Trouble> {
+    let mut file = match create(path) {
         Ok(file) => file,
         Err(error) => return Ok(Err(error)),
     };
@@ -196,15 +200,30 @@ fn fetch(
         if count == 0 {
             break;
         }
+        total += count as u64;
+        if total > limit {
+            return Ok(fs::remove_file(path).map(|()| None));
+        }
         if let Err(error) = file.write_all(&buffer[..count]) {
             return Ok(Err(error));
         }
-        total += count as u64;
     }
     if expected.is_some_and(|expected| expected != total) {
         return Err(Trouble::Broken(io::ErrorKind::UnexpectedEof.into()));
     }
-    Ok(Ok(total))
+    Ok(Ok(Some(total)))
+}
+
+/// A new file, with its directories. Not through a link that stands in its place.
+fn create(path: &Path) -> io::Result<File> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
 }
 
 fn globs(patterns: &[String]) -> Result<GlobSet, OpsError> {

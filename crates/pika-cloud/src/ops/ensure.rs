@@ -188,7 +188,7 @@ impl Incus {
     ) -> Result<T, OpsError> {
         let Err(error) = result else { return result };
         // A cancelled creation is removed all the same, by a client that nobody cancels.
-        let cleaner = self.cleaner();
+        let cleaner = self.cleaner(error.is_connection());
         match cleaner.remove_own(plan, instance) {
             Ok(()) => Err(error),
             Err(cleanup) => Err(OpsError::LeftBehind {

@@ -1,3 +1,4 @@
+#!/bin/sh
 # Waits until the process that was started with the environment variable $1=$2 is gone. Prints `none` and returns
 # at once when there is none.
 pid=

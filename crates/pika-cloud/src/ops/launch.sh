@@ -1,3 +1,4 @@
+#!/bin/sh
 # Starts the entry program of a guest. Arguments: nonce, seconds to wait for the guest's system, state directory,
 # logs directory, result file, status file, request file, request, program.
 #

@@ -73,5 +73,5 @@ pub use observer::{Note, Observer, Silence, Stream};
 pub use patience::Patience;
 pub use role::role;
 pub use run::{Course, Outcome};
-pub use socket::SocketHost;
+pub use socket::{SocketHost, SshSockets};
 pub use state::Inspection;

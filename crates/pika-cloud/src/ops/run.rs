@@ -89,7 +89,7 @@ impl Incus {
         }
         let mut kept = plan.policies.retention_policy.keeps_after(&ended);
         if !kept {
-            match self.cleaner().destroy(&ensured.instance) {
+            match self.cleaner(false).destroy(&ensured.instance) {
                 Ok(()) => observer.host_saw(LifecycleState::Destroyed),
                 Err(error) => {
                     kept = true;
@@ -141,7 +141,7 @@ impl Incus {
     /// Removes the guest of a life that failed or was cancelled; returns what to tell.
     fn abandon(&self, plan: &IncusRuntimePlan, error: OpsError) -> OpsError {
         let instance = InstanceRef::of(plan);
-        let cleaner = self.cleaner();
+        let cleaner = self.cleaner(error.is_connection());
         let cleaned = if plan.policies.retention_policy == RetentionPolicy::DebugKeep {
             cleaner.stop(&instance)
         } else {
@@ -157,11 +157,11 @@ impl Incus {
         }
     }
 
-    /// A client for cleaning up: when this one is cancelled, one that nobody cancels and that
-    /// does not wait long.
-    pub(crate) fn cleaner(&self) -> Self {
+    /// A client for cleaning up: when this one is cancelled, one that nobody cancels; then, and
+    /// when the connection has just been waited for in vain, one that does not wait long.
+    pub(crate) fn cleaner(&self, in_vain: bool) -> Self {
         match CancelToken::new() {
-            Ok(token) if self.client.cancel.is_cancelled() => {
+            Ok(token) if in_vain || self.client.cancel.is_cancelled() => {
                 let patience = self.patience();
                 self.with_cancel(&token).with_patience(Patience {
                     reconnect: patience.reconnect.min(CLEANUP),

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use jericho_host::{Host as _, LocalHost};
+use jericho_host::{CancelToken, Forward, Host as _, HostError, LocalHost, SshHost};
 
 /// A host whose unix sockets can be connected to. On this machine that is the path itself; over
 /// SSH it is a forward of the master connection.
@@ -17,10 +18,10 @@ pub trait SocketHost: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// What connect(2) says: `PermissionDenied` when this user may not, `NotFound` when there is no
-    /// such socket, `ConnectionRefused` when nobody listens. Whatever is none of these counts as a
-    /// lost connection and is tried again.
-    fn connect(&self, path: &Path) -> io::Result<UnixStream>;
+    /// `PermissionDenied` when this user may not, which is not tried again; `NotFound` when there
+    /// is no such socket, `ConnectionRefused` when nobody listens. Whatever is none of these
+    /// counts as a lost connection.
+    fn connect(&self, path: &Path, cancel: &CancelToken) -> io::Result<UnixStream>;
 }
 
 impl SocketHost for LocalHost {
@@ -28,7 +29,60 @@ impl SocketHost for LocalHost {
         self.label()
     }
 
-    fn connect(&self, path: &Path) -> io::Result<UnixStream> {
+    fn connect(&self, path: &Path, _cancel: &CancelToken) -> io::Result<UnixStream> {
         UnixStream::connect(path)
+    }
+}
+
+/// The sockets of a host over SSH. Keeps one forward per socket, and asks for a new one when the
+/// connection was lost. Whether somebody listens at the other end shows only at the first answer:
+/// a socket that is not there looks like a connection that breaks.
+pub struct SshSockets {
+    host: Arc<SshHost>,
+    forwards: Mutex<Vec<(PathBuf, Arc<Forward>)>>,
+}
+
+impl fmt::Debug for SshSockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SshSockets").field(&self.host.label()).finish()
+    }
+}
+
+impl SshSockets {
+    /// Of this host. Nothing is connected before a socket is asked for.
+    #[must_use]
+    pub fn new(host: Arc<SshHost>) -> Self {
+        Self { host, forwards: Mutex::default() }
+    }
+
+    /// The forward of a socket; a new one when there is none that lives.
+    fn forward(&self, path: &Path, cancel: &CancelToken) -> Result<Arc<Forward>, HostError> {
+        // Held while it is made: whoever comes meanwhile waits for it, and does not make a second.
+        let mut forwards = self.forwards.lock().unwrap_or_else(PoisonError::into_inner);
+        forwards.retain(|(_, forward)| forward.is_alive());
+        if let Some((_, forward)) = forwards.iter().find(|(known, _)| known == path) {
+            return Ok(Arc::clone(forward));
+        }
+        let forward = Arc::new(self.host.forward(path, cancel)?);
+        forwards.push((path.to_owned(), Arc::clone(&forward)));
+        Ok(forward)
+    }
+}
+
+impl SocketHost for SshSockets {
+    fn socket_host(&self) -> &str {
+        self.host.label()
+    }
+
+    fn connect(&self, path: &Path, cancel: &CancelToken) -> io::Result<UnixStream> {
+        let forward = self.forward(path, cancel).map_err(|error| {
+            let is_final = matches!(&error, HostError::Ssh(ssh) if !ssh.is_transient())
+                || matches!(&error, HostError::NotFound { .. });
+            let kind = if is_final { io::ErrorKind::PermissionDenied } else { io::ErrorKind::NotConnected };
+            io::Error::new(kind, error)
+        })?;
+        // The listener of a master that is just ending is gone, which is no word of the other end.
+        UnixStream::connect(forward.path())
+            .map_err(|error| io::Error::new(io::ErrorKind::NotConnected, error))
     }
 }

@@ -49,7 +49,7 @@ impl Connector for SocketConnector {
     ) -> Result<Option<SocketTransport>, ureq::Error> {
         let stream = self
             .host
-            .connect(&self.socket)
+            .connect(&self.socket, &self.cancel)
             .and_then(|stream| stream.set_nonblocking(true).map(|()| stream))
             .map_err(|source| ureq::Error::Other(Box::new(ConnectFailed(source))))?;
         let buffers =

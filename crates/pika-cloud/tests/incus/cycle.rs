@@ -132,3 +132,41 @@ fn output_comes_while_the_command_runs_and_all_of_it() {
     assert_eq!(record.text(), format!("first\n{expected}no newline"));
     assert_nothing_left(&project);
 }
+
+#[test]
+fn a_thousand_artifacts_come_back_bit_for_bit() {
+    let Some(rig) = Rig::up("a_thousand_artifacts_come_back_bit_for_bit") else { return };
+    let project = rig.project(4).unwrap();
+    let into = tempfile::tempdir().unwrap();
+    let plan = spec(&rig, &project, "many")
+        .with_policies(RuntimePolicies {
+            output_collection: OutputCollectionPolicy {
+                artifact_globs: vec!["**".into()],
+                ..OutputCollectionPolicy::default()
+            },
+            ..RuntimePolicies::default()
+        })
+        .plan()
+        .unwrap();
+    let work = "cd /run/pika-cloud/artifacts; for d in $(seq 10); do mkdir \"d $d\"; for f in $(seq 100); do \
+                head -c 20000 /dev/urandom >\"d $d/f%2f$f\"; done; done; head -c 30000000 /dev/urandom >big; \
+                : >empty; find . -type f -exec sha256sum {} + >/root/sums; cat /root/sums";
+    let mut course = course(work);
+    course.output = Some(into.path().to_owned());
+    let mut record = Record::default();
+    let outcome = incus(&rig).run(&plan, &course, &mut record).unwrap();
+    assert_completed(&outcome);
+    let sums = record.text();
+    assert_eq!(sums.lines().count(), 1002);
+    for line in sums.lines() {
+        let (sum, name) = line.split_once("  ").unwrap();
+        let content = std::fs::read(into.path().join("files").join(name)).unwrap();
+        assert_eq!(hex(&content), sum, "{name}");
+    }
+    assert_nothing_left(&project);
+}
+
+fn hex(content: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -7,7 +7,7 @@ echo $$ >/tmp/entry.pid
 
 say() {
   now=$(date +%Y-%m-%dT%H:%M:%S+00:00)
-  number=$(($(cat "$state/events.jsonl" 2>/dev/null | wc -l) + 1))
+  number=$(($(grep -c . "$state/events.jsonl" 2>/dev/null) + 1))
   printf '{"schema_version":1,"seq":%d,"timestamp":"%s","kind":"%s","message":"%s"}\n' \
     "$number" "$now" "$1" "$1" >>"$state/events.jsonl"
   printf '{"schema_version":1,"state":"%s","updated_at":"%s","message":"%s"}\n' "$1" "$now" "$1" >"$state/.tmp.status"
@@ -17,6 +17,7 @@ say() {
 mkdir -p "$state/logs" "$state/artifacts"
 say booted
 say starting
+# shellcheck disable=SC1090  # the request
 { (. "$1"); echo $? >/tmp/code; } 2>&1 | tee "$state/logs/guest.log"
 code=$(cat /tmp/code)
 if [ "$code" = 0 ]; then word=completed; else word=failed; fi

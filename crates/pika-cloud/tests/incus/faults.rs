@@ -203,7 +203,7 @@ impl SocketHost for Cutting {
         "cutting"
     }
 
-    fn connect(&self, path: &Path) -> io::Result<UnixStream> {
+    fn connect(&self, path: &Path, _cancel: &CancelToken) -> io::Result<UnixStream> {
         let (near, far) = UnixStream::pair()?;
         let daemon = UnixStream::connect(path)?;
         let (mut from, mut to) = (far.try_clone()?, daemon.try_clone()?);

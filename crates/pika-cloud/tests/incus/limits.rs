@@ -82,3 +82,17 @@ fn a_project_that_stays_full_is_an_error_in_the_end() {
     incus.destroy(&ensured.instance).unwrap();
     assert_nothing_left(&project);
 }
+
+#[test]
+fn a_command_that_wants_too_much_memory_does_not_get_it() {
+    let Some(rig) = Rig::up("a_command_that_wants_too_much_memory_does_not_get_it") else {
+        return;
+    };
+    let project = rig.project(4).unwrap();
+    let plan = spec(&rig, &project, "greedy").with_memory_mib(64).plan().unwrap();
+    // The shell of the command keeps what it reads, and grows.
+    let work = "all=$(head -c 300m /dev/zero | tr '\\0' x); echo ${#all}";
+    let outcome = incus(&rig).run(&plan, &course(work), &mut Silence).unwrap();
+    assert!(!outcome.ended.is_success(), "{outcome:?}");
+    assert_nothing_left(&project);
+}

@@ -9,3 +9,4 @@ mod labels;
 mod limits;
 mod mounts;
 mod policies;
+mod ssh;
