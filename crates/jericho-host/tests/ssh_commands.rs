@@ -89,6 +89,16 @@ fn input_stands_in_a_file_without_a_name() {
 }
 
 #[test]
+fn a_relative_directory_is_one_of_the_account() {
+    let Some(rig) = ssh_rig(&[]) else { return };
+    let host = ssh_host(&rig);
+    let home = host.run(&sh("pwd"), &token()).unwrap();
+    let up = host.run(&sh("cd ..; pwd"), &token()).unwrap();
+    assert_eq!(host.run(&sh("pwd").cwd(".."), &token()).unwrap().stdout, up.stdout);
+    assert_eq!(host.run(&sh("pwd").cwd("."), &token()).unwrap().stdout, home.stdout);
+}
+
+#[test]
 fn no_process_list_shows_what_a_command_is_given() {
     let Some(rig) = ssh_rig(&[]) else { return };
     let host = ssh_host(&rig);

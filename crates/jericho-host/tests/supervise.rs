@@ -5,7 +5,7 @@ mod common;
 use std::io;
 use std::time::Duration;
 
-use common::{Place, When, places, runs, sh, supervision, tagged, tempdir, token, unique};
+use common::{Place, When, places, runs, sh, supervision, tagged, tempdir, token, unique, working_in};
 use jericho_host::{
     CancelReason, Clock, Command, EndedBy, Exit, Finished, HostError, OutputSink, SystemClock,
 };
@@ -102,6 +102,7 @@ fn the_last_output_is_not_lost_behind_a_slow_sink() {
 
 #[test]
 fn a_time_limit_ends_the_whole_tree() {
+    let (_keep, dir) = tempdir();
     for place @ Place { host, isolation, .. } in &places() {
         for child in ENDLESS {
             let tag = unique("limit");
@@ -109,12 +110,14 @@ fn a_time_limit_ends_the_whole_tree() {
             supervision.time_limit = Some(Duration::from_millis(300));
             supervision.grace = Duration::from_millis(200);
             let mut sink = Vec::new();
-            let finished =
-                soon(|| host.supervise(&sh(child.script), &supervision, &mut sink, &token()).unwrap());
+            let finished = soon(|| {
+                host.supervise(&sh(child.script).cwd(&dir), &supervision, &mut sink, &token()).unwrap()
+            });
             let case = format!("{} {place} {finished:?}", child.name);
             assert_eq!(finished.ended_by, EndedBy::TimeLimit, "{case}");
             assert!(matches!(finished.exit, Exit::Signal(9 | 15) | Exit::Code(143 | 137)), "{case}");
             assert_eq!(tagged(&tag), [0; 0], "{case}");
+            assert_eq!(working_in(&dir), [0; 0], "{case}");
             assert_eq!(sink, b"ready\n", "{case}");
             assert_eq!(finished.leaked, [], "{case}");
         }
@@ -123,6 +126,7 @@ fn a_time_limit_ends_the_whole_tree() {
 
 #[test]
 fn the_second_signal_ends_everything_without_grace() {
+    let (_keep, dir) = tempdir();
     for place @ Place { host, isolation, .. } in &places() {
         for child in ENDLESS {
             let tag = unique("forced");
@@ -135,11 +139,13 @@ fn the_second_signal_ends_everything_without_grace() {
                 also.cancel(CancelReason::Forced);
                 Ok(())
             });
-            let finished =
-                soon(|| host.supervise(&sh(child.script), &supervision, &mut sink, &cancel).unwrap());
+            let finished = soon(|| {
+                host.supervise(&sh(child.script).cwd(&dir), &supervision, &mut sink, &cancel).unwrap()
+            });
             let case = format!("{} {place} {finished:?}", child.name);
             assert_eq!(finished.ended_by, EndedBy::Cancelled(CancelReason::Forced), "{case}");
             assert_eq!(tagged(&tag), [0; 0], "{case}");
+            assert_eq!(working_in(&dir), [0; 0], "{case}");
         }
     }
 }
@@ -233,16 +239,19 @@ fn a_background_child_that_ends_within_the_drain_is_no_leak_and_its_output_is_ke
 
 #[test]
 fn a_sink_that_fails_ends_the_tree() {
+    let (_keep, dir) = tempdir();
     for place @ Place { host, isolation, .. } in &places() {
         for child in ENDLESS {
             let tag = unique("sink");
             let mut supervision = supervision(&tag, isolation);
             supervision.grace = Duration::from_millis(200);
             let mut sink = When::new("ready", || Err(io::ErrorKind::StorageFull.into()));
-            let error =
-                soon(|| host.supervise(&sh(child.script), &supervision, &mut sink, &token()).unwrap_err());
+            let error = soon(|| {
+                host.supervise(&sh(child.script).cwd(&dir), &supervision, &mut sink, &token()).unwrap_err()
+            });
             assert!(matches!(error, HostError::Sink(_)) && error.is_no_space(), "{error:?}");
             assert_eq!(tagged(&tag), [0; 0], "{} {place}", child.name);
+            assert_eq!(working_in(&dir), [0; 0], "{} {place}", child.name);
         }
     }
 }

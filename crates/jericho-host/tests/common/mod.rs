@@ -113,6 +113,15 @@ pub(crate) fn tagged(tag: &str) -> Vec<u32> {
     found
 }
 
+/// Process ids, without zombies, whose working directory is `dir`: also those that have shed their
+/// environment.
+pub(crate) fn working_in(dir: &std::path::Path) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let here =
+        processes.filter(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == dir));
+    here.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Whether a process runs (is there and no zombie).
 pub(crate) fn runs(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))

@@ -30,6 +30,7 @@ j_check() {
   if [ -n "$j_cwd" ] && ! cd "$j_cwd" 2>/dev/null; then
     j_end "c $(ls -d "$j_cwd/." 2>&1 >/dev/null)"
   fi
+  j_cwd=$PWD
   j_seen=''
   case $1 in
     */*) j_try "$1" && return ;;
@@ -45,6 +46,14 @@ j_check() {
   j_end "${j_seen:-n}"
 }
 
+# j_ready PROGRAM: what every command needs, whether it talks or not. The shells that look after it stay
+# in no directory that somebody may want to be rid of.
+j_ready() {
+  j_check "$1"
+  cd / || exit
+  j_setsid=$(command -v setsid) || j_end "m setsid"
+}
+
 j_try() {
   if [ -f "$1" ] && [ -x "$1" ]; then return 0; fi
   if [ -e "$1" ]; then j_seen=d; fi
@@ -57,6 +66,7 @@ j_start() {
   read -r j_self j_rest </proc/self/stat
   echo "$j_self"
   exec <&4 >&5 2>&6 3<&- 4<&- 5>&- 6>&-
+  cd "$j_cwd" || exit 127
   unset PATH PWD OLDPWD SHLVL _
   j_env
   j_exec "$@"
@@ -133,7 +143,8 @@ j_signal() {
 j_gone() {
   j_left=$1
   j_known=$j_stop
-  while [ -n "$(j_look)" ]; do
+  # Twice: a process that is made while the table is read, by one that then ends, is missed once.
+  while [ -n "$(j_look)" ] || [ -n "$(j_look)" ]; do
     if [ "$j_left" = 0 ] || [ "$j_stop" != "$j_known" ]; then return 1; fi
     sleep 0.1 || sleep 1
     j_left=$((j_left - 1))
@@ -204,8 +215,7 @@ l ${j_entry%:*} ${j_entry#*:} $j_line"
 j_command() {
   j_begin
   j_input
-  j_check "$1"
-  j_setsid=$(command -v setsid) || j_end "m setsid"
+  j_ready "$1"
   trap '' PIPE
   # The first word is TERM, the second one KILL.
   trap 'j_stop=1' USR1
@@ -235,8 +245,7 @@ j_command() {
 # What does not is ended.
 j_talk() {
   j_begin
-  j_check "$1"
-  j_setsid=$(command -v setsid) || j_end "m setsid"
+  j_ready "$1"
   trap '' PIPE
   j_all='' j_merge='' j_job='' j_stop=''
   exec 3<&0 5>&1 6>&2
