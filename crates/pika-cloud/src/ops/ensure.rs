@@ -222,6 +222,10 @@ impl Incus {
             return Err(OpsError::Conflict { name: instance.name, difference });
         }
         if !found.is_running() {
+            if found.status != "Stopped" {
+                // It is ending, and a start would be told that it runs.
+                self.stop(&instance)?;
+            }
             self.start(&instance)?;
         }
         observer.host_saw(LifecycleState::Booted);

@@ -157,16 +157,14 @@ impl Incus {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         for _ in 0..REMOVALS {
             let Err(message) = self.carry_out(&action, &request)? else { return Ok(()) };
-            if fine.iter().any(|fine| message.contains(fine)) {
-                return Ok(());
-            }
             let Some(found) = self.instance(&instance.project, &instance.name)? else {
                 return Err(OpsError::NotFound { what: "instance", name: instance.name.clone() });
             };
             if found.is_running() == (verb == "start") {
                 return Ok(());
             }
-            if !is_busy(&message) {
+            // "Already so" while it is not: it is about to be the other.
+            if !is_busy(&message) && !fine.iter().any(|fine| message.contains(fine)) {
                 return Err(OpsError::Failed { action, message });
             }
             self.client.pause(backoff.next()).map_err(OpsError::Cancelled)?;
