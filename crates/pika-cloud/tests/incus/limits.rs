@@ -37,13 +37,16 @@ fn a_full_project_is_waited_for_and_all_get_their_turn() {
                     let work = format!("echo {number}");
                     assert_completed(&incus.run(&plan, &course(&work), &mut record).unwrap());
                     assert_eq!(record.text(), format!("{number}\n"));
-                    record.notes.iter().filter(|note| matches!(note, Note::Waiting { .. })).count()
+                    let waits =
+                        record.notes.iter().filter(|note| matches!(note, Note::Waiting { .. })).count();
+                    assert!(waits <= 1, "it is told once: {record:?}");
+                    waits
                 })
             })
             .collect();
         jobs.into_iter().map(|job| job.join().unwrap()).sum::<usize>()
     });
-    assert!((1..=5).contains(&waited), "each is told once that it waits: {waited}");
+    assert!(waited >= 1, "eight have no room in three places");
     assert_nothing_left(&project);
 }
 
