@@ -339,6 +339,8 @@ impl Watch<'_> {
             }
             Err(trouble) if trouble.is_missing() => Ok(T::default()),
             Err(Trouble::Cancelled(reason)) => Err(OpsError::Cancelled(reason)),
+            // The guest is being stopped or removed: the other thread will know.
+            Err(Trouble::Api { .. }) if !is_last => Ok(T::default()),
             Err(trouble) => {
                 if !std::mem::replace(&mut self.away, true) {
                     self.observer.host_saw(LifecycleState::Unreachable);
