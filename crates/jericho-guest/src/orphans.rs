@@ -12,30 +12,30 @@ use jericho_host::{Clock, Leaked, SystemClock};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use crate::start::Told;
-
 /// How long processes get to vanish after KILL.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Makes the runner the parent of what loses its own, and reaps what of that ends while the command runs:
 /// a build that leaves thousands behind must not fill the process table.
-pub(crate) fn adopt(command: impl Fn() -> Told + Send + 'static) -> io::Result<()> {
+pub(crate) fn adopt(command: impl Fn() -> Option<i32> + Send + 'static) -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    std::thread::Builder::new().name("reaper".to_owned()).spawn(move || while reap_orphans(&command) {})?;
+    std::thread::Builder::new().name("reaper".to_owned()).spawn(move || {
+        // Before it is there, there is no child to wait for.
+        let Some(main) = command() else { return };
+        while reap_orphans(main) {}
+    })?;
     Ok(())
 }
 
 /// Waits until a child has ended and reaps all that have, but for the command itself: somebody else waits
 /// for that. False when only the command is left to be reaped, or there is no child at all.
-fn reap_orphans(command: &impl Fn() -> Told) -> bool {
+fn reap_orphans(main: i32) -> bool {
     let seen = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     match rustix::process::waitid(WaitId::All, seen) {
         Ok(_) => {}
         Err(rustix::io::Errno::INTR) => return true,
         Err(_) => return false,
     }
-    // Nothing has been said yet: what has ended is the command, killed in its first step.
-    let Some(main) = command().pid else { return false };
     let own = std::process::id().cast_signed();
     let is_orphan = |stat: &Stat| stat.parent == own && stat.is_dead() && stat.pid != main;
     let Ok(all) = processes() else { return false };

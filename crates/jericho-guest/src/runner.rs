@@ -1,6 +1,7 @@
 //! One request, from its file to its result.
 
 use std::io::{self, Write};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,7 +72,16 @@ fn run(path: &Path, background: bool) -> u8 {
         }
     };
     match Job::prepare(&request, &state, background) {
-        Ok(job) => job.run(),
+        Ok(job) => {
+            // What was started ends with the panic; that it did must be told too.
+            std::panic::catch_unwind(AssertUnwindSafe(|| job.run())).unwrap_or_else(|_| {
+                end(
+                    &state,
+                    &Verdict::infrastructure("the runner has a fault; its standard error tells more"),
+                    None,
+                )
+            })
+        }
         Err(message) => {
             complain(&message);
             end(&state, &Verdict::infrastructure(message), None)
@@ -225,7 +235,7 @@ impl Job {
             Err(error) => return Verdict::infrastructure(format!("cannot make a named pipe: {error}")),
         };
         let isolated = self.host.supports_namespaces() && !has_overlaid_proc();
-        if !isolated && let Err(error) = orphans::adopt(start.watcher()) {
+        if !isolated && let Err(error) = orphans::adopt(start.pid()) {
             return Verdict::infrastructure(format!("cannot adopt orphans: {error}"));
         }
         let finished = self.supervise(&start, isolated, log);

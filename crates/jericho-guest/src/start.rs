@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags};
@@ -39,10 +39,46 @@ impl Told {
     }
 }
 
+/// What came through the pipe.
+#[derive(Default)]
+struct Heard {
+    state: Mutex<Text>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Text {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Heard {
+    fn change(&self, change: impl FnOnce(&mut Text)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    fn told(&self) -> Told {
+        Told::parse(&self.state.lock().unwrap_or_else(PoisonError::into_inner).bytes)
+    }
+
+    /// Waits until a process id was told, or will not be.
+    fn pid(&self) -> Option<i32> {
+        let mut text = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let pid = Told::parse(&text.bytes).pid;
+            if pid.is_some() || text.ended {
+                return pid;
+            }
+            text = self.changed.wait(text).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 /// The reading end.
 pub(crate) struct StartPipe {
     path: PathBuf,
-    text: Arc<Mutex<Vec<u8>>>,
+    heard: Arc<Heard>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -56,16 +92,17 @@ impl StartPipe {
         jericho_host::sys::make_fifo(&path)?;
         let nonblock = OFlags::NONBLOCK.bits().cast_signed();
         let pipe = OpenOptions::new().read(true).custom_flags(nonblock).open(&path)?;
-        let text = Arc::new(Mutex::new(Vec::new()));
-        let shared = Arc::clone(&text);
+        let heard = Arc::new(Heard::default());
+        let shared = Arc::clone(&heard);
         let thread = std::thread::Builder::new().name("start".to_owned()).spawn(move || {
             listen(pipe, &shared);
-            let told = Told::parse(&shared.lock().unwrap_or_else(PoisonError::into_inner));
+            shared.change(|text| text.ended = true);
+            let told = shared.told();
             if told.pid.is_some() && told.error.is_none() {
                 started();
             }
         })?;
-        Ok(Self { path, text, thread: Some(thread) })
+        Ok(Self { path, heard, thread: Some(thread) })
     }
 
     /// Where it is.
@@ -73,16 +110,16 @@ impl StartPipe {
         &self.path
     }
 
-    /// A view of what was told so far.
-    pub(crate) fn watcher(&self) -> impl Fn() -> Told + Send + 'static {
-        let text = Arc::clone(&self.text);
-        move || Told::parse(&text.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Waits for the process id of the command; nothing once it is sure that there will be none.
+    pub(crate) fn pid(&self) -> impl Fn() -> Option<i32> + Send + 'static {
+        let heard = Arc::clone(&self.heard);
+        move || heard.pid()
     }
 
     /// The command has ended, so nobody tells anything any more.
     pub(crate) fn close(mut self) -> Told {
         self.stop();
-        Told::parse(&self.text.lock().unwrap_or_else(PoisonError::into_inner))
+        self.heard.told()
     }
 
     fn stop(&mut self) {
@@ -104,7 +141,7 @@ impl Drop for StartPipe {
 }
 
 /// Reads until the last writer has gone.
-fn listen(mut pipe: File, text: &Mutex<Vec<u8>>) {
+fn listen(mut pipe: File, heard: &Heard) {
     let mut buffer = [0; 4096];
     loop {
         let mut fds = [PollFd::from_borrowed_fd(pipe.as_fd(), PollFlags::IN)];
@@ -115,7 +152,7 @@ fn listen(mut pipe: File, text: &Mutex<Vec<u8>>) {
         match pipe.read(&mut buffer) {
             Ok(0) => return,
             Ok(count) => {
-                text.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
+                heard.change(|text| text.bytes.extend_from_slice(&buffer[..count]));
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(_) => return,
@@ -155,6 +192,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (pipe, started) = pipe(dir.path());
         drop(Teller::open(pipe.path()).unwrap());
+        assert_eq!(pipe.pid()(), Some(std::process::id().cast_signed()));
         started.recv().unwrap();
         assert_eq!(pipe.close(), Told { pid: Some(std::process::id().cast_signed()), error: None });
         assert!(!dir.path().join("start").exists());
@@ -168,7 +206,9 @@ mod tests {
         assert_eq!(first.close().error.as_deref(), Some("no way"));
         assert!(started.recv().is_err());
         let (silent, started) = pipe(dir.path());
+        let pid = silent.pid();
         assert_eq!(silent.close(), Told::default());
+        assert_eq!(pid(), None);
         assert!(started.recv().is_err());
     }
 }

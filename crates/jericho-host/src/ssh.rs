@@ -10,7 +10,8 @@
 //! other end reports how the command has ended between marks of its own: exit code 255 of ssh is never
 //! taken for the command's. It also listens for words of the client (TERM, KILL) on the same channel;
 //! when the channel is closed, because this process was killed or the network has gone, it ends the
-//! command with TERM, grace, KILL, and so nothing stays behind that nobody wants.
+//! command with TERM, grace, KILL, and so nothing stays behind that nobody wants. The input of a command
+//! is kept at the other end while it runs, in a file without a name (in memory up to 8 MiB, else on disk).
 //!
 //! | | round trips |
 //! |---|---|
@@ -34,6 +35,7 @@ mod exchange;
 mod files;
 mod forward;
 mod master;
+mod report;
 mod slots;
 mod wire;
 
@@ -63,6 +65,8 @@ pub struct SshHost {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     master: Mutex<Option<Arc<master::Master>>>,
+    /// Whose turn it is to connect: one at a time, and who waits for it still hears its token.
+    turn: slots::Slots,
     slots: slots::Slots,
 }
 
@@ -96,9 +100,12 @@ impl SshHost {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
     ) -> Result<Self, HostError> {
-        let slots = slots::Slots::new(config.max_sessions)
-            .map_err(|error| HostError::System("cannot make a semaphore", error))?;
-        Ok(Self { config: Arc::new(config), clock, ids, master: Mutex::default(), slots })
+        let slots = |count| {
+            let made = slots::Slots::new(count);
+            made.map_err(|error| HostError::System("cannot make a semaphore", error))
+        };
+        let (turn, slots) = (slots(1)?, slots(config.max_sessions)?);
+        Ok(Self { config: Arc::new(config), clock, ids, master: Mutex::default(), turn, slots })
     }
 
     /// Connects, unless it is connected. One attempt.
@@ -156,8 +163,7 @@ impl SshHost {
 
     /// Ends the connection. The next thing that is asked makes a new one.
     pub fn disconnect(&self) {
-        let master = self.master.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(master);
+        drop(self.keep(None));
     }
 
     /// Makes `remote`, a socket at the other end, reachable here, until the result is dropped.
@@ -187,21 +193,31 @@ impl SshHost {
     /// The connection; a new one when there is none, or none any more. Who comes while one is being
     /// made waits for it.
     fn master(&self, cancel: &CancelToken) -> Result<Arc<master::Master>, HostError> {
-        let mut known = self.master.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(master) = known.as_ref().filter(|master| master.is_alive()) {
-            return Ok(Arc::clone(master));
+        let alive = || self.known_master().filter(|master| master.is_alive());
+        if let Some(master) = alive() {
+            return Ok(master);
         }
-        *known = None;
+        let _turn = self.turn.take(cancel)?;
+        if let Some(master) = alive() {
+            return Ok(master);
+        }
         let master = Arc::new(master::Master::connect(&self.config, cancel)?);
-        *known = Some(Arc::clone(&master));
+        let earlier = self.keep(Some(Arc::clone(&master)));
+        drop(earlier);
         Ok(master)
+    }
+
+    /// Replaces the known connection; the earlier one ends when it is dropped, which may take a
+    /// moment.
+    fn keep(&self, master: Option<Arc<master::Master>>) -> Option<Arc<master::Master>> {
+        let mut known = self.master.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *known, master)
     }
 
     /// Forgets a connection over which nothing goes any more.
     fn forget(&self, master: &Arc<master::Master>) {
-        let mut known = self.master.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.as_ref().is_some_and(|known| Arc::ptr_eq(known, master)) {
-            *known = None;
+        if self.known_master().is_some_and(|known| Arc::ptr_eq(&known, master)) {
+            drop(self.keep(None));
         }
     }
 }

@@ -64,6 +64,11 @@ pub const LEAVERS: &[Leaver] = &[
         holds_output: true,
     },
     Leaver {
+        name: "without environment and output, in the session",
+        script: "env -i $(command -v sleep) 300 >/dev/null 2>&1 & exit 3",
+        holds_output: false,
+    },
+    Leaver {
         name: "ignores TERM",
         script: "trap '' TERM; (setsid sleep 300 </dev/null >/dev/null 2>&1 &); exit 3",
         holds_output: false,

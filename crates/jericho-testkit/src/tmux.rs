@@ -41,7 +41,7 @@ impl Terminal {
         // Paths of sockets must be short.
         let dir = tempfile::Builder::new().prefix("tmux-").tempdir_in("/tmp")?;
         let settings = "set -g status off\nset -g remain-on-exit on\nset -g history-limit 5000\n\
-                        set -g default-terminal tmux-256color\nset -g escape-time 0\n";
+                        set -g default-shell /bin/sh\nset -g default-terminal tmux-256color\nset -g escape-time 0\n";
         std::fs::write(dir.path().join("conf"), settings)?;
         let mut this = Self { dir, pid: String::new() };
         let mut start = this.command();
@@ -118,6 +118,7 @@ impl Terminal {
             if seen(&screen) {
                 return Ok(screen);
             }
+            ensure!(!screen.contains("Pane is dead"), "the shell has ended, and never was: {what}\n{screen}");
             std::thread::park_timeout(BETWEEN);
         }
         bail!("did not appear within a minute: {what}\n{screen}")
@@ -130,7 +131,12 @@ impl Terminal {
     #[expect(clippy::disallowed_methods, reason = "tests start real programs")]
     fn command(&self) -> Command {
         let mut tmux = Command::new("tmux");
-        tmux.env_clear().env("LANG", "C.UTF-8").env("PS1", "$ ").env("HOME", self.dir.path());
+        // The login shell of a user may refuse to be one.
+        tmux.env_clear()
+            .env("SHELL", "/bin/sh")
+            .env("LANG", "C.UTF-8")
+            .env("PS1", "$ ")
+            .env("HOME", self.dir.path());
         if let Some(path) = std::env::var_os("PATH") {
             tmux.env("PATH", path);
         }

@@ -145,11 +145,13 @@ fn resolve_braces(body: &[u8]) -> Result<Vec<Vec<u8>>, GlobError> {
 /// Reads up to the `,` or `}` of the braces around, or to the end.
 fn resolve_sequence(rest: &mut &[u8], depth: usize) -> Result<Vec<Vec<u8>>, GlobError> {
     let mut resolved = vec![Vec::new()];
+    let mut after_braces = false;
     while let [first, after @ ..] = *rest {
         let length = match first {
             b'{' => {
                 *rest = after;
                 resolved = multiply(&resolved, &resolve_alternatives(rest, depth + 1)?)?;
+                after_braces = true;
                 continue;
             }
             b'}' if depth == 0 => return Err(GlobError::Braces),
@@ -160,7 +162,14 @@ fn resolve_sequence(rest: &mut &[u8], depth: usize) -> Result<Vec<Vec<u8>>, Glob
             _ => 1,
         };
         let (now, later) = rest.split_at(length);
-        resolved.iter_mut().for_each(|flat| flat.extend_from_slice(now));
+        for flat in &mut resolved {
+            if after_braces {
+                join(flat, now);
+            } else {
+                flat.extend_from_slice(now);
+            }
+        }
+        after_braces = false;
         *rest = later;
     }
     Ok(resolved)
@@ -187,7 +196,21 @@ fn multiply(heads: &[Vec<u8>], tails: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, GlobEr
     if heads.len() * tails.len() > MOST_ALTERNATIVES {
         return Err(GlobError::Braces);
     }
-    Ok(heads.iter().flat_map(|head| tails.iter().map(move |tail| [head.as_slice(), tail].concat())).collect())
+    let joined = heads.iter().flat_map(|head| {
+        tails.iter().map(move |tail| {
+            let mut flat = head.clone();
+            join(&mut flat, tail);
+            flat
+        })
+    });
+    Ok(joined.collect())
+}
+
+/// Puts two parts of a pattern together that braces have kept apart: `{a,*}*` has no `**`.
+fn join(head: &mut Vec<u8>, tail: &[u8]) {
+    let quotes = head.iter().rev().skip(1).take_while(|byte| **byte == b'\\').count();
+    let star = head.last() == Some(&b'*') && quotes % 2 == 0;
+    head.extend_from_slice(if star { tail.strip_prefix(b"*").unwrap_or(tail) } else { tail });
 }
 
 /// The bytes of the class that `text` starts with.

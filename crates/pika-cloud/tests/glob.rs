@@ -31,6 +31,11 @@ fn stars_stay_within_a_name_and_two_cross_directories() {
         ("{,x}a", "a", true),
         (r"\*", "*", true),
         (r"\*", "a", false),
+        ("{a,*}*", "bc", true),
+        ("{a,*}*", "b/c", false),
+        ("*{*,a}", "b/c", false),
+        (r"{\*,b}*", "*c", true),
+        (r"{\*,b}*", "ac", false),
         ("a*b*c", "a-b-b-c", true),
     ] {
         assert_eq!(matches(pattern, path), expected, "{pattern} {path}");

@@ -14,7 +14,7 @@ use super::encode::{
 /// cannot be masked: it would be found in words that have nothing to do with it.
 pub const LEAST_BYTES: usize = 4;
 
-/// Bytes that a secret may have. Each of them costs the masker about a hundred.
+/// Bytes that a secret may have. Each of them costs the masker about 1.4 kB of memory.
 pub const MOST_BYTES: usize = 64 << 10;
 
 /// Why a value cannot be masked.

@@ -10,6 +10,7 @@ use super::SshHost;
 use super::error::{SshError, last_line};
 use super::exchange::{Answer, Ended, Exchange, Order, Sink};
 use super::master::Master;
+use super::report::Report;
 use super::wire::{BOOTSTRAP, Script, pattern};
 use crate::cancel::CancelToken;
 use crate::command::Command;
@@ -23,6 +24,11 @@ const SMALL_INPUT: usize = 8 << 20;
 /// A master that has lost its connection is about to end: its last words are worth waiting for.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// Between two attempts to open a session that was refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+/// How often one is tried when no other session of this host runs.
+const REFUSALS: u32 = 10;
+
 /// Carries out one script.
 pub(super) fn exchange(
     host: &SshHost,
@@ -34,7 +40,7 @@ pub(super) fn exchange(
 ) -> Result<Answer, HostError> {
     let _slot = host.slots.take(cancel)?;
     let mut order = order;
-    let mut again = true;
+    let mut attempts = Attempts::default();
     loop {
         let master = host.master(cancel)?;
         let mark = host.ids.fresh();
@@ -51,12 +57,43 @@ pub(super) fn exchange(
         };
         let said = String::from_utf8_lossy(&said).into_owned();
         let error = broken(host, &master, exit, begun, &said);
-        // Without a master that takes the client, nothing has been sent: once more does no harm.
-        if !begun && again && said.contains("UNKNOWN port") && !said.contains("master") {
-            again = false;
-            continue;
+        if !attempts.another(&error, &said, cancel)? {
+            return Err(error.into());
         }
-        return Err(error.into());
+    }
+}
+
+/// Attempts to have something begun. None is made after the other end has, or may have, begun with it.
+#[derive(Default)]
+pub(super) struct Attempts {
+    refused: u32,
+    without_master: bool,
+}
+
+impl Attempts {
+    /// Whether another attempt is to be made after one that has failed; waits until then.
+    pub(super) fn another(
+        &mut self,
+        error: &SshError,
+        said: &str,
+        cancel: &CancelToken,
+    ) -> Result<bool, HostError> {
+        match error {
+            // Sessions of ours that have just ended, or are going to. The server does not tell when.
+            SshError::Sessions { used, .. } if *used > 2 || self.refused < REFUSALS => {
+                self.refused += 1;
+                super::pause_for(REFUSED_PAUSE, cancel)?;
+                Ok(true)
+            }
+            // No master has taken the client, so that nothing has been sent.
+            SshError::Lost { begun: false, .. }
+                if said.contains("UNKNOWN port") && !said.contains("master") && !self.without_master =>
+            {
+                self.without_master = true;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 }
 
@@ -155,83 +192,6 @@ pub(super) fn plain(path: &Path) -> PathBuf {
 /// Rounded up; at most what a shell can count.
 fn tenths(duration: Duration) -> String {
     duration.as_millis().div_ceil(100).min(999_999_999).to_string()
-}
-
-/// How a command has ended, as the other end tells it.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) exit: Exit,
-    pub(super) leaked: Vec<Leaked>,
-}
-
-impl Report {
-    pub(super) fn read(report: &[u8], command: &Command, host: &str) -> Result<Self, HostError> {
-        let text = String::from_utf8_lossy(report);
-        let mut lines = text.lines();
-        let first = lines.next().unwrap_or_default();
-        let program = || command.program.to_string_lossy().into_owned();
-        let (kind, rest) = first.split_at_checked(1).unwrap_or_default();
-        let rest = rest.trim_start();
-        match kind {
-            "x" => {
-                let status = rest.parse().map_err(|_| unreadable(host, first))?;
-                Ok(Self { exit: exit_of(status), leaked: lines.map_while(leaked).collect() })
-            }
-            "n" => Err(HostError::NotFound { program: program() }),
-            "d" => {
-                let source = io::Error::from_raw_os_error(libc::EACCES);
-                Err(HostError::Start { program: program(), source })
-            }
-            "c" => {
-                let path = command.cwd.clone().unwrap_or_default();
-                Err(HostError::File { action: "enter", path, source: super::files::said(rest) })
-            }
-            "i" => {
-                let message = "the host cannot keep the input of a command";
-                Err(HostError::System(message, super::files::said(rest)))
-            }
-            "m" => {
-                let reason = format!("it has no program {rest}");
-                Err(SshError::Shell { host: host.to_owned(), reason }.into())
-            }
-            _ => Err(unreadable(host, first)),
-        }
-    }
-}
-
-fn unreadable(host: &str, line: &str) -> HostError {
-    let reason = format!("its shell reported {line:?}");
-    SshError::Shell { host: host.to_owned(), reason }.into()
-}
-
-fn leaked(line: &str) -> Option<Leaked> {
-    let mut parts = line.strip_prefix("l ")?.splitn(3, ' ');
-    let pid = parts.next()?.parse().ok()?;
-    let held_output = parts.next()? == "1";
-    Some(Leaked { pid, command: parts.next()?.trim_end().to_owned(), held_output })
-}
-
-/// What a shell's number means. It tells a death by signal as 128 and the signal; a program may
-/// also return such a number, so that only signals count that usually kill.
-fn exit_of(status: i32) -> Exit {
-    const KILL: [i32; 15] = [
-        libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGILL,
-        libc::SIGTRAP,
-        libc::SIGABRT,
-        libc::SIGBUS,
-        libc::SIGFPE,
-        libc::SIGKILL,
-        libc::SIGSEGV,
-        libc::SIGPIPE,
-        libc::SIGALRM,
-        libc::SIGTERM,
-        libc::SIGXCPU,
-        libc::SIGXFSZ,
-        libc::SIGSYS,
-    ];
-    if KILL.contains(&(status - 128)) { Exit::Signal(status - 128) } else { Exit::Code(status) }
 }
 
 type Taker<'a> = &'a mut dyn FnMut(&[u8]);
@@ -371,37 +331,4 @@ pub(super) fn end_tagged(
     let mut nowhere = Kept { stdout: Vec::new(), stderr: Vec::new(), stream: None, program: &reap.program };
     let answer = exchange(host, &write, &[], order, &mut nowhere, &never)?;
     Ok(Report::read(&answer.report, &reap, &host.config.destination)?.leaked)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_usually_kills_is_told_as_a_signal() {
-        for (status, exit) in [
-            (0, Exit::Code(0)),
-            (127, Exit::Code(127)),
-            (128, Exit::Code(128)),
-            (129, Exit::Code(129)),
-            (137, Exit::Signal(9)),
-            (143, Exit::Signal(15)),
-            (255, Exit::Code(255)),
-        ] {
-            assert_eq!(exit_of(status), exit);
-        }
-    }
-
-    #[test]
-    fn a_report_names_what_was_left_behind() {
-        let report =
-            Report::read(b"x 3\nl 42 1 sleep 300 \nl 43 0 [x y]\n.\n", &Command::new("a"), "h").unwrap();
-        assert_eq!(report.exit, Exit::Code(3));
-        let told: Vec<_> = report.leaked.iter().map(|l| (l.pid, l.command.as_str(), l.held_output)).collect();
-        assert_eq!(told, [(42, "sleep 300", true), (43, "[x y]", false)]);
-        assert!(matches!(
-            Report::read(b"y", &Command::new("a"), "h"),
-            Err(HostError::Ssh(SshError::Shell { .. }))
-        ));
-    }
 }

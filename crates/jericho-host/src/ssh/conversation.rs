@@ -6,10 +6,12 @@
 use std::sync::Arc;
 
 use super::SshHost;
-use super::command::{Ask, Report, broken};
+use super::command::{Ask, Attempts, broken};
 use super::exchange::{Exchange, Order, Sink};
 use super::master::Master;
+use super::report::Report;
 use super::slots::Slot;
+use super::wire::BOOTSTRAP;
 use crate::cancel::CancelToken;
 use crate::command::Command;
 use crate::host::{Exit, HostError, Output};
@@ -67,27 +69,37 @@ impl<'host> Conversation<'host> {
         let slot = host.slots.take(cancel)?;
         let ask = Ask { command, grace: command.grace, supervision: None, talks: true };
         ask.script("")?;
-        let master = host.master(cancel)?;
-        let mark = host.ids.fresh();
-        let mut order = Order {
-            input: ask.script(&mark)?.encode(),
-            grace: command.grace,
-            time_limit: None,
-            hears_words: false,
-        };
-        order.input.extend_from_slice(command.stdin.as_deref().unwrap_or_default());
-        let args = host.config.client_args(&master.socket, super::wire::BOOTSTRAP);
-        let exchange = Exchange::start(&super::ssh_command(&host.config, args), &mark, &mut order)?;
-        let heard = Heard::default();
-        Ok(Self {
-            host,
-            master,
-            exchange,
-            heard,
-            cancel: cancel.clone(),
-            command: command.clone(),
-            _slot: slot,
-        })
+        let mut attempts = Attempts::default();
+        loop {
+            let master = host.master(cancel)?;
+            let mark = host.ids.fresh();
+            let mut order = Order {
+                input: ask.script(&mark)?.encode(),
+                grace: command.grace,
+                time_limit: None,
+                hears_words: false,
+            };
+            order.input.extend_from_slice(command.stdin.as_deref().unwrap_or_default());
+            let args = host.config.client_args(&master.socket, BOOTSTRAP);
+            let mut exchange = Exchange::start(&super::ssh_command(&host.config, args), &mark, &mut order)?;
+            let mut heard = Heard::default();
+            while !exchange.has_begun() && !exchange.is_over() {
+                if let Some(reason) = cancel.reason() {
+                    return Err(HostError::Cancelled(reason));
+                }
+                exchange.step(&mut heard, cancel)?;
+            }
+            if exchange.has_begun() {
+                let (cancel, command) = (cancel.clone(), command.clone());
+                return Ok(Self { host, master, exchange, heard, cancel, command, _slot: slot });
+            }
+            let said = String::from_utf8_lossy(&exchange.said()).into_owned();
+            let exit = exchange.exit().unwrap_or(Exit::Code(255));
+            let error = broken(host, &master, exit, false, &said);
+            if !attempts.another(&error, &said, cancel)? {
+                return Err(error.into());
+            }
+        }
     }
 
     /// Sends all of `bytes`. What the program says meanwhile is kept for [`Conversation::receive`]:

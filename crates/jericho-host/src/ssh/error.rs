@@ -41,7 +41,7 @@ pub enum SshError {
         /// What ssh said last.
         reason: String,
     },
-    /// The host is connected and opens no further session.
+    /// The host is connected and opens no session, although no other one is in use.
     #[error("{host} opens no more sessions (its MaxSessions is below {used})")]
     Sessions {
         /// As ssh(1) calls it.

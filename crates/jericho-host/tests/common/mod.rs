@@ -6,8 +6,8 @@ use std::io;
 use std::path::PathBuf;
 
 use jericho_host::{
-    CancelToken, Command, Environment, Host, Isolation, LocalHost, OutputSink, SshConfig, SshHost,
-    Supervision,
+    CancelToken, Command, Environment, Host, HostError, Isolation, LocalHost, OutputSink, SshConfig,
+    SshError, SshHost, Supervision,
 };
 use jericho_testkit::ssh::Rig;
 
@@ -149,4 +149,49 @@ pub(crate) fn tempdir() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().canonicalize().unwrap();
     (dir, path)
+}
+
+/// The rig of a test that is named after its thread.
+pub(crate) fn ssh_rig(options: &[&str]) -> Option<Rig> {
+    Rig::start_with(std::thread::current().name().unwrap_or("a test over ssh"), options)
+}
+
+pub(crate) fn ssh_host(rig: &Rig) -> SshHost {
+    SshHost::new(ssh_config(rig, "rig")).unwrap()
+}
+
+pub(crate) fn ssh_error(error: HostError) -> SshError {
+    match error {
+        HostError::Ssh(error) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn ssh_supervision(tag: &str) -> Supervision {
+    Supervision::new(TAG, tag)
+}
+
+/// Waits for the end of a process that is not our child.
+pub(crate) fn wait_for_end(pid: u32) {
+    let Some(pid) = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()) else { return };
+    let Ok(fd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return };
+    let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+    let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut fds, Some(&limit)), Ok(1), "{pid:?} does not end");
+}
+
+/// Waits for the end of everything that has the tag.
+pub(crate) fn wait_for_tagged(tag: &str) {
+    loop {
+        let found = tagged(tag);
+        if found.is_empty() {
+            return;
+        }
+        found.into_iter().for_each(wait_for_end);
+    }
+}
+
+pub(crate) fn kill(pid: u32, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
 }

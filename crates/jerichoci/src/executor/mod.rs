@@ -21,7 +21,7 @@ use crate::model::attempt::ArtifactRecord;
 use crate::model::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
 use crate::model::outcome::JobOutcome;
 use crate::model::record::PhaseRecord;
-use crate::secrets::Masker;
+use jericho_host::secrets::Masker;
 
 pub(crate) use phases::{Phases, millis};
 

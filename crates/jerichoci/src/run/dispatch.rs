@@ -33,7 +33,7 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::plan::{PlanNodeRecord, RunPlanRecord};
 use crate::model::record::{JobRecord, RunRecord};
-use crate::secrets::Masker;
+use jericho_host::secrets::Masker;
 
 /// `run.json` is replaced at most this often while the run goes on.
 const RECORD_INTERVAL: Duration = Duration::from_millis(250);

@@ -25,8 +25,8 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
-use crate::secrets::{self, Length, Masker};
 use crate::snapshot::EarlyListing;
+use jericho_host::secrets::{self, Length, Masker};
 
 /// What of an earlier run is repeated.
 #[derive(Debug, Clone)]

@@ -20,7 +20,7 @@ use crate::executor::{JobContext, JobLog, JobReport, Tools, for_job, millis};
 use crate::model::attempt::AttemptRecord;
 use crate::model::job::JobSpec;
 use crate::model::outcome::{JobOutcome, Verdict};
-use crate::secrets::{MaskStream, Masker};
+use jericho_host::secrets::{MaskStream, Masker};
 
 /// A growing log is told at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);

@@ -15,7 +15,7 @@ const WAIT: Duration = Duration::from_secs(15);
 /// Ends a run that goes on, from another terminal
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run
+    /// The run; `latest` is the newest one
     run_id: String,
 }
 

@@ -19,7 +19,7 @@ use crate::render::document;
 /// host, `== guest ==` for what was written inside a guest. A host process has no guest log.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run
+    /// The run; `latest` is the newest one
     run_id: String,
     /// The job [default: the first one; all of them with --metadata-json]
     #[arg(long, value_name = "ID")]

@@ -13,7 +13,7 @@ use crate::render::document;
 /// Shows the prepared outputs of a run
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run
+    /// The run; `latest` is the newest one
     run_id: String,
     /// The whole record
     #[arg(long)]

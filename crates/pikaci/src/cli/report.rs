@@ -4,8 +4,6 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use jerichoci::run::layout::Layout;
-
 use super::session::Session;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -23,7 +21,7 @@ use crate::report::trace::trace;
 /// path of each file it has written.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run
+    /// The run; `latest` is the newest one
     run_id: String,
     /// Write the page here; `-` is standard output [default: report.html in the run's directory]
     #[arg(long, short, value_name = "FILE")]
@@ -46,7 +44,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let (mut html, xml, json) =
         (to("--output", &args.output)?, to("--junit", &args.junit)?, to("--trace", &args.trace)?);
     if html.is_none() && xml.is_none() && json.is_none() {
-        let path = Layout::new(&state_root).run(&run_id).dir().join("report.html");
+        let path = recorded.run_directory().join("report.html");
         html = Some(Destination::check("--output", &path)?);
     }
     let all = [&html, &xml, &json];

@@ -21,7 +21,7 @@ use crate::targets::Catalog;
 /// Repeats a run: the same bytes of source, the same job definitions
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run to repeat
+    /// The run to repeat; `latest` is the newest one
     run_id: String,
     /// Only the jobs that did not pass, and those that need them
     #[arg(long)]

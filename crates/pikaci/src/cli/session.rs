@@ -9,7 +9,7 @@ use jericho_host::LocalHost;
 use jerichoci::config::Secrets;
 use jerichoci::model::id::RunId;
 use jerichoci::model::job::JobSpec;
-use jerichoci::{Engine, EngineError};
+use jerichoci::{Engine, EngineError, list_runs};
 
 use super::catalog::CatalogFlag;
 use super::hints::{self, Told};
@@ -51,6 +51,9 @@ pub(crate) struct Session {
     surroundings: Surroundings,
     globals: Globals,
 }
+
+/// Stands for the newest run wherever a run is named.
+const LATEST: &str = "latest";
 
 /// Name of the state root below the source root, where no other is given.
 const STATE_ROOT: &str = ".jerichoci";
@@ -251,10 +254,24 @@ impl Session {
 
     /// A run id as it was typed.
     pub(crate) fn run_id(&self, text: &str) -> Result<RunId, CliError> {
-        text.parse().map_err(|_| {
+        let newest = match text == LATEST {
+            true => Some(self.newest_run()?),
+            false => None,
+        };
+        newest.as_deref().unwrap_or(text).parse().map_err(|_| {
             let message =
                 format!("`{}` is not a run id; a run id looks like 20260401T120000Z-0a1b2c3d", shorten(text));
             CliError::usage(message).hint(self.typed(["list"]))
+        })
+    }
+
+    fn newest_run(&self) -> Result<String, CliError> {
+        let state_root = self.state_root()?;
+        let list = list_runs(&state_root).map_err(|error| self.engine_error(error))?;
+        let newest = list.runs.into_iter().next().map(|run| run.run_id);
+        newest.ok_or_else(|| {
+            let message = format!("there is no run in {}", shorten(&state_root.to_string_lossy()));
+            CliError::new(Exit::NotFound, message).hint(self.typed(["run"]))
         })
     }
 

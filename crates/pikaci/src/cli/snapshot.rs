@@ -12,7 +12,7 @@ use crate::exit::Exit;
 /// The tree is shared with other runs of the same source: read it, do not change it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run
+    /// The run; `latest` is the newest one
     run_id: String,
 }
 

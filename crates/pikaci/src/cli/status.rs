@@ -10,7 +10,7 @@ use crate::render::{document, status};
 /// Shows what is recorded about a run
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The run
+    /// The run; `latest` is the newest one
     run_id: String,
     /// The whole run record
     #[arg(long)]

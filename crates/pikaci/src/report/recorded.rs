@@ -10,6 +10,7 @@ use jerichoci::model::id::RunId;
 use jerichoci::model::job::JobSpec;
 use jerichoci::model::record::{JobRecord, RunRecord};
 use jerichoci::run::beside::{load_manifest, load_run_spec, open_job_log, open_run_file};
+use jerichoci::run::layout::Layout;
 use jerichoci::run::logs::LogFile;
 use jerichoci::run::store::RunSpecRecord;
 use jerichoci::snapshot::Manifest;
@@ -41,6 +42,11 @@ impl Recorded {
             run,
             spec: load_run_spec(state_root, run_id).ok(),
         }
+    }
+
+    /// Where all of it lies.
+    pub(crate) fn run_directory(&self) -> PathBuf {
+        Layout::new(&self.state_root).run(&self.run_id).dir().to_path_buf()
     }
 
     /// A log of a job, when it is there and can be read.

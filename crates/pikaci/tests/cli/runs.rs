@@ -252,3 +252,16 @@ fn jericho_smoke_passes_on_any_tree() {
         tree.pikaci(&["run", "jericho-smoke"]).env("JERICHOCI_HOST_LOCAL_NIX_SHELL", "default").output();
     assert!(output.unwrap().status.success(), "never in a dev shell");
 }
+
+#[test]
+fn latest_stands_for_the_newest_run() {
+    let tree = Tree::with_targets(TARGETS);
+    let none = tree.run(&["status", "latest"]).code(5);
+    assert!(none.stderr.contains("there is no run in"), "{}", none.stderr);
+    tree.run(&["run", "good"]).code(0);
+    tree.run(&["run", "silent"]).code(0);
+    let newest = tree.run(&["list"]).code(0).stdout.split('\t').next().unwrap().to_owned();
+    assert_eq!(tree.run(&["status", "latest"]).code(0).stdout, tree.run(&["status", &newest]).code(0).stdout);
+    assert_eq!(tree.run(&["logs", "latest"]).code(0).stdout, "== host ==\nno newline");
+    tree.run(&["rerun", "latest"]).code(0);
+}

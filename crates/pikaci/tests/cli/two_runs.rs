@@ -121,7 +121,7 @@ fn rerun_current_takes_the_tree_and_the_definitions_of_today() {
 }
 
 #[test]
-fn gc_keeps_by_count_and_by_age_and_each_limit_stands_for_itself() {
+fn gc_keeps_by_count_by_age_and_by_size_and_each_limit_stands_for_itself() {
     let tree = Tree::with_targets("targets.check.jobs.one.command = \"true\"");
     let old = "20200101T000000Z-0a1b2c3d";
     let runs = tree.state_root().join("runs");
@@ -144,6 +144,12 @@ fn gc_keeps_by_count_and_by_age_and_each_limit_stands_for_itself() {
     assert!(!runs.join(old).exists());
     assert_eq!(gc(&["--max-age", "14d"]).stdout, "removed_runs=0\n");
     assert_eq!(gc(&["--keep-runs", "2"]).stdout, format!("removed_runs=1\n{}\n", newest[2]));
+    assert_eq!(gc(&["--max-size", "10GiB"]).stdout, "removed_runs=0\n");
+    let dry = gc(&["--max-size", "1B", "--dry-run"]);
+    assert_eq!(dry.stdout, format!("removed_runs=2\n{}\n{}\n", newest[1], newest[0]));
+    assert!(runs.join(&newest[0]).exists());
+    assert_eq!(gc(&["--max-size", "1B"]).stdout, dry.stdout);
+    assert!(!runs.join(&newest[0]).exists());
     for (option, bad) in [("--max-age", "14"), ("--max-size", "20 apples"), ("--keep-runs", "-1")] {
         let ended = tree.run(&["gc", &format!("{option}={bad}")]).code(2);
         assert!(ended.stderr.contains(option) && ended.stderr.contains(bad), "{}", ended.stderr);

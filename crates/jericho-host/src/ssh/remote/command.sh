@@ -62,41 +62,56 @@ j_start() {
   j_exec "$@"
 }
 
-# Prints PID:HELD of each process of the command, HELD being 1 when it holds the output; after
-# `j_look main` the number of the command itself alone.
-j_look() {
-  {
-    cat /proc/[0-9]*/stat
-    if [ -n "$j_merge" ]; then
-      grep -lz -e "$j_tag" /proc/[0-9]*/environ
-      if [ -n "$j_pipe" ]; then find /proc/[0-9]*/fd -lname "$j_pipe" -perm -200; fi
-    fi
-  } 2>/dev/null | awk -v own=$$ -v job="$j_job" -v main="$1" '
-    /^\/proc\// {
-      split($0, part, "/")
-      if (part[4] == "environ") tagged[part[3]]; else held[part[3]]
-      next
-    }
+# Prints PID:PARENT:GROUP:SESSION:MAIN of each process that can be the command's: not older than this
+# shell and not of its session, where those are that look after the command. MAIN is 1 for the command
+# itself, which such a one has started.
+j_processes() {
+  cat /proc/[0-9]*/stat 2>/dev/null | awk -v own=$$ -v all="$j_all" '
     {
       pid = $1
       sub(/^.*\) /, "")
-      # Zombies and threads of the kernel.
+      # Neither zombies nor threads of the kernel.
       if ($1 ~ /[ZXx]/ || $2 == 2 || pid == 2) next
-      parent[pid] = $2; group[pid] = $3; session[pid] = $4
+      parent[pid] = $2; group[pid] = $3; session[pid] = $4; start[pid] = $20
     }
     END {
-      for (pid in parent) {
-        # The shells that look after the command, and what they use.
-        if (session[pid] == own) continue
-        if (job != "" && (session[pid] == job || group[pid] == job)) ours[pid]
-        # The command itself is what such a shell has started in a session of its own.
-        if (session[parent[pid]] == own) {
-          ours[pid]
-          if (main) print pid
-        }
-        if (pid in tagged || pid in held) ours[pid]
-      }
-      if (main) exit
+      for (pid in parent) if (session[pid] != own && (all || start[pid] >= start[own]))
+        print pid ":" parent[pid] ":" group[pid] ":" session[pid] ":" (session[parent[pid]] == own)
+    }'
+}
+
+# Prints PID:HELD of each process of the command, HELD being 1 when it holds the output; after
+# `j_look main` the number of the command itself alone.
+j_look() {
+  j_table=$(j_processes)
+  if [ -z "$j_table" ]; then return; fi
+  j_environs='' j_fds=''
+  for j_entry in $j_table; do
+    j_self=${j_entry%%:*}
+    case $1$j_entry in main*:1) echo "$j_self" ;; esac
+    j_environs="$j_environs /proc/$j_self/environ"
+    j_fds="$j_fds /proc/$j_self/fd"
+  done
+  if [ -n "$1" ]; then return; fi
+  {
+    printf '%s\n' "$j_table"
+    # shellcheck disable=SC2086 # words of digits and slashes
+    if [ -n "$j_merge" ]; then
+      grep -lz -e "$j_tag" $j_environs
+      if [ -n "$j_pipe" ]; then find $j_fds -lname "$j_pipe" -perm -200; fi
+    fi
+  } 2>/dev/null | awk -F : -v job="$j_job" '
+    /^\/proc\// {
+      split($0, part, "/")
+      if (part[4] == "environ") ours[part[3]]; else held[part[3]]
+      next
+    }
+    {
+      parent[$1] = $2
+      if ($5 || (job != "" && ($3 == job || $4 == job))) ours[$1]
+    }
+    END {
+      for (pid in held) ours[pid]
       do {
         more = 0
         for (pid in parent) if (!(pid in ours) && parent[pid] in ours) { ours[pid]; more = 1 }
@@ -191,14 +206,17 @@ j_command() {
   j_input
   j_check "$1"
   j_setsid=$(command -v setsid) || j_end "m setsid"
-  j_pipe=$(readlink "/proc/$$/fd/1" | sed 's/[][]/\\&/g')
   trap '' PIPE
   # The first word is TERM, the second one KILL.
   trap 'j_stop=1' USR1
   trap 'j_stop=2' USR2
-  j_job='' j_stop='' j_report=''
+  j_all='' j_job='' j_stop='' j_report=''
   exec 3<&0 5>&1 6>&2
-  if [ -n "$j_merge" ]; then exec 6>&1; fi
+  if [ -n "$j_merge" ]; then
+    # For find(1), which takes brackets for a pattern.
+    j_pipe=$(readlink "/proc/$$/fd/1" | sed 's/[][]/\\&/g')
+    exec 6>&1
+  fi
   j_listen <&3 3<&- 4<&- 2>/dev/null &
   j_reader=$!
   # In the foreground: behind an ampersand it would be deaf for SIGINT.
@@ -220,9 +238,10 @@ j_talk() {
   j_check "$1"
   j_setsid=$(command -v setsid) || j_end "m setsid"
   trap '' PIPE
-  j_merge='' j_job='' j_stop=''
+  j_all='' j_merge='' j_job='' j_stop=''
   exec 3<&0 5>&1 6>&2
-  j_pass 2>/dev/null | j_hear "$@"
+  # A shell says when what it has started is killed; nobody asked.
+  { j_pass | j_hear "$@"; } 2>/dev/null
   exit 0
 }
 
@@ -241,17 +260,18 @@ j_pass() {
 j_hear() {
   read -r j_reader
   exec 4<&0 </dev/null
-  { j_job=$(j_start "$@"); j_status=$?; } 2>/dev/null
-  kill -s KILL "$j_reader" 2>/dev/null
-  kill -s KILL -- "-$j_job" 2>/dev/null
-  exec >&5
+  j_job=$(j_start "$@")
+  j_status=$?
+  kill -s KILL "$j_reader"
+  kill -s KILL -- "-$j_job"
+  exec >&5 2>&6
   j_end "x $j_status"
 }
 
 # Ends what an earlier command has left: every process with the tag.
 j_reap() {
   j_begin
-  j_merge=yes j_pipe='' j_job='' j_stop='' j_report=''
+  j_all=yes j_merge=yes j_pipe='' j_job='' j_stop='' j_report=''
   j_name
   if [ -n "$j_report" ]; then
     j_signal TERM

@@ -24,6 +24,7 @@ use serde_json::Value;
 pub(crate) use text::text;
 
 use super::recorded::Recorded;
+use super::spans::word_of;
 
 /// Version of the document.
 const SCHEMA_VERSION: u32 = 1;
@@ -194,7 +195,7 @@ fn outcomes<'a>(a: &'a RunRecord, b: &'a RunRecord) -> Vec<Outcomes<'a>> {
 
 fn outcome(job: &JobRecord) -> Outcome {
     Outcome {
-        verdict: if job.flaky { "flaky" } else { job.verdict.word() },
+        verdict: word_of(job),
         duration_ms: job.duration_ms,
         exit_code: job.exit_code,
         message: job.message.clone(),

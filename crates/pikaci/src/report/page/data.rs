@@ -9,10 +9,11 @@ use jerichoci::run::logs::LogFile;
 use serde::Serialize;
 
 use crate::render::document::word;
+use crate::render::text;
 use crate::report::excerpt::Excerpt;
 use crate::report::plan::{command, limit, place};
 use crate::report::recorded::Recorded;
-use crate::report::spans::{Lane, spans};
+use crate::report::spans::{Lane, spans, word_of};
 
 /// Bytes of all logs together.
 const ALL_LOGS: u64 = 32 << 20;
@@ -23,7 +24,7 @@ const ONE_LOG: u64 = 4 << 20;
 #[derive(Serialize)]
 pub(super) struct Data<'a> {
     run: Run<'a>,
-    lanes: Vec<LaneOf>,
+    lanes: Vec<Lane>,
     jobs: Vec<Job<'a>>,
     changed_files: &'a [String],
     filters: &'a [String],
@@ -48,13 +49,6 @@ struct Run<'a> {
     base: Option<&'a BaseRecord>,
     snapshot_hash: Option<&'a str>,
     engine_version: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct LaneOf {
-    #[serde(flatten)]
-    lane: Lane,
-    flaky: bool,
 }
 
 #[derive(Serialize)]
@@ -114,7 +108,6 @@ struct Log {
 pub(super) fn of<'a>(recorded: &'a Recorded, typed: &dyn Fn(&[&str]) -> String) -> Data<'a> {
     let run = &recorded.run;
     let cap = cap(recorded);
-    let is_flaky = |lane: &Lane| run.jobs.iter().any(|job| job.flaky && lane.job && job.id == lane.name);
     Data {
         run: Run {
             run_id: &run.run_id,
@@ -132,7 +125,7 @@ pub(super) fn of<'a>(recorded: &'a Recorded, typed: &dyn Fn(&[&str]) -> String) 
             snapshot_hash: run.snapshot_hash.as_deref(),
             engine_version: run.engine_version.as_deref(),
         },
-        lanes: spans(recorded).into_iter().map(|lane| LaneOf { flaky: is_flaky(&lane), lane }).collect(),
+        lanes: spans(recorded),
         jobs: run.jobs.iter().map(|job| job_of(recorded, job, cap, typed)).collect(),
         changed_files: &run.changed_files,
         filters: &run.filters,
@@ -163,7 +156,7 @@ fn job_of<'a>(
     Job {
         id: &job.id,
         description: &job.description,
-        word: if job.flaky { "flaky" } else { job.verdict.word() },
+        word: word_of(job),
         message: job.message.as_deref(),
         exit_code: job.exit_code,
         signal: job.signal,
@@ -213,32 +206,32 @@ fn attempt_of(attempt: &AttemptRecord) -> Attempt<'_> {
 fn logs_of(recorded: &Recorded, job: &JobRecord, cap: u64, typed: &dyn Fn(&[&str]) -> String) -> Vec<Log> {
     let run_id = recorded.run.run_id.as_str();
     let earlier = job.attempts.len().saturating_sub(1);
-    let attempts = job.attempts.iter().take(earlier).map(|attempt| {
-        (format!("log of attempt {}", attempt.attempt), recorded.attempt_log(attempt), "host")
+    let attempts = job.attempts.iter().take(earlier).filter_map(|attempt| {
+        let path = recorded.run_directory().join(&attempt.host_log_path);
+        let whole = format!("cat {}", text::typed(&path));
+        log_of(format!("log of attempt {}", attempt.attempt), recorded.attempt_log(attempt)?, cap, whole)
     });
-    let last = [(LogFile::Host, "log"), (LogFile::Guest, "guest log")];
-    let last = last.map(|(log, name)| (name.to_owned(), recorded.log(job, log), log.as_str()));
-    let logs = attempts.chain(last).filter_map(|(name, file, kind)| {
-        let mut words = vec!["logs", run_id, "--job", &job.id];
-        if kind == LogFile::Guest.as_str() {
-            words.extend(["--kind", kind]);
-        }
-        let command = typed(&words);
-        log_of(name, file?, cap, command)
-    });
-    logs.collect()
+    let last =
+        [(LogFile::Host, "log"), (LogFile::Guest, "guest log")].into_iter().filter_map(|(log, name)| {
+            let mut words = vec!["logs", run_id, "--job", &job.id];
+            if log == LogFile::Guest {
+                words.extend(["--kind", log.as_str()]);
+            }
+            log_of(name.to_owned(), recorded.log(job, log)?, cap, typed(&words))
+        });
+    attempts.chain(last).collect()
 }
 
 fn log_of(name: String, mut file: File, cap: u64, typed: String) -> Option<Log> {
     let excerpt = Excerpt::of(&mut file, cap / 4, cap - cap / 4).ok()?;
     let shown = (excerpt.head.len() + excerpt.tail.len()) as u64;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Some(Log {
         name,
         bytes: shown + excerpt.left_out,
-        head: text(&excerpt.head),
+        head: lossy(&excerpt.head),
         left_out: excerpt.left_out,
-        tail: text(&excerpt.tail),
+        tail: lossy(&excerpt.tail),
         typed,
     })
 }

@@ -126,7 +126,7 @@ function timeline() {
     `from ${duration(Math.round(span.start_us / 1000))}`].filter(Boolean).join(", ");
   const bar = (lane, span) => {
     const job = lane.job;
-    const tone = span.verdict ? classOf(lane.flaky ? "flaky" : span.verdict) : span.kind;
+    const tone = span.verdict ? classOf(span.verdict) : span.kind;
     const node = el(job ? "a" : "span", { class: `span ${tone}`, title: words(span), "aria-label": words(span),
       href: job ? `#job-${lane.name}` : null, role: job ? null : "img" });
     for (const part of span.parts || []) {
@@ -342,7 +342,7 @@ function job(entry) {
       el("span", { class: `state ${classOf(entry.word)}` }, `${ICONS[entry.word] || "?"} ${entry.word}`),
       el("span", { class: "id" }, entry.id, entry.description !== entry.id && el("span", { class: "about" }, entry.description)),
       el("span", { class: "time" }, duration(entry.duration_ms)),
-      entry.message && entry.word !== "passed" && el("span", { class: "said" }, entry.message)));
+      entry.message && entry.message !== "passed" && entry.word !== "passed" && el("span", { class: "said" }, entry.message)));
   entry.node = node;
   entry.open = () => {
     if (node.childElementCount === 1) node.append(body(entry, own));

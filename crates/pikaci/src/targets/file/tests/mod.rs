@@ -527,7 +527,11 @@ fn a_tree_without_a_file_has_the_built_in_targets() {
     assert_eq!(error.hint().unwrap(), "did you mean `pikaci run jericho-smoke`?");
     assert_eq!(catalog.find("x\u{1b}").unwrap_err().to_string(), "no target is called `x\\u{1b}`");
     let error = catalog.default_target().unwrap_err();
-    assert_eq!(error.hint().unwrap(), "name one of: jericho-smoke; or set `default = true` in jericho.toml");
+    assert_eq!(
+        error.hint().unwrap(),
+        "declare one: printf '[targets.check.jobs.test]\\ncommand = \"make test\"\\n' > jericho.toml; \
+         built in is jericho-smoke"
+    );
 }
 
 #[test]
