@@ -187,6 +187,11 @@ rig_down() {
   rm -f "$rig_dir/rig.json"
   local pid
   pid=$(rig_pid)
+  if [[ -n $pid ]] && ! rig_is_daemon "$pid"; then
+    # It was killed, but its guests were not: only a daemon can end them.
+    rig_start_daemon || true
+    pid=$(rig_pid)
+  fi
   if rig_is_daemon "$pid"; then
     rig_remove_projects || true
     kill -TERM "$pid"

@@ -127,7 +127,7 @@ impl Collection<'_> {
         let path = self.into.join(name);
         let left = LARGEST.saturating_sub(self.bytes);
         // A transfer that breaks begins anew, with the look at what is there.
-        let looked = incus.repeat(&action, Trouble::is_transient, || {
+        let looked = incus.settled(&action, &self.instance, || {
             Ok(match incus.look(&instance, source)? {
                 Found::File(response) if wanted(name) => {
                     Looked::Fetched(fetch(incus, response, &path, left)?)

@@ -129,7 +129,7 @@ impl Incus {
                 }
             }
         }
-        self.undone(plan, &instance, self.check(plan, &instance))?;
+        self.undone(&request, &instance, self.check(plan, &instance))?;
         observer.host_saw(LifecycleState::Booted);
         Ok(Ensured { instance, image, created: true })
     }
@@ -161,35 +161,35 @@ impl Incus {
             }
             Ok(Ending::Failure(message)) => {
                 let error = self.diagnose(plan, instance, message);
-                self.undone(plan, instance, Err(error))
+                self.undone(body, instance, Err(error))
             }
             Ok(Ending::Vanished) => {
                 let found = self.instance(&instance.project, &instance.name)?;
                 if found.is_some_and(|found| found.is_running()) {
                     return Ok(Creation::Created);
                 }
-                self.remove_own(plan, instance)?;
+                self.remove_own(body, instance)?;
                 Ok(Creation::Unknown)
             }
             Ok(Ending::Pending) => {
                 let after = self.patience().operation;
-                self.undone(plan, instance, Err(OpsError::TimedOut { action, after }))
+                self.undone(body, instance, Err(OpsError::TimedOut { action, after }))
             }
-            Err(error) => self.undone(plan, instance, Err(error)),
+            Err(error) => self.undone(body, instance, Err(error)),
         }
     }
 
     /// The result; when it is an error, what was created is removed first.
     fn undone<T>(
         &self,
-        plan: &IncusRuntimePlan,
+        asked: &Value,
         instance: &InstanceRef,
         result: Result<T, OpsError>,
     ) -> Result<T, OpsError> {
         let Err(error) = result else { return result };
         // A cancelled creation is removed all the same, by a client that nobody cancels.
         let cleaner = self.cleaner(error.is_connection());
-        match cleaner.remove_own(plan, instance) {
+        match cleaner.remove_own(asked, instance) {
             Ok(()) => Err(error),
             Err(cleanup) => Err(OpsError::LeftBehind {
                 instance: instance.name.clone(),
@@ -199,13 +199,16 @@ impl Incus {
         }
     }
 
-    /// Removes the instance when it carries the plan's labels. Another one is not ours to remove.
-    fn remove_own(&self, plan: &IncusRuntimePlan, instance: &InstanceRef) -> Result<(), OpsError> {
+    /// Removes the instance when it is what was asked for, with its labels, limits and devices.
+    /// Another one is not ours to remove.
+    fn remove_own(&self, asked: &Value, instance: &InstanceRef) -> Result<(), OpsError> {
         let Some(found) = self.instance(&instance.project, &instance.name)? else { return Ok(()) };
-        if body::label_keys(&plan.labels)?.iter().all(|(key, value)| found.config.get(key) == Some(value)) {
-            self.destroy(instance)?;
-        }
-        Ok(())
+        let config = asked["config"].as_object().into_iter().flatten();
+        let is_ours = serde_json::to_value(&found.devices).is_ok_and(|devices| devices == asked["devices"])
+            && config
+                .into_iter()
+                .all(|(key, value)| found.config.get(key).map(String::as_str) == value.as_str());
+        if is_ours { self.destroy(instance) } else { Ok(()) }
     }
 
     /// Takes an instance that was there, when it is what the plan asks for.
@@ -222,6 +225,10 @@ impl Incus {
             return Err(OpsError::Conflict { name: instance.name, difference });
         }
         if !found.is_running() {
+            if found.status != "Stopped" {
+                // It is ending, and a start would be told that it runs.
+                self.stop(&instance)?;
+            }
             self.start(&instance)?;
         }
         observer.host_saw(LifecycleState::Booted);

@@ -1,6 +1,7 @@
 //! Files of a guest, running or stopped, and the recorded output of its commands.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use serde_json::Value;
 use ureq::Body;
@@ -10,9 +11,13 @@ use super::client::{Request, Trouble, quoted};
 use super::ensure::InstanceRef;
 use super::error::OpsError;
 use super::incus::Incus;
+use super::patience::Backoff;
 
 /// Largest document that is read whole: status, result, request. Others are streamed.
 const DOCUMENT_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// How often a file is asked for of a guest with which Incus fails: for three seconds.
+const UNSETTLED: u32 = 7;
 
 /// Largest listing of one directory.
 const LISTING_LIMIT: u64 = 64 * 1024 * 1024;
@@ -47,7 +52,7 @@ impl Incus {
     /// [`OpsError::Failed`] for what is no file or larger than 16 MiB, or Incus does not answer.
     pub fn read_file(&self, instance: &InstanceRef, path: &str) -> Result<Option<Vec<u8>>, OpsError> {
         let action = format!("read {path} of instance {}", instance.name);
-        let read = self.repeat(&action, Trouble::is_transient, || {
+        let read = self.settled(&action, instance, || {
             let Found::File(mut response) = self.look(instance, path)? else {
                 return Err(Trouble::Garbled(format!("{path} is no file")));
             };
@@ -58,6 +63,30 @@ impl Incus {
             Ok(bytes) => Ok(Some(bytes)),
             Err(trouble) if trouble.is_missing() => Ok(None),
             Err(trouble) => Err(self.explain(&action, trouble)),
+        }
+    }
+
+    /// Tries something with the files of a guest, also while the guest is being stopped or removed:
+    /// then Incus fails in a number of ways, for a moment. Without a guest the file is missing.
+    pub(crate) fn settled<T>(
+        &self,
+        action: &str,
+        instance: &InstanceRef,
+        mut attempt: impl FnMut() -> Result<T, Trouble>,
+    ) -> Result<T, Trouble> {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut tries = 0;
+        loop {
+            let tried = self.repeat(action, Trouble::is_transient, &mut attempt);
+            let Err(Trouble::Api { code: 500, message }) = tried else { return tried };
+            tries += 1;
+            if let Ok(None) = self.instance(&instance.project, &instance.name) {
+                return Err(Trouble::Api { code: 404, message });
+            }
+            if tries == UNSETTLED {
+                return Err(Trouble::Api { code: 500, message });
+            }
+            self.client.pause(backoff.next()).map_err(Trouble::Cancelled)?;
         }
     }
 

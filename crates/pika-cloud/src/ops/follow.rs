@@ -228,12 +228,14 @@ impl Watch<'_> {
             if limits.time_limit.is_some_and(|limit| spent >= limit) {
                 return self.end_guest(Ended::TimeLimit);
             }
-            if limits.watchdog.is_some_and(|dog| spent >= dog.within && !self.has_reached(dog.state)) {
+            // A guest that cannot be heard may have said it long ago.
+            let is_late = |dog: Watchdog| spent >= dog.within && !self.has_reached(dog.state);
+            if !self.away && limits.watchdog.is_some_and(is_late) {
                 return self.end_guest(Ended::NotReady);
             }
             let watchdog = limits.watchdog.filter(|dog| !self.has_reached(dog.state)).map(|dog| dog.within);
-            let left = limits.time_limit.into_iter().chain(watchdog).map(|limit| limit.saturating_sub(spent));
-            let pause = left.fold(backoff.next(), Duration::min);
+            let due = limits.time_limit.into_iter().chain(watchdog).filter(|limit| *limit > spent);
+            let pause = due.map(|limit| limit.saturating_sub(spent)).fold(backoff.next(), Duration::min);
             let mut fds = [
                 PollFd::from_borrowed_fd(over.fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(self.incus.client.cancel.fd(), PollFlags::IN),
@@ -339,6 +341,8 @@ impl Watch<'_> {
             }
             Err(trouble) if trouble.is_missing() => Ok(T::default()),
             Err(Trouble::Cancelled(reason)) => Err(OpsError::Cancelled(reason)),
+            // The guest is being stopped or removed: the other thread will know.
+            Err(Trouble::Api { .. }) if !is_last => Ok(T::default()),
             Err(trouble) => {
                 if !std::mem::replace(&mut self.away, true) {
                     self.observer.host_saw(LifecycleState::Unreachable);

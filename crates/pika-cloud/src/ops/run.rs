@@ -132,6 +132,8 @@ impl Incus {
             observer.note(Note::Restarting { attempt, after });
             self.client.pause(after).map_err(OpsError::Cancelled)?;
             if !ended.runs_on() {
+                // It may still be ending itself, and a start would then be told that it runs.
+                self.stop(&instance)?;
                 self.start(&instance)?;
                 observer.host_saw(LifecycleState::Booted);
             }

@@ -16,7 +16,7 @@ use super::patience::Backoff;
 use crate::lifecycle::{LifecycleState, RuntimeStatusSnapshot, RuntimeTerminalResult};
 use crate::spec::RuntimePaths;
 
-/// How often the removal of an instance is tried that is busy with something else.
+/// How often the removal of an instance is tried that is there again, or still.
 const REMOVALS: u32 = 8;
 
 /// What an instance uses, as Incus measures it.
@@ -155,18 +155,17 @@ impl Incus {
         let action = format!("{verb} instance {}", instance.name);
         let request = Request::new(Method::PUT, instance.path("/state")).json(body);
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        for _ in 0..REMOVALS {
+        let deadline = self.clock.monotonic().saturating_add(self.patience().operation);
+        while self.clock.monotonic() < deadline {
             let Err(message) = self.carry_out(&action, &request)? else { return Ok(()) };
-            if fine.iter().any(|fine| message.contains(fine)) {
-                return Ok(());
-            }
             let Some(found) = self.instance(&instance.project, &instance.name)? else {
                 return Err(OpsError::NotFound { what: "instance", name: instance.name.clone() });
             };
             if found.is_running() == (verb == "start") {
                 return Ok(());
             }
-            if !is_busy(&message) {
+            // "Already so" while it is not: it is about to be the other.
+            if !is_busy(&message) && !fine.iter().any(|fine| message.contains(fine)) {
                 return Err(OpsError::Failed { action, message });
             }
             self.client.pause(backoff.next()).map_err(OpsError::Cancelled)?;

@@ -1,11 +1,14 @@
 //! Volumes: what outlives instances, and may be used by several at once.
 
+use std::time::Duration;
+
 use serde_json::json;
 use ureq::http::Method;
 
 use super::client::{Answer, Request, Trouble, quoted};
 use super::error::OpsError;
-use super::incus::Incus;
+use super::incus::{Ending, Incus};
+use super::patience::Backoff;
 
 /// The user of a guest, who owns what is made for it.
 const GUEST_UID: &str = "1000";
@@ -28,14 +31,33 @@ impl Incus {
         });
         let request = Request::new(Method::POST, volumes_path(project, pool, "")).json(&body);
         match self.repeat(&action, Trouble::is_transient, || self.client.ask(&request)) {
-            Ok(Answer::Done(_)) | Err(Trouble::Api { code: 409, .. }) => Ok(()),
+            Ok(Answer::Done(_)) => Ok(()),
+            // It is in the books before it is on the disk: somebody may be making it at this moment.
+            Err(Trouble::Api { code: 409, .. }) => self.await_volume(&action, project, pool, name),
             Ok(Answer::Begun(id)) => match self.wait(&action, &id, self.patience().operation)? {
-                super::incus::Ending::Failure(message) => Err(OpsError::Failed { action, message }),
+                Ending::Failure(message) => Err(OpsError::Failed { action, message }),
                 _ => Ok(()),
             },
-            // Somebody else makes it at this moment.
-            Err(Trouble::Api { message, .. }) if message.contains("UNIQUE constraint failed") => Ok(()),
+            Err(Trouble::Api { message, .. }) if message.contains("UNIQUE constraint failed") => {
+                self.await_volume(&action, project, pool, name)
+            }
             Err(trouble) => Err(self.explain(&action, trouble)),
+        }
+    }
+
+    /// Waits until a volume that somebody makes is there.
+    fn await_volume(&self, action: &str, project: &str, pool: &str, name: &str) -> Result<(), OpsError> {
+        let path = volumes_path(project, pool, &format!("/{}/state", quoted(name)));
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+        let deadline = self.clock.monotonic().saturating_add(self.patience().request);
+        loop {
+            match self.find::<serde_json::Value>(action, &Request::get(&path)) {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) | Err(OpsError::Failed { .. }) if self.clock.monotonic() < deadline => {}
+                Ok(None) => return Err(OpsError::NotFound { what: "volume", name: name.to_owned() }),
+                Err(error) => return Err(error),
+            }
+            self.client.pause(backoff.next()).map_err(OpsError::Cancelled)?;
         }
     }
 
@@ -71,7 +93,7 @@ impl Incus {
         match self.ask(&action, &request) {
             Ok(Answer::Done(_)) => Ok(()),
             Ok(Answer::Begun(id)) => match self.wait(&action, &id, self.patience().operation)? {
-                super::incus::Ending::Failure(message) => Err(OpsError::Failed { action, message }),
+                Ending::Failure(message) => Err(OpsError::Failed { action, message }),
                 _ => Ok(()),
             },
             Err(error) => match self.volumes(project, pool) {

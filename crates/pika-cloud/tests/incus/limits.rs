@@ -1,7 +1,7 @@
 //! Limits of a guest and of a project.
 
 use jericho_testkit::incus::Rig;
-use pika_cloud::ops::{Note, OpsError, Patience, Silence};
+use pika_cloud::ops::{Note, Observer, OpsError, Patience, Silence};
 use std::time::Duration;
 
 use crate::common::{Record, assert_completed, assert_nothing_left, course, incus, spec};
@@ -23,27 +23,50 @@ fn a_guest_has_the_processors_memory_and_disk_that_were_asked_for() {
     assert_nothing_left(&project);
 }
 
+/// Says when a place in the project is waited for.
+struct Waiting(std::sync::mpsc::Sender<()>);
+
+impl Observer for Waiting {
+    fn note(&mut self, note: Note) {
+        if matches!(note, Note::Waiting { .. }) {
+            self.0.send(()).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_full_project_is_waited_for_and_all_get_their_turn() {
     let Some(rig) = Rig::up("a_full_project_is_waited_for_and_all_get_their_turn") else { return };
     let project = rig.project(3).unwrap();
-    let waited = std::thread::scope(|scope| {
-        let jobs: Vec<_> = (0..8)
+    let incus = incus(&rig);
+    let first = ["first-1", "first-2", "first-3"].map(|name| {
+        incus.ensure(&spec(&rig, &project, name).plan().unwrap(), &mut Silence).unwrap().instance
+    });
+    let (told, waits) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let jobs: Vec<_> = (0..5)
             .map(|number| {
                 let plan = spec(&rig, &project, &format!("job-{number}")).plan().unwrap();
-                let incus = incus(&rig);
+                let (incus, mut waiting) = (incus.clone(), Waiting(told.clone()));
                 scope.spawn(move || {
-                    let mut record = Record::default();
-                    let work = format!("echo {number}");
-                    assert_completed(&incus.run(&plan, &course(&work), &mut record).unwrap());
-                    assert_eq!(record.text(), format!("{number}\n"));
-                    record.notes.iter().filter(|note| matches!(note, Note::Waiting { .. })).count()
+                    let work = format!("exit {number}");
+                    let outcome = incus.run(&plan, &course(&work), &mut waiting).unwrap();
+                    assert_eq!(crate::common::exit_code(&outcome.ended), number);
                 })
             })
             .collect();
-        jobs.into_iter().map(|job| job.join().unwrap()).sum::<usize>()
+        for _ in &jobs {
+            waits.recv().unwrap();
+        }
+        for instance in &first {
+            incus.destroy(instance).unwrap();
+        }
+        for job in jobs {
+            job.join().unwrap();
+        }
     });
-    assert!((1..=5).contains(&waited), "each is told once that it waits: {waited}");
+    drop(told);
+    assert_eq!(waits.try_iter().count(), 0, "each is told once that it waits");
     assert_nothing_left(&project);
 }
 
