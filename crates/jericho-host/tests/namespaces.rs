@@ -119,6 +119,18 @@ fn a_command_sees_its_own_process_table_and_the_rest_of_the_machine_as_before() 
 }
 
 #[test]
+fn nothing_in_a_namespace_is_ever_in_the_process_group_of_the_engine() {
+    let host = LocalHost::new();
+    if !namespaces(&host) {
+        return;
+    }
+    // The init is there before the command is. A group or session outside is shown as 0.
+    let script = "read -r pid name state parent group session rest < /proc/1/stat; echo $group $session";
+    let (exit, output) = run(&host, script, Path::new("/"), Vec::new()).unwrap();
+    assert_eq!((exit, output.as_str()), (Exit::Code(0), "1 1\n"));
+}
+
+#[test]
 fn an_overlay_is_probed_where_it_is_to_be_used_and_leaves_nothing() {
     let host = LocalHost::new();
     assert!(!host.supports_overlay(Path::new("/no/such/directory")));

@@ -5,9 +5,12 @@ mod common;
 use std::io;
 use std::time::Duration;
 
-use common::{Place, When, places, runs, sh, supervision, tagged, tempdir, token, unique, working_in};
+use common::{
+    Place, When, isolations, places, runs, sh, supervision, tagged, tempdir, token, unique, working_in,
+};
 use jericho_host::{
-    CancelReason, Clock, Command, EndedBy, Exit, Finished, HostError, OutputSink, SystemClock,
+    CancelReason, Clock, Command, EndedBy, Exit, Finished, Host as _, HostError, LocalHost, OutputSink,
+    SystemClock,
 };
 use jericho_testkit::children::{ENDLESS, LEAVERS};
 
@@ -199,6 +202,41 @@ fn a_cancelled_command_gets_its_grace() {
         assert_eq!(finished.exit, Exit::Code(7), "{place}");
         assert_eq!(finished.ended_by, EndedBy::Cancelled(CancelReason::SiblingFailed));
         assert_eq!(sink.seen, b"ready\ncleaned up\n");
+    }
+}
+
+/// A service manager, or a terminal, signals every process there is: a command may be gone before
+/// the engine has even heard of it.
+#[test]
+fn a_command_that_a_signal_to_everybody_has_ended_was_cancelled_and_failed_nothing() {
+    let local = LocalHost::new();
+    for isolation in &isolations(&local) {
+        for (end, cancelled) in [
+            ("kill -INT $$", true),
+            ("kill -TERM $$", true),
+            ("kill -HUP $$", true),
+            ("kill -SEGV $$", false),
+            ("exit 1", false),
+        ] {
+            let cancel = token();
+            let also = cancel.clone();
+            // Said when the command has ended, by one that still holds the output.
+            let mut sink = When::new("ended", move || {
+                also.cancel(CancelReason::Signal);
+                Ok(())
+            });
+            let script = format!(
+                "(while grep -q '^State:.[^Z]' /proc/$$/status 2>/dev/null; do :; done; echo ended) & {end}"
+            );
+            let mut supervision = supervision(&unique("everybody"), isolation);
+            supervision.drain = SOON;
+            let finished = soon(|| local.supervise(&sh(&script), &supervision, &mut sink, &cancel).unwrap());
+            let expected = match cancelled {
+                true => EndedBy::Cancelled(CancelReason::Signal),
+                false => EndedBy::Itself,
+            };
+            assert_eq!(finished.ended_by, expected, "{end} {isolation:?}");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use jericho_host::{
     CancelToken, Command, Entry, Environment, Finished, Host, HostError, Leaked, LocalHost, Output,
     OutputSink, Published, Supervision, SystemClock, SystemIds,
 };
+use jerichoci::model::demands::{SecretDelivery, SecretSpec};
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
@@ -373,17 +374,21 @@ impl Host for Panicking {
 #[test]
 fn a_panic_in_a_worker_is_an_errored_job_never_a_hang() {
     let tree = Tree::new();
-    let config = EngineConfig::clone(tree.engine.config());
+    let mut config = EngineConfig::clone(tree.engine.config());
+    config.secrets.insert("TOKEN", "a value");
     let engine = Engine::with_parts(
         config,
         Arc::new(Panicking::default()),
         Arc::new(SystemClock),
         Arc::new(SystemIds),
     );
-    let request = RunRequest::new(vec![sh("a", "true"), sh("b", "true")]).keep_going(true);
+    let mut b = sh("b", "true");
+    b.secrets.push(SecretSpec { name: "TOKEN".into(), delivery: SecretDelivery::File });
+    let request = RunRequest::new(vec![sh("a", "true"), b]).keep_going(true);
     let run = engine.run(&request, &mut NoReporter, &CancelToken::new().unwrap()).unwrap();
     assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure));
     assert_eq!(verdicts(&run), [("a", "failed"), ("b", "failed")]);
+    assert!(!tree.run_dir(&run).join("jobs/b/scratch").exists(), "a secret lies there");
     let message = run.jobs[0].message.as_deref().unwrap();
     assert_eq!(message, "the engine panicked in this job: wires crossed");
 }

@@ -22,6 +22,8 @@ use crate::wait::{now, wait};
 /// The grace of processes that were left behind by a command that ended by itself: nobody waits
 /// for their results.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
+/// How long this process may take to hear of a signal that has ended a command already.
+const HEARING: Duration = Duration::from_millis(200);
 /// What an exec takes. There is nothing to wait for that tells its end.
 const EXEC_PATIENCE: Duration = Duration::from_millis(2);
 
@@ -100,11 +102,17 @@ impl Supervisor<'_> {
             ended = now();
         }
         self.read_rest()?;
-        if let EndedBy::Cancelled(reason) = &mut ended_by {
-            *reason = self.cancel.reason().unwrap_or(*reason);
-        }
         self.tree.finish()?;
         let exit = self.tree.exit().unwrap_or(Exit::Signal(libc::SIGKILL));
+        let asked = ended_by == EndedBy::Itself && asks_to_end(exit);
+        if asked {
+            self.hear()?;
+        }
+        if let Some(reason) = self.cancel.reason()
+            && (asked || matches!(ended_by, EndedBy::Cancelled(_)))
+        {
+            ended_by = EndedBy::Cancelled(reason);
+        }
         let duration = ended.saturating_sub(started);
         Ok(Finished { exit, ended_by, leaked, duration, output_bytes: self.pump.bytes() })
     }
@@ -189,6 +197,15 @@ impl Supervisor<'_> {
         Ok(())
     }
 
+    /// Who signals every process there is (a service manager that stops a unit, a terminal while
+    /// a command is being started) has ended the command before the engine could. That is no
+    /// end of its own, even where the engine hears of it a moment later.
+    fn hear(&self) -> Result<(), HostError> {
+        let mut fds = [PollFd::from_borrowed_fd(self.cancel.fd(), PollFlags::IN)];
+        wait(&mut fds, Some(now().saturating_add(HEARING)))
+            .map_err(|error| HostError::System("cannot wait for a command", error))
+    }
+
     fn forced(&self) -> bool {
         self.cancel.reason() == Some(CancelReason::Forced)
     }
@@ -219,4 +236,9 @@ impl Supervisor<'_> {
         }
         Ok(())
     }
+}
+
+/// A signal by which somebody else asks a process to end.
+fn asks_to_end(exit: Exit) -> bool {
+    matches!(exit, Exit::Signal(libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT))
 }

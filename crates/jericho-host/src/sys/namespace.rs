@@ -198,6 +198,9 @@ unsafe fn forget_environment() {
 unsafe fn init(plan: &Plan<'_>, argv: &[*mut c_char], envp: &[*mut c_char]) -> ! {
     // SAFETY: as the caller promises. Every call below is a bare system call on valid pointers.
     unsafe {
+        // Before there is a command: what a terminal sends to the group of the engine is for the
+        // engine, and would end a command that has not yet left it.
+        libc::setsid();
         keep_descriptors(plan);
         forget_environment();
         libc::prctl(libc::PR_SET_NAME, c"jericho-init".as_ptr());

@@ -50,6 +50,9 @@ pub struct JobContext<'a> {
     pub artifacts: &'a Path,
     /// The host log.
     pub log: &'a mut dyn JobLog,
+    /// Of the secrets of the run. The log masks them by itself, and so does the caller what it is
+    /// handed back; whatever else an executor writes is its own to mask.
+    pub masker: Option<&'a Arc<Masker>>,
     /// The source tree.
     pub source: &'a workspace::RunSource,
     /// Ends the job early.

@@ -58,7 +58,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) tools: &'a Tools,
     pub(crate) cancel: &'a CancelToken,
     pub(crate) fresh_id: &'a (dyn Fn() -> String + Sync),
-    /// Of all secrets of the run.
+    /// Of all secrets of the run. It holds for every job: one that asks for none may still come
+    /// by one, in its environment, its definition or a cache.
     pub(crate) masker: Option<Arc<Masker>>,
     pub(crate) watch: Option<Arc<dyn OutputWatch>>,
 }
@@ -291,7 +292,7 @@ impl<'a> Dispatcher<'a> {
                         tools: self.around.tools,
                         cancel: self.around.cancel,
                         stopped: &stopped,
-                        masker: self.masker_of(job),
+                        masker: self.around.masker.clone(),
                         watch: self.around.watch.clone(),
                         sender: sender.clone(),
                     };
@@ -441,13 +442,6 @@ impl<'a> Dispatcher<'a> {
         self.dirty = true;
         let (run_id, job_id) = (self.record.run_id.clone(), job.id.clone());
         self.emit(RunLifecycleEvent::JobRetry { run_id, job_id, failed: Box::new(failed), next, of });
-    }
-
-    /// What masks the output of a job: the secrets of the whole run where it gets one itself, or
-    /// the caller's environment, which may have them all.
-    fn masker_of(&self, job: &JobSpec) -> Option<Arc<Masker>> {
-        let may_see = !job.secrets.is_empty() || self.around.tools.config.inherit_env;
-        self.around.masker.clone().filter(|_| may_see)
     }
 
     /// A text that was not made by a job: it may quote one all the same.

@@ -101,6 +101,8 @@ fn reap_run(
     // What its jobs left running ends before anything is said about them.
     let left = engine.host.end_tagged(JOB_TAG, &format!("{id}/"), engine.config.grace.min(GRACE))?;
     report.processes.extend(left.iter().map(|process| format!("{} (pid {})", process.command, process.pid)));
+    // Also when its records cannot be read: what jobs were handed lies there, secrets too.
+    remove_scratch(&run)?;
     if !run.record().exists() {
         // It died before its first record: there is nothing to tell, and no reader knows it.
         jericho_host::fs::remove_tree(run.dir()).map_err(file_error("remove", run.dir()))?;
@@ -123,8 +125,6 @@ fn reap_run(
                 for log in tried.map(|attempt| files.attempt(attempt).host_log()).chain([files.host_log()]) {
                     recover_log(&run, &log)?;
                 }
-                jericho_host::fs::remove_tree(&files.scratch())
-                    .map_err(file_error("remove", &files.scratch()))?;
                 store.write_job(&files, job)?;
             }
         }
@@ -137,6 +137,20 @@ fn reap_run(
         report.runs.push(id.to_string());
     }
     store.close()
+}
+
+/// Removes what jobs had while they ran. Nothing is removed through a link.
+fn remove_scratch(run: &RunLayout) -> Result<(), EngineError> {
+    let Ok(_real) = beneath::walk(run.dir(), Path::new("jobs"), false) else { return Ok(()) };
+    let jobs = run.jobs();
+    for entry in fs::read_dir(&jobs).map_err(file_error("read", &jobs))? {
+        let entry = entry.map_err(file_error("read", &jobs))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let scratch = entry.path().join("scratch");
+            jericho_host::fs::remove_tree(&scratch).map_err(file_error("remove", &scratch))?;
+        }
+    }
+    Ok(())
 }
 
 /// Completes a log. Nothing is written through a link, or into what is no file.

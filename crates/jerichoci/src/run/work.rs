@@ -15,6 +15,7 @@ use super::layout::{JobLayout, RunLayout};
 use super::logs::LogWriter;
 use super::plan::NodeIndex;
 use super::watch::OutputWatch;
+use crate::causes::with_causes;
 use crate::executor::workspace::RunSource;
 use crate::executor::{JobContext, JobLog, JobReport, Tools, for_job, millis};
 use crate::model::attempt::AttemptRecord;
@@ -138,7 +139,12 @@ impl Work<'_> {
                 .map(|text| (*text).to_owned())
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_else(|| "no message".to_owned());
-            JobEnd::errored(format!("the engine panicked in this job: {text}")).report
+            let mut report = JobEnd::errored(format!("the engine panicked in this job: {text}")).report;
+            // The executor did not come to it, and secrets may lie there.
+            if let Err(error) = self.tools.host.remove(&self.layout.scratch()) {
+                report.outcome.warnings.push(with_causes(&error));
+            }
+            report
         });
         if let Some(masker) = &self.masker {
             report.conceal(masker);
@@ -167,6 +173,7 @@ impl Work<'_> {
             scratch: &self.layout.scratch(),
             artifacts: &self.layout.artifacts(),
             log: &mut log,
+            masker: self.masker.as_ref(),
             source: self.source,
             cancel: self.cancel,
         });

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use jericho_host::CancelToken;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -102,9 +102,10 @@ impl Ingest<'_> {
     }
 }
 
-/// Cores of this machine.
+/// Cores of this machine; asked once, since the answer is read from several files.
 pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }
 
 struct Worker<'i> {

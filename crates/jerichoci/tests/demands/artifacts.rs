@@ -75,9 +75,9 @@ fn what_is_no_file_of_the_workspace_is_left_out_and_named() {
     assert_eq!(kept(&run), []);
     let warnings = job(&run, "job").warnings.join("\n");
     for part in [
-        "link is a symbolic link",
-        "dir is a symbolic link",
-        "pipe is not a file",
+        "link is left out: it is a symbolic link",
+        "dir is left out: it is a symbolic link",
+        "pipe is left out: it is not a file",
         "result.json is left out",
         "both is left out",
         "sub/z is left out",
@@ -88,6 +88,26 @@ fn what_is_no_file_of_the_workspace_is_left_out_and_named() {
     assert!(!rig.outside().join("z").exists());
     let artifacts = rig.job_dir(&run, "job").join("artifacts");
     assert_eq!(fs::read_to_string(artifacts.join("both")).unwrap(), "x\n");
+}
+
+#[test]
+fn what_cannot_be_kept_keeps_nothing_else_out_and_is_not_told_file_by_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let rig = Rig::new();
+    let script = "mkdir out; for n in $(seq 30); do echo x > $ARTIFACTS/f$n; echo y > f$n; done; echo z > g";
+    let run = rig.run(vec![keeps(script, &["f*", "g"])]);
+    assert_eq!(kept(&run), [("g", 2)]);
+    let warnings = &job(&run, "job").warnings;
+    assert!(warnings.len() < 15, "{warnings:?}");
+    assert!(warnings.last().unwrap().contains("20 more"), "{warnings:?}");
+    // Nobody but root may read these.
+    let script = "mkdir closed; echo x > closed/f; echo x > a; echo x > z; chmod 0 a closed";
+    let run = rig.run(vec![keeps(script, &["a", "closed/**", "z"])]);
+    assert!(kept(&run).contains(&("z", 2)), "{:?}", job(&run, "job").warnings);
+    for (path, mode) in [("artifacts/a", 0o600), ("artifacts/closed", 0o700)] {
+        let path = rig.job_dir(&run, "job").join(path);
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    }
 }
 
 #[test]

@@ -122,6 +122,60 @@ fn a_secret_is_no_argument_of_any_process_and_of_a_process_left_behind_it_is_mas
 }
 
 #[test]
+fn a_job_that_declares_no_secret_shows_none_that_reached_it_another_way() {
+    let mut rig = Rig::new();
+    rig.config.secrets.insert("TOKEN", TOKEN);
+    rig.config.caller_environment.set("TOKEN", TOKEN);
+    let mut passed_on = sh("passed-on", "echo \"it is $TOKEN\"");
+    passed_on.pass_env.push("TOKEN".into());
+    let quoted = sh("quoted", &format!("echo 'it is {TOKEN}'"));
+    let mut not_there = sh("not-there", "");
+    not_there.command = jerichoci::model::job::GuestCommand::Argv { argv: vec![format!("/no/such/{TOKEN}")] };
+    let request = RunRequest::new(vec![
+        with_secret(sh("job", "true"), SecretDelivery::Env),
+        passed_on,
+        quoted,
+        not_there,
+    ]);
+    let run = rig.run_request(&request.keep_going(true));
+    for id in ["passed-on", "quoted"] {
+        assert_eq!(rig.log(&run, id), "it is ***\n");
+    }
+    for (path, text) in rig.texts(&run) {
+        // The definitions are kept as they are: a rerun needs them.
+        assert!(path.ends_with("spec.json") || !contains(&text, b"s3cr3t"), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_secret_file_of_an_engine_that_died_goes_also_when_its_records_cannot_be_read() {
+    for record in ["{", "gone", "not yet"] {
+        let rig = Rig::new();
+        let run = rig.run(vec![sh("job", "true")]);
+        let dir = rig.run_dir(&run);
+        let secrets = dir.join("jobs/job/scratch/secrets");
+        fs::create_dir_all(&secrets).unwrap();
+        fs::write(secrets.join("TOKEN"), TOKEN).unwrap();
+        fs::write(rig.config.state_root.join("active").join(&run.run_id), "").unwrap();
+        match record {
+            "gone" => fs::remove_file(dir.join("run.json")).unwrap(),
+            // The job had started, and no record says so.
+            "not yet" => {
+                let text = fs::read_to_string(dir.join("run.json")).unwrap();
+                let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+                record["status"] = "running".into();
+                record["jobs"] = serde_json::Value::Array(Vec::new());
+                fs::write(dir.join("run.json"), record.to_string()).unwrap();
+                fs::write(dir.join("events.jsonl"), "").unwrap();
+            }
+            text => fs::write(dir.join("run.json"), text).unwrap(),
+        }
+        drop(rig.engine().reap().unwrap());
+        assert!(!secrets.exists(), "{record}");
+    }
+}
+
+#[test]
 fn a_secret_that_is_missing_or_cannot_be_masked_is_an_error_before_anything_is_made() {
     let mut rig = Rig::new();
     let request = RunRequest::new(vec![with_secret(sh("job", "true"), SecretDelivery::Env)]);

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use globset::{Glob, GlobBuilder, GlobMatcher};
+use jericho_host::{CancelReason, CancelToken};
 use rustix::fs::{Mode, OFlags};
 
 use super::merged::{Dir, Node, Roots};
@@ -20,8 +21,11 @@ use crate::model::attempt::ArtifactRecord;
 /// Names at the top of the artifacts that belong to the engine.
 const ENGINES: [&str; 2] = ["result.json", "guest.log"];
 
-/// Symbolic links and other oddities that are named in warnings; the others are counted.
-const NAMED: usize = 5;
+/// After this many bytes is looked whether somebody waits for the end.
+const PIECE: u64 = 16 << 20;
+
+/// Of what is left out, this many are named in warnings; the others are counted.
+const NAMED: usize = 10;
 
 /// How much one job may leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +116,7 @@ pub(super) fn collect(
     elsewhere: &[(PathBuf, PathBuf)],
     artifacts: &Path,
     limits: ArtifactLimits,
+    cancel: &CancelToken,
 ) -> Collected {
     let mut this = Collector {
         patterns: Vec::new(),
@@ -119,8 +124,9 @@ pub(super) fn collect(
         elsewhere,
         artifacts,
         limits,
+        cancel,
         bytes: 0,
-        full: false,
+        over: false,
         odd: Vec::new(),
         collected: Collected::default(),
     };
@@ -133,9 +139,9 @@ pub(super) fn collect(
     if this.patterns.iter().all(|pattern| pattern.excludes) {
         return this.collected;
     }
-    let walked = roots.open().and_then(|dir| this.walk(&dir, Path::new("")));
-    if let Err(error) = walked {
-        this.warn(format!("artifacts: not all could be collected: {error}"));
+    match roots.open() {
+        Ok(dir) => this.walk(&dir, Path::new("")),
+        Err(error) => this.warn(format!("artifacts: none could be collected: {error}")),
     }
     this.finish()
 }
@@ -146,8 +152,11 @@ struct Collector<'a> {
     elsewhere: &'a [(PathBuf, PathBuf)],
     artifacts: &'a Path,
     limits: ArtifactLimits,
+    cancel: &'a CancelToken,
     bytes: u64,
-    full: bool,
+    /// Nothing more is collected; a warning has said why.
+    over: bool,
+    /// Left out, and why.
     odd: Vec<String>,
     collected: Collected,
 }
@@ -157,8 +166,15 @@ impl Collector<'_> {
         self.collected.warnings.push(line);
     }
 
-    fn walk(&mut self, dir: &Dir, path: &Path) -> io::Result<()> {
-        let mut names = dir.names()?;
+    fn leave_out(&mut self, path: &Path, why: impl std::fmt::Display) {
+        self.odd.push(format!("artifacts: {} is left out: {why}", path.display()));
+    }
+
+    fn walk(&mut self, dir: &Dir, path: &Path) {
+        let mut names = match dir.names() {
+            Ok(names) => names,
+            Err(error) => return self.leave_out(path, error),
+        };
         for (place, _) in self.elsewhere {
             if place.parent() == Some(path)
                 && let Some(name) = place.file_name()
@@ -169,7 +185,7 @@ impl Collector<'_> {
         }
         names.sort_unstable();
         for name in names {
-            if self.full {
+            if self.is_over() {
                 break;
             }
             let path = path.join(OsStr::from_bytes(&name));
@@ -180,24 +196,36 @@ impl Collector<'_> {
             if !self.patterns.iter().any(|pattern| !pattern.excludes && pattern.may_match_in(&path)) {
                 continue;
             }
-            let place = self.elsewhere.iter().find(|(place, _)| *place == path);
-            let node = match place {
-                Some((_, dir)) => Some(Node::Dir(Roots { upper: None, lower: dir }.open()?)),
-                None => dir.look(&name, self.roots)?,
+            let node = match self.elsewhere.iter().find(|(place, _)| *place == path) {
+                Some((_, dir)) => Roots { upper: None, lower: dir }.open().map(|dir| Some(Node::Dir(dir))),
+                None => dir.look(&name, self.roots),
             };
             match node {
-                Some(Node::Dir(dir)) => self.walk(&dir, &path)?,
-                Some(Node::File(file)) if self.wanted(&path) => self.keep(file, &path),
-                Some(Node::Link) if self.wanted(&path) || self.is_on_the_way(&path) => {
-                    self.odd.push(format!("{} is a symbolic link", path.display()));
+                Ok(Some(Node::Dir(dir))) => self.walk(&dir, &path),
+                Ok(Some(Node::File(file))) if self.wanted(&path) => self.keep(file, &path),
+                Ok(Some(Node::Link)) if self.wanted(&path) || self.is_on_the_way(&path) => {
+                    self.leave_out(&path, "it is a symbolic link");
                 }
-                Some(Node::Other) if self.wanted(&path) => {
-                    self.odd.push(format!("{} is not a file", path.display()));
+                Ok(Some(Node::Other)) if self.wanted(&path) => self.leave_out(&path, "it is not a file"),
+                // What nobody asked for is nobody's loss.
+                Err(error)
+                    if error.kind() != io::ErrorKind::NotFound
+                        && (self.wanted(&path) || self.is_on_the_way(&path)) =>
+                {
+                    self.leave_out(&path, error);
                 }
                 _ => {}
             }
         }
-        Ok(())
+    }
+
+    /// Whether nothing more is collected. Who asks twice to end does not wait for copies.
+    fn is_over(&mut self) -> bool {
+        if !self.over && self.cancel.reason() == Some(CancelReason::Forced) {
+            self.over = true;
+            self.warn(format!("artifacts: not all are collected: {}", CancelReason::Forced));
+        }
+        self.over
     }
 
     /// The last pattern that matches decides.
@@ -220,18 +248,17 @@ impl Collector<'_> {
     }
 
     fn keep(&mut self, file: File, path: &Path) {
-        let left_out = |why: String| format!("artifacts: {} is left out: {why}", path.display());
         if ENGINES.iter().any(|name| path == Path::new(name)) {
-            return self.warn(left_out("the engine writes a file of that name".to_owned()));
+            return self.leave_out(path, "the engine writes a file of that name");
         }
         let size = match file.metadata() {
             Ok(meta) => meta.len(),
-            Err(error) => return self.warn(left_out(error.to_string())),
+            Err(error) => return self.leave_out(path, error),
         };
         if self.collected.files.len() >= self.limits.files
             || self.bytes.saturating_add(size) > self.limits.bytes
         {
-            self.full = true;
+            self.over = true;
             return self.warn(format!(
                 "artifacts: {} and what follows is left out: a job may leave {} files of {} bytes altogether",
                 path.display(),
@@ -239,29 +266,35 @@ impl Collector<'_> {
                 self.limits.bytes
             ));
         }
-        match copy(file, self.artifacts, path) {
+        match copy(file, self.artifacts, path, self.cancel) {
             Ok(bytes) => {
                 self.bytes += bytes;
                 let path = path.to_string_lossy().into_owned();
                 self.collected.files.push(ArtifactRecord { path, bytes });
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.warn(left_out("the job has written a file of that name to $ARTIFACTS".to_owned()));
+                self.leave_out(path, "the job has written a file of that name to $ARTIFACTS");
             }
-            Err(error) => self.warn(left_out(error.to_string())),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                self.over = true;
+                self.warn(format!("artifacts: {} and what follows is left out: {error}", path.display()));
+            }
+            // Said once, by whoever looks next.
+            Err(_) if self.is_over() => {}
+            Err(error) => self.leave_out(path, error),
         }
     }
 
     fn finish(mut self) -> Collected {
         let odd = std::mem::take(&mut self.odd);
-        for line in odd.iter().take(NAMED) {
-            self.warn(format!("artifacts: {line} and is left out"));
+        let more = odd.len().saturating_sub(NAMED);
+        self.collected.warnings.extend(odd.into_iter().take(NAMED));
+        if more > 0 {
+            self.warn(format!("artifacts: {more} more files, links and other things are left out"));
         }
-        if odd.len() > NAMED {
-            let more = odd.len() - NAMED;
-            self.warn(format!("artifacts: {more} more links and other non-files are left out"));
-        }
-        if !self.full {
+        if !self.over {
             let unmatched: Vec<String> = self
                 .patterns
                 .iter()
@@ -277,17 +310,61 @@ impl Collector<'_> {
 
 /// Copies below `artifacts`, with the mode of the file. What the job put there is never written
 /// through, and never replaced.
-fn copy(mut from: File, artifacts: &Path, path: &Path) -> io::Result<u64> {
+fn copy(from: File, artifacts: &Path, path: &Path, cancel: &CancelToken) -> io::Result<u64> {
     use std::os::unix::fs::PermissionsExt as _;
     let (parent, name) = beneath::split(path)?;
     let parent = beneath::walk(artifacts, parent, true)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = from.metadata()?.permissions().mode() & 0o777 | 0o600;
     let mut to = File::from(rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(mode))?);
-    let copied = io::copy(&mut from, &mut to);
+    let copied = copy_all(&from, &mut to, cancel);
     if copied.is_err() {
         // A part of a file would be taken for the whole.
         let _ = rustix::fs::unlinkat(&parent, name, rustix::fs::AtFlags::empty());
     }
     copied
+}
+
+fn copy_all(mut from: &File, to: &mut File, cancel: &CancelToken) -> io::Result<u64> {
+    let mut copied = 0;
+    loop {
+        match io::copy(&mut io::Read::take(&mut from, PIECE), to)? {
+            0 => return Ok(copied),
+            count => copied += count,
+        }
+        if cancel.reason() == Some(CancelReason::Forced) {
+            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_twice_to_end_does_not_wait_for_copies() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, artifacts) = (dir.path().join("tree"), dir.path().join("artifacts"));
+        for dir in [&tree, &artifacts] {
+            std::fs::create_dir(dir).unwrap();
+        }
+        std::fs::write(tree.join("a"), "a").unwrap();
+        let cancel = CancelToken::new().unwrap();
+        let roots = Roots { upper: None, lower: &tree };
+        let collect = || {
+            collect(&["a".into(), "b".into()], &roots, &[], &artifacts, ArtifactLimits::default(), &cancel)
+        };
+        cancel.cancel(CancelReason::Signal);
+        assert_eq!(collect().files.len(), 1);
+        std::fs::remove_file(artifacts.join("a")).unwrap();
+        cancel.cancel(CancelReason::Forced);
+        let collected = collect();
+        assert_eq!(collected.files, []);
+        assert_eq!(collected.warnings.len(), 1, "{:?}", collected.warnings);
+        // In the middle of a file too: no part of it is taken for the whole.
+        let file = File::open(tree.join("a")).unwrap();
+        assert!(copy(file, &artifacts, Path::new("a"), &cancel).is_err());
+        assert!(!artifacts.join("a").exists());
+    }
 }

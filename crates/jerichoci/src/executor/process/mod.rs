@@ -64,7 +64,7 @@ impl Executor for HostProcess {
             }
         });
         note(job.log, &mut outcome);
-        if let Err(error) = self.write_result(job.artifacts, &outcome) {
+        if let Err(error) = self.write_result(&job, &outcome) {
             outcome.warnings.push(error);
         }
         JobReport { outcome, phases: phases.into_records(), environment, artifacts }
@@ -198,6 +198,7 @@ impl HostProcess {
             &elsewhere,
             job.artifacts,
             self.tools.config.artifact_limits,
+            job.cancel,
         )
     }
 
@@ -315,8 +316,12 @@ impl HostProcess {
             })
     }
 
-    fn write_result(&self, artifacts: &Path, outcome: &JobOutcome) -> Result<(), String> {
-        let (now, message) = (self.tools.clock.now(), outcome.message.clone());
+    fn write_result(&self, job: &JobContext<'_>, outcome: &JobOutcome) -> Result<(), String> {
+        let (now, artifacts) = (self.tools.clock.now(), job.artifacts);
+        let message = match job.masker {
+            Some(masker) => masker.text(&outcome.message),
+            None => outcome.message.clone(),
+        };
         let result = match outcome.exit_code {
             Some(code) => RuntimeTerminalResult::from_exit_code(code, now, message),
             None => RuntimeTerminalResult::failed(now, message),
