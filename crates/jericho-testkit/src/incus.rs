@@ -177,6 +177,7 @@ impl Rig {
     /// When Incus does not make it.
     pub fn project(&self, limit: u32) -> Result<Project<'_>> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        self.remove_orphans()?;
         let name = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = self.work_dir.join(&name);
         fs::create_dir_all(&dir)?;
@@ -198,6 +199,23 @@ impl Rig {
         } });
         self.ask("PUT", &format!("/1.0/profiles/default?project={name}"), Some(&profile))?;
         Ok(Project { rig: self, name, dir })
+    }
+
+    /// Removes the projects of test processes that did not live to do so.
+    fn remove_orphans(&self) -> Result<()> {
+        let projects = self.ask("GET", "/1.0/projects", None)?;
+        for path in projects.as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let Some((pid, _)) =
+                path.strip_prefix("/1.0/projects/test-").and_then(|name| name.split_once('-'))
+            else {
+                continue;
+            };
+            if !Path::new("/proc").join(pid).exists() {
+                // Somebody else may be at it.
+                let _ = self.ask("DELETE", &format!("{path}?force=1"), None);
+            }
+        }
+        Ok(())
     }
 
     /// The metadata of an answer of Incus; an operation is waited for.

@@ -97,6 +97,18 @@ fn what_the_project_forbids_is_refused_with_the_words_of_incus() {
 }
 
 #[test]
+fn an_instance_that_was_made_and_does_not_start_is_removed() {
+    let Some(rig) = Rig::up("an_instance_that_was_made_and_does_not_start_is_removed") else { return };
+    let project = rig.project(4).unwrap();
+    let source = project.make_dir("source").unwrap();
+    // Below a file there is no place for a mount, which shows at the start.
+    let mount = RuntimeMount::read_only_snapshot(source.to_str().unwrap(), "/etc/passwd/below").require();
+    let spec = spec(&rig, &project, "stillborn").with_mount(mount);
+    let error = refused(&incus(&rig), &project, &spec, "stillborn");
+    assert!(matches!(error, OpsError::Failed { .. }), "{error:?}");
+}
+
+#[test]
 fn names_are_never_parts_of_a_path() {
     let Some(rig) = Rig::up("names_are_never_parts_of_a_path") else { return };
     let project = rig.project(4).unwrap();
