@@ -66,6 +66,13 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
+impl Args {
+    /// What is written at the end of each run.
+    pub(super) const fn reports(&self) -> &ReportFlags {
+        &self.reports
+    }
+}
+
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let format = args.output.format()?;
     if args.watch {
