@@ -265,3 +265,19 @@ fn latest_stands_for_the_newest_run() {
     assert_eq!(tree.run(&["logs", "latest"]).code(0).stdout, "== host ==\nno newline");
     tree.run(&["rerun", "latest"]).code(0);
 }
+
+#[test]
+fn latest_is_never_an_older_run_because_the_newest_cannot_be_read() {
+    let tree = Tree::with_targets(TARGETS);
+    tree.run(&["run", "good"]).code(0);
+    let damaged = tree.state_root().join("runs/29990101T000000Z-00000000");
+    std::fs::create_dir(&damaged).unwrap();
+    std::fs::write(damaged.join("run.json"), "{").unwrap();
+    let ended = tree.run(&["status", "latest"]).code(3);
+    assert!(ended.stderr.contains("29990101T000000Z-00000000 is damaged"), "{}", ended.stderr);
+    // What is no run, and what is older, stands for nothing.
+    let runs = tree.state_root().join("runs");
+    std::fs::rename(&damaged, runs.join("zzz")).unwrap();
+    std::fs::create_dir(runs.join("20000101T000000Z-00000000")).unwrap();
+    tree.run(&["status", "latest"]).code(0);
+}
