@@ -8,6 +8,7 @@ Exit: 0 all hold, 1 one is broken, 2 wrong usage or the list itself is wrong.
 import argparse
 import functools
 import re
+import signal
 import sys
 import tomllib
 from pathlib import Path
@@ -420,4 +421,6 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    # A reader that goes away, such as head(1), is no fault of the tree.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

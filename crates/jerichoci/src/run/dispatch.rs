@@ -261,11 +261,13 @@ impl<'a> Dispatcher<'a> {
                 if self.around.cancel.is_cancelled() {
                     schedule.cancel();
                 }
+                let mut more = false;
                 for node in schedule.ready() {
                     let Some(index) = plan.node(node).job() else {
                         // Prepare nodes belong to jobs that no executor of this version runs;
                         // those jobs say so themselves.
                         schedule.finished(node, Outcome::Passed);
+                        more = true;
                         continue;
                     };
                     let (job, layout) = (&jobs[index], &layouts[index]);
@@ -303,6 +305,10 @@ impl<'a> Dispatcher<'a> {
                 }
                 if schedule.is_done() {
                     break;
+                }
+                if more {
+                    // What waited for those is ready now, and nobody will send a message about it.
+                    continue;
                 }
                 self.save_if_due();
                 match self.next(messages) {

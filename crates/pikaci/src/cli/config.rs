@@ -52,7 +52,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let source = session.source()?;
     let operator = session.operator()?;
     let catalog = Catalog::load_for(&source.root, None, &operator)?;
-    let settings = session.settings(&args.flags, &source)?;
+    let settings = session.settings(&args.flags, &source, &operator, catalog.settings())?;
     let row = |name: &str, value: String, origin: Origin, flag: &str, variable: &str| Row {
         name: name.to_owned(),
         value,

@@ -6,7 +6,7 @@ use jerichoci::snapshot::{Base, ChangedFiles, git_changed_between, git_changed_f
 use super::base::{base, check_base, check_commit};
 use super::catalog::CatalogFlag;
 use super::session::Session;
-use crate::config::RunFlags;
+use crate::config::{RunFlags, Settings};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::lanes::{Lane, is_staged};
@@ -72,12 +72,14 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         return super::diff::run(session, a, b, args.json);
     }
     let source = session.source()?;
-    let catalog = session.catalog(&source, &args.catalog)?;
+    let operator = session.operator()?;
+    let catalog = args.catalog.load(&source, &operator)?;
     let trigger = args.trigger.map(Trigger::from);
     let chosen = chosen(&catalog, trigger, &args.targets)?;
     let cancel = CancelToken::new()
         .map_err(|error| CliError::new(Exit::Infrastructure, "cannot ask git").because(error))?;
-    let changed = changed(session, args, &source, &cancel)?;
+    let settings = session.settings(&RunFlags::default(), &source, &operator, catalog.settings())?;
+    let changed = changed(session, args, &source, &settings, &cancel)?;
     let changes = match (&source.without_git, &changed.base) {
         (Some(why), _) => Changes::Unknown { why: why.to_string() },
         (None, Base::Used { rev, merge_base }) => {
@@ -188,10 +190,10 @@ fn changed(
     session: &Session,
     args: &Args,
     source: &Source,
+    settings: &Settings,
     cancel: &CancelToken,
 ) -> Result<ChangedFiles, CliError> {
-    let settings = session.settings(&RunFlags::default(), source)?;
-    let base = base(args.base.as_deref(), source, &settings)?;
+    let base = base(args.base.as_deref(), source, settings)?;
     if let Some(base) = &base {
         check_base(session, base, source, cancel)?;
     }

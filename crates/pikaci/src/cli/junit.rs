@@ -33,6 +33,13 @@ impl ReportFlags {
     pub(super) fn check(&self, session: &Session) -> Result<AtTheEnd, CliError> {
         let destination = match &self.junit {
             None => None,
+            // The verdicts go there.
+            Some(path) if path.as_os_str() == "-" => {
+                let hint = "--junit FILE; or afterwards: pikaci report latest --junit -";
+                return Err(
+                    CliError::usage("--junit - is standard output, which has the run's own").hint(hint)
+                );
+            }
             Some(path) => {
                 let path = session.surroundings().absolute(path)?;
                 Some(Destination::check("--junit", &path)?)
@@ -43,6 +50,11 @@ impl ReportFlags {
 }
 
 impl AtTheEnd {
+    /// Where it goes.
+    pub(super) const fn destination(&self) -> Option<&Destination> {
+        self.destination.as_ref()
+    }
+
     /// Writes the report of a run that has ended, whatever becomes of its output after that.
     pub(super) fn write(
         &mut self,

@@ -45,12 +45,13 @@ enum Output {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let source = session.source()?;
-    let catalog = session.catalog(&source, &args.catalog)?;
+    let operator = session.operator()?;
+    let catalog = args.catalog.load(&source, &operator)?;
     let target = match &args.target {
         Some(name) => catalog.find(name)?,
         None => catalog.default_target()?,
     };
-    let settings = session.settings(&RunFlags::default(), &source)?;
+    let settings = session.settings(&RunFlags::default(), &source, &operator, catalog.settings())?;
     let base = base(args.base.as_deref(), &source, &settings)?;
     let interrupt = Interrupt::listen()?;
     let filtered = !target.filters.is_empty();

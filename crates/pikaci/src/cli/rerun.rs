@@ -17,6 +17,7 @@ use crate::render::report::OutputFlags;
 use crate::render::text::shorten;
 use crate::source::Source;
 use crate::targets::Catalog;
+use crate::targets::file::settings_of;
 
 /// Repeats a run: the same bytes of source, the same job definitions
 #[derive(Debug, clap::Args)]
@@ -44,11 +45,17 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let run_id = session.run_id(&args.run_id)?;
     let mut at_the_end = args.reports.check(session)?;
     let source = session.source()?;
-    let settings = session.settings(&args.flags, &source)?;
+    let operator = session.operator()?;
+    let catalog = args.catalog.load(&source, &operator);
+    // A file that cannot be understood is told where its targets are needed.
+    let repository = match &catalog {
+        Ok(catalog) => catalog.settings().clone(),
+        Err(_) => settings_of(&source.root),
+    };
+    let settings = session.settings(&args.flags, &source, &operator, &repository)?;
     let mut config = settings.engine_config(session.surroundings());
     // Widths of groups are not part of a run. Today's are as good as any; without them each
     // group has one place, which is always safe.
-    let catalog = session.catalog(&source, &args.catalog);
     if let Ok(catalog) = &catalog {
         config.group_widths.clone_from(catalog.group_widths());
     }

@@ -66,6 +66,13 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
+impl Args {
+    /// What is written at the end of each run.
+    pub(super) const fn reports(&self) -> &ReportFlags {
+        &self.reports
+    }
+}
+
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let format = args.output.format()?;
     if args.watch {
@@ -88,8 +95,9 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) fn new(session: &Session, args: &Args, source: &Source) -> Result<Self, CliError> {
-        let settings = session.settings(&args.flags, source)?;
-        let catalog = session.catalog(source, &args.catalog)?;
+        let operator = session.operator()?;
+        let catalog = args.catalog.load(source, &operator)?;
+        let settings = session.settings(&args.flags, source, &operator, catalog.settings())?;
         let target = match &args.target {
             Some(name) => catalog.find(name)?,
             None => catalog.default_target()?,

@@ -11,7 +11,6 @@ use jerichoci::model::id::RunId;
 use jerichoci::model::job::JobSpec;
 use jerichoci::{Engine, EngineError, list_runs};
 
-use super::catalog::CatalogFlag;
 use super::hints::{self, Told};
 use crate::config::{
     CONFIG, Files, Origin, RunFlags, Setting, Settings, Surroundings, UNTRUSTED, check_chosen_state_root,
@@ -22,8 +21,8 @@ use crate::exit::Exit;
 use crate::operator::{Operator, SecretError};
 use crate::render::text::{shorten, typed};
 use crate::source::{self, Source};
-use crate::targets::file::settings_of;
-use crate::targets::{Catalog, FILE_NAME, TargetError};
+use crate::targets::file::FileSettings;
+use crate::targets::{FILE_NAME, TargetError};
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -127,8 +126,15 @@ impl Session {
         Ok(Some(Setting { value, origin }))
     }
 
-    /// Everything a run is told that is not its target.
-    pub(crate) fn settings(&self, flags: &RunFlags, source: &Source) -> Result<Settings, CliError> {
+    /// Everything a run is told that is not its target. `repository` is what `jericho.toml` says, see
+    /// [`crate::targets::Catalog::settings`].
+    pub(crate) fn settings(
+        &self,
+        flags: &RunFlags,
+        source: &Source,
+        operator: &Operator,
+        repository: &FileSettings,
+    ) -> Result<Settings, CliError> {
         let state_root = match self.given_state_root()? {
             Some(given) => given,
             None => {
@@ -148,10 +154,7 @@ impl Session {
         if state_root.origin != Origin::Default {
             check_chosen_state_root(&state_root.value)?;
         }
-        let operator = self.operator()?;
-        // A file that cannot be understood is told by the command that needs its targets.
-        let repository = settings_of(&source.root);
-        let files = Files { repository: &repository, user: &operator.settings };
+        let files = Files { repository, user: &operator.settings };
         Settings::resolve(&self.surroundings, flags, source.root.clone(), state_root, files)
     }
 
@@ -199,11 +202,6 @@ impl Session {
         }
         let absolute = self.surroundings.absolute(&path)?;
         Ok((Some(resolve_path(&absolute).unwrap_or(absolute)), origin))
-    }
-
-    /// The targets of a source tree, with the hosts of the user's file.
-    pub(crate) fn catalog(&self, source: &Source, flag: &CatalogFlag) -> Result<Catalog, CliError> {
-        Ok(Catalog::load_for(&source.root, flag.catalog, &self.operator()?)?)
     }
 
     /// The values of the secrets that jobs name. `place` says where a target of the source tree
@@ -269,6 +267,12 @@ impl Session {
         let state_root = self.state_root()?;
         let list = list_runs(&state_root).map_err(|error| self.engine_error(error))?;
         let newest = list.runs.into_iter().next().map(|run| run.run_id);
+        // One that cannot be read is no reason to take an older one for it.
+        let damaged = list.problems.into_iter().map(|(name, _)| name).filter(|name| is_run_id(name)).max();
+        let newest = match (newest, damaged) {
+            (Some(newest), Some(damaged)) if second_of(&damaged) <= second_of(&newest) => Some(newest),
+            (newest, damaged) => damaged.or(newest),
+        };
         newest.ok_or_else(|| {
             let message = format!("there is no run in {}", shorten(&state_root.to_string_lossy()));
             CliError::new(Exit::NotFound, message).hint(self.typed(["run"]))
@@ -303,6 +307,15 @@ impl Session {
         };
         this.hint(hint)
     }
+}
+
+fn is_run_id(name: &str) -> bool {
+    name.parse::<RunId>().is_ok()
+}
+
+/// The part of a run id that is its start.
+fn second_of(run_id: &str) -> &str {
+    run_id.split('-').next().unwrap_or_default()
 }
 
 /// The cause of an error, without the error itself, whose words were said already.

@@ -89,7 +89,7 @@ impl<'t> From<&'t JobSpec> for Job<'t> {
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let source = session.source()?;
-    let catalog = session.catalog(&source, &args.catalog)?;
+    let catalog = args.catalog.load(&source, &session.operator()?)?;
     let targets: Vec<Target<'_>> = catalog.iter().map(Target::from).collect();
     match args.json {
         true => document::print(&Document { schema_version: SCHEMA_VERSION, targets })?,

@@ -89,11 +89,21 @@ fn command_of(error: &clap::Error) -> String {
         Some(ContextValue::String(option)) if usage.is_empty() => option.as_str(),
         _ => "",
     };
+    // Several commands have an option of this name, each with words of its own.
+    let words = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(words)) => words.as_slice(),
+        _ => &[],
+    };
+    let takes = |argument: &clap::Arg| {
+        let possible = argument.get_possible_values();
+        words.is_empty() || possible.iter().map(clap::builder::PossibleValue::get_name).eq(words)
+    };
     let mut command = Cli::command();
     // Before that, an option has no text.
     command.build();
     let knows = |command: &clap::Command| {
-        command.get_arguments().any(|argument| !option.is_empty() && argument.to_string() == option)
+        let mut arguments = command.get_arguments();
+        arguments.any(|argument| !option.is_empty() && argument.to_string() == option && takes(argument))
     };
     let meant = command
         .get_subcommands()

@@ -36,12 +36,14 @@ pub(super) fn run(session: &Session, args: &Args, format: Format) -> Result<Exit
     let source = session.source()?;
     // What is wrong from the start is told as without --watch.
     Prepared::new(session, args, &source)?;
+    let written = args.reports().check(session)?.destination().cloned();
     let state_root = session.state_root()?;
     let interrupt = Interrupt::listen()?;
     let (send, events) = channel();
     let touched = send.clone();
     // Before the first run looks at the tree: no change is missed.
-    let watcher = Watcher::start(&source, &state_root, session.surroundings().environment(), move |seen| {
+    let environment = session.surroundings().environment();
+    let watcher = Watcher::start(&source, &state_root, environment, written, move |seen| {
         let _ = touched.send(Event::Touched(seen));
     })?;
     let signal = send.clone();

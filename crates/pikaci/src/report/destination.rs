@@ -11,6 +11,9 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::text::shorten;
 
+/// Beginning of the name of a file that is made and removed to see whether one can be made.
+const PROBE: &str = ".pikaci-";
+
 /// Where a document goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Destination {
@@ -43,7 +46,13 @@ impl Destination {
                 }
                 target
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => path.to_path_buf(),
+            // Its directory as others name it.
+            Err(error) if error.kind() == ErrorKind::NotFound => match (path.parent(), path.file_name()) {
+                (Some(parent), Some(name)) => {
+                    parent.canonicalize().map_or_else(|_| path.to_path_buf(), |parent| parent.join(name))
+                }
+                _ => path.to_path_buf(),
+            },
             Err(error) => return Err(refuse(error, look_at(path))),
         };
         let (Some(parent), Some(_)) = (found.parent(), found.file_name()) else {
@@ -51,7 +60,7 @@ impl Destination {
             return Err(refuse(error, format!("{option} FILE, with the name of a file")));
         };
         // The only way to know is to do what will be done.
-        let probe = parent.join(format!(".pikaci-{}.probe", std::process::id()));
+        let probe = parent.join(format!("{PROBE}{}.probe", std::process::id()));
         let tried = OpenOptions::new().write(true).create_new(true).open(&probe);
         match tried.and_then(|_file| std::fs::remove_file(&probe)) {
             Ok(()) => Ok(Self::File(found)),
@@ -81,6 +90,19 @@ impl Destination {
         })
     }
 
+    /// Whether writing touches this path (absolute, of a resolved directory): the file itself, what it is
+    /// written to until it is whole, or what it was tried with.
+    pub(crate) fn touches(&self, path: &Path) -> bool {
+        let Self::File(file) = self else { return false };
+        let (Some(parent), Some(name)) = (file.parent(), file.file_name()) else { return false };
+        if path.parent() != Some(parent) {
+            return false;
+        }
+        let Some(found) = path.file_name() else { return false };
+        let text = found.to_string_lossy();
+        found == name || is_temporary(&text, &name.to_string_lossy()) || text.starts_with(PROBE)
+    }
+
     /// Where it is; nothing for standard output.
     pub(crate) fn path(&self) -> Option<&Path> {
         match self {
@@ -88,4 +110,11 @@ impl Destination {
             Self::Stdout => None,
         }
     }
+}
+
+/// Whether a name is one that [`write_atomic`] gives a file until it is whole.
+fn is_temporary(name: &str, of: &str) -> bool {
+    let stem: String = of.chars().take(40).collect();
+    let rest = name.strip_prefix('.').and_then(|rest| rest.strip_prefix(stem.as_str()));
+    rest.is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".tmp"))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::file::SecretPlace;
+use super::file::{FileSettings, SecretPlace};
 use super::{Origin, TargetError, TargetSpec, Trigger, file, nearest, open, smoke};
 use crate::catalog;
 use crate::lanes::file::Rows;
@@ -25,6 +25,7 @@ pub struct Catalog {
     group_places: BTreeMap<String, (usize, usize)>,
     lanes: Lanes,
     secrets: BTreeMap<String, Vec<SecretPlace>>,
+    settings: FileSettings,
 }
 
 impl Catalog {
@@ -70,7 +71,7 @@ impl Catalog {
         }
         let lanes = read_lanes(lane_file.as_deref(), active, &mut targets)?;
         let (group_places, secrets) = (declared.group_places, declared.secrets);
-        Ok(Self { targets, group_widths, group_places, lanes, secrets })
+        Ok(Self { targets, group_widths, group_places, lanes, secrets, settings: declared.settings })
     }
 
     /// The Pika catalog with the lane file that is built in.
@@ -79,7 +80,13 @@ impl Catalog {
         let lanes = read_lanes(None, true, &mut targets)?;
         let group_widths = catalog::GROUP_WIDTHS.map(|(name, width)| (name.to_owned(), width)).into();
         let (group_places, secrets) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { targets, group_widths, group_places, lanes, secrets })
+        let settings = FileSettings::default();
+        Ok(Self { targets, group_widths, group_places, lanes, secrets, settings })
+    }
+
+    /// What `jericho.toml` says that is about no target.
+    pub(crate) const fn settings(&self) -> &FileSettings {
+        &self.settings
     }
 
     /// The target of this name.

@@ -16,6 +16,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::text::{shorten, typed};
+use crate::report::destination::Destination;
 use crate::source::Source;
 use relevant::Rules;
 
@@ -36,11 +37,13 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Tells of everything that happens to the tree from now on.
+    /// Tells of everything that happens to the tree from now on. `written` is what the runs that follow write
+    /// themselves.
     pub(crate) fn start(
         source: &Source,
         state_root: &Path,
         environment: &Environment,
+        written: Option<Destination>,
         mut tell: impl FnMut(Touched) + Send + 'static,
     ) -> Result<Self, CliError> {
         let notify = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -49,7 +52,7 @@ impl Watcher {
             }
         });
         let notify = notify.map_err(|error| failed(&source.root, error))?;
-        let rules = Rules::of(source, state_root, environment);
+        let rules = Rules::of(source, state_root, environment, written);
         let mut this = Self { notify, rules, watched: HashSet::new() };
         this.add(&source.root)?;
         Ok(this)
@@ -235,9 +238,10 @@ mod tests {
                 Repo::environment().into_iter().map(|(name, value)| (name.into(), value.into()));
             let environment: Vec<(std::ffi::OsString, std::ffi::OsString)> = environment.collect();
             let environment: Environment = environment.into_iter().collect();
-            let watcher = Watcher::start(&source, &root.join(".jerichoci"), &environment, move |touched| {
-                let _ = tell.send(touched);
-            });
+            let watcher =
+                Watcher::start(&source, &root.join(".jerichoci"), &environment, None, move |touched| {
+                    let _ = tell.send(touched);
+                });
             Self { dir, watcher: watcher.unwrap(), told, cancel: CancelToken::new().unwrap(), marks: 0 }
         }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use ignore::gitignore::Gitignore;
 use jericho_host::{CancelToken, Command, Environment, Exit, Host as _, LocalHost};
 
+use crate::report::destination::Destination;
 use crate::source::Source;
 
 /// The file with exclusions beyond those of git, directly under the root.
@@ -22,15 +23,22 @@ pub(super) struct Rules {
     state_root: PathBuf,
     git: bool,
     environment: Environment,
+    written: Option<Destination>,
 }
 
 impl Rules {
-    pub(super) fn of(source: &Source, state_root: &Path, environment: &Environment) -> Self {
+    pub(super) fn of(
+        source: &Source,
+        state_root: &Path,
+        environment: &Environment,
+        written: Option<Destination>,
+    ) -> Self {
         Self {
             root: source.root.clone(),
             state_root: state_root.to_path_buf(),
             git: source.without_git.is_none(),
             environment: environment.clone(),
+            written,
         }
     }
 
@@ -51,11 +59,14 @@ impl Rules {
     /// Says of an absolute path whether it is left out whatever git says.
     pub(super) fn left_out(&self) -> impl Fn(&Path) -> bool + Send + Sync + 'static {
         let (root, state_root) = (self.root.clone(), self.state_root.clone());
+        let written = self.written.clone();
         // A file with mistakes in it is told by the run; here it leaves out what it can.
         let own = Gitignore::new(root.join(OWN_RULES)).0;
         move |path: &Path| {
             let Ok(relative) = path.strip_prefix(&root) else { return true };
             path.starts_with(&state_root)
+                // Or the end of each run would begin the next.
+                || written.as_ref().is_some_and(|written| written.touches(path))
                 || relative.components().any(|part| part.as_os_str() == GIT)
                 || own.matched_path_or_any_parents(relative, ends_in_slash(path)).is_ignore()
         }

@@ -345,6 +345,10 @@ fn what_the_parser_refuses_is_one_line_and_a_hint() {
     error: --output is `xml`; it must be one of human, json, jsonl
       hint: pikaci run --help
     ");
+    insta::assert_snapshot!(refused(&tree, &["plan", "--output", "xml"], 2), @r"
+    error: --output is `xml`; it must be one of text, json, dot
+      hint: pikaci plan --help
+    ");
     insta::assert_snapshot!(refused(&tree, &["run", "--bogus"], 2), @r"
     error: unexpected argument '--bogus' found
       hint: pikaci run --help

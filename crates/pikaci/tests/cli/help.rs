@@ -1,5 +1,9 @@
 //! Help texts, as people see them.
 
+use std::collections::BTreeSet;
+
+use jericho_testkit::crate_dir;
+
 use crate::common::{Ended, Tree};
 
 #[test]
@@ -176,17 +180,63 @@ fn every_command_has_its_help() {
           --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
                               $XDG_CONFIG_HOME or ~/.config]
     ");
-    let all = tree.run(&["--help"]).code(0).stdout;
-    let commands = all.lines().skip_while(|line| *line != "Run:").take_while(|line| *line != "Options:");
-    let commands: Vec<&str> =
-        commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
-    assert!(commands.len() > 15, "{commands:?}");
-    for command in commands {
-        let help = tree.run(&[command, "--help"]).code(0).stdout;
+    for command in commands(&tree) {
+        let help = tree.run(&[&command, "--help"]).code(0).stdout;
         assert!(help.contains("Usage: pikaci ") && help.contains("--state-root"), "{help}");
         // Nothing is left of a doc comment's own form.
         assert!(!help.contains("[`") && help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
+}
+
+/// The commands that the help lists.
+fn commands(tree: &Tree) -> Vec<String> {
+    let all = tree.run(&["--help"]).code(0).stdout;
+    let lines = all.lines().skip_while(|line| *line != "Run:").take_while(|line| *line != "Options:");
+    let names = lines.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    let commands: Vec<String> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    assert!(commands.len() > 15, "{commands:?}");
+    commands
+}
+
+/// The words of a text that are long options.
+fn options(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    words
+        .filter(|word| word.strip_prefix("--").is_some_and(|name| name.starts_with(char::is_alphabetic)))
+        .collect()
+}
+
+#[test]
+fn the_page_of_the_command_line_has_each_option_at_its_command_and_no_other() {
+    let tree = Tree::plain();
+    let page = std::fs::read_to_string(crate_dir!().join("../../docs/cli.md")).unwrap();
+    // What the page says of a command: its line of the table, and the sections that name it.
+    let of = |command: &str| -> String {
+        let mut named = false;
+        let lines = page.lines().filter(|line| {
+            if let Some(heading) = line.strip_prefix('#') {
+                named = heading.split([' ', ',']).any(|word| word == command);
+            }
+            let row = line.strip_prefix("| `").and_then(|row| row.split([' ', '`']).next());
+            named || row == Some(command)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let mut known = BTreeSet::from(["--help".to_owned(), "--version".to_owned()]);
+    for command in commands(&tree) {
+        let help = tree.run(&[&command, "-h"]).code(0).stdout;
+        let defined = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+        let defined: Vec<&str> = defined.filter_map(|line| options(line).pop_first()).collect();
+        let (said, everywhere) = (of(&command), options(&page));
+        let own = help.split("Global options:").next().unwrap();
+        for option in defined {
+            let place = if own.contains(option) { options(&said) } else { everywhere.clone() };
+            assert!(option == "--help" || place.contains(option), "{option} of `{command}` is not described");
+            known.insert(option.to_owned());
+        }
+    }
+    let unknown: Vec<&str> = options(&page).into_iter().filter(|option| !known.contains(*option)).collect();
+    assert!(unknown.is_empty(), "no command has {unknown:?}");
 }
 
 #[test]

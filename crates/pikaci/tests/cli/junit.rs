@@ -125,6 +125,9 @@ fn junit_is_written_when_the_run_is_cancelled_and_never_looks_green_then() {
 fn a_path_that_cannot_be_written_is_an_error_before_anything_runs() {
     let tree = Tree::with_targets(TARGETS);
     let directory = tree.outside();
+    let ended = tree.run(&["run", "--junit", "-"]).code(2);
+    assert!(ended.stderr.contains("pikaci report latest --junit -"), "{ended:#?}");
+    assert!(!tree.root().join("-").exists(), "a file of that name");
     let missing = directory.join("none/junit.xml");
     for (path, said) in [
         (directory.as_path(), "it is a directory"),

@@ -265,3 +265,34 @@ fn latest_stands_for_the_newest_run() {
     assert_eq!(tree.run(&["logs", "latest"]).code(0).stdout, "== host ==\nno newline");
     tree.run(&["rerun", "latest"]).code(0);
 }
+
+#[test]
+fn latest_is_never_an_older_run_because_the_newest_cannot_be_read() {
+    let tree = Tree::with_targets(TARGETS);
+    tree.run(&["run", "good"]).code(0);
+    let damaged = tree.state_root().join("runs/29990101T000000Z-00000000");
+    std::fs::create_dir(&damaged).unwrap();
+    std::fs::write(damaged.join("run.json"), "{").unwrap();
+    let ended = tree.run(&["status", "latest"]).code(3);
+    assert!(ended.stderr.contains("29990101T000000Z-00000000 is damaged"), "{}", ended.stderr);
+    // What is no run, and what is older, stands for nothing.
+    let runs = tree.state_root().join("runs");
+    std::fs::rename(&damaged, runs.join("zzz")).unwrap();
+    std::fs::create_dir(runs.join("20000101T000000Z-00000000")).unwrap();
+    tree.run(&["status", "latest"]).code(0);
+}
+
+/// Needs that are prepared first, one after the other, must not hold up the job that says so.
+#[test]
+fn a_target_of_the_catalog_that_asks_for_a_guest_ends_errored_and_says_so() {
+    let tree = Tree::with_targets(TARGETS);
+    for (target, why) in [
+        ("pika-cloud-unit", "prepared outputs are not built into this version"),
+        ("pre-merge-pikachat-rust", "prepared outputs are not built into this version"),
+        ("android-sdk-probe", "not built into this version"),
+        ("tart-env-probe", "the runtime tart is not built into this version"),
+    ] {
+        let ended = tree.run(&["run", target, "--catalog", "pika"]).code(3);
+        assert!(ended.stderr.contains(why), "{target}: {}", ended.stderr);
+    }
+}

@@ -177,6 +177,18 @@ fn what_a_snapshot_leaves_out_starts_no_run() {
 }
 
 #[test]
+fn the_report_that_each_run_writes_begins_no_run() {
+    let tree = tree();
+    let mut watching = Watching::start(&tree, &["short", "--junit", "src/junit.xml"]);
+    assert_eq!(watching.until("run_finished")["run"]["status"], "passed");
+    save(&tree, "after\n");
+    assert_eq!(watching.until("run_finished")["run"]["status"], "passed");
+    let ended = watching.interrupt().code(0);
+    assert_eq!((ended.stdout.as_str(), tree.run_ids().len()), ("", 2), "a run too many: {}", ended.stderr);
+    assert!(tree.root().join("src/junit.xml").exists());
+}
+
+#[test]
 fn a_mistake_in_the_middle_of_an_edit_is_told_and_the_next_save_runs() {
     let tree = tree();
     let mut watching = Watching::start(&tree, &["short"]);

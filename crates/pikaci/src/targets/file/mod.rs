@@ -46,6 +46,8 @@ pub(super) struct Declared {
     pub(super) group_places: BTreeMap<String, (usize, usize)>,
     /// The secrets that the jobs of each target name, in the order of the file.
     pub(super) secrets: BTreeMap<String, Vec<SecretPlace>>,
+    /// What the file says that is about no target.
+    pub(super) settings: FileSettings,
 }
 
 /// Reads the file of a source root; no file declares nothing. With an operator, the hosts that
@@ -102,8 +104,7 @@ fn document(reader: &mut Reader<'_>, mut context: target::Context<'_>, root: &De
         version(reader, value);
     }
     if let Some(value) = fields.get("settings") {
-        // They are taken by [`settings_of`]; here they are part of what must be right.
-        settings::read(reader, value);
+        declared.settings = settings::read(reader, value);
     }
     context.groups = fields.get("groups").map(|value| widths(reader, value, &mut declared.group_places));
     let targets = fields.get("targets").and_then(|value| reader.table(value));
