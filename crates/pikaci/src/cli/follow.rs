@@ -14,7 +14,9 @@ use jericho_host::lock::FileLock;
 use jerichoci::model::id::RunId;
 use jerichoci::model::outcome::Verdict;
 use jerichoci::model::record::RunRecord;
+use jerichoci::run::beside::open_job_log;
 use jerichoci::run::layout::{JobLayout, Layout, RunLayout};
+use jerichoci::run::logs::LogFile;
 use jerichoci::{EngineError, load_run_record};
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -48,7 +50,7 @@ pub(super) fn follow(
     let run = Layout::new(&state_root).run(run_id);
     let files = run.job(&job);
     let mut watch = Watch::start(&run, &files)?;
-    let mut logs = Follower::new(&files, kind, tail);
+    let mut logs = Follower::new(&files, kind, tail, |log| open_job_log(&state_root, run_id, &job, log));
     // Only now is anything looked at that the watch could tell of.
     let mut ended = has_ended(session, &state_root, run_id, &job)?;
     if !ended && !files.dir().is_dir() {
@@ -181,32 +183,34 @@ fn failed(path: &Path, error: notify::Error) -> CliError {
 }
 
 /// The logs of a job, and how far they were printed.
-struct Follower {
+struct Follower<O> {
     logs: Vec<Log>,
+    /// Opens a log, and never through a link or a pipe that a job left in its place.
+    open: O,
     /// Whose heading was printed last.
     heading: Option<&'static str>,
     at_line_start: bool,
 }
 
 struct Log {
-    name: &'static str,
+    log: LogFile,
     path: PathBuf,
     file: Option<File>,
     inode: u64,
     tail: Option<usize>,
 }
 
-impl Follower {
-    fn new(job: &JobLayout, kind: Kind, tail: Option<usize>) -> Self {
-        let log = |name, path| Log { name, path, file: None, inode: 0, tail };
-        let host = || log("host", job.host_log());
-        let guest = || log("guest", job.guest_log());
+impl<O: Fn(LogFile) -> io::Result<File>> Follower<O> {
+    fn new(job: &JobLayout, kind: Kind, tail: Option<usize>, open: O) -> Self {
+        let log = |log, path| Log { log, path, file: None, inode: 0, tail };
+        let host = || log(LogFile::Host, job.host_log());
+        let guest = || log(LogFile::Guest, job.guest_log());
         let logs = match kind {
             Kind::Host => vec![host()],
             Kind::Guest => vec![guest()],
             Kind::Both => vec![host(), guest()],
         };
-        Self { logs, heading: None, at_line_start: true }
+        Self { logs, open, heading: None, at_line_start: true }
     }
 
     fn has_found_one(&self) -> bool {
@@ -220,25 +224,24 @@ impl Follower {
             // Twice: the log of the attempt before may have grown until its name was taken.
             for _ in 0..2 {
                 let Some(file) = log.file.as_mut() else {
-                    log.open();
+                    log.take((self.open)(log.log));
                     continue;
                 };
                 let mut buffer = [0; 64 * 1024];
                 loop {
                     let count = file.read(&mut buffer).map_err(|error| unreadable(&log.path, error))?;
                     let Some(last) = buffer[..count].last() else { break };
-                    if self.heading != Some(log.name) {
+                    if self.heading != Some(log.log.as_str()) {
                         let before = if self.at_line_start { "" } else { "\n" };
-                        writeln!(out, "{before}== {} ==", log.name).map_err(CliError::output)?;
-                        self.heading = Some(log.name);
+                        writeln!(out, "{before}== {} ==", log.log.as_str()).map_err(CliError::output)?;
+                        self.heading = Some(log.log.as_str());
                     }
                     out.write_all(&buffer[..count]).map_err(CliError::output)?;
                     self.at_line_start = *last == b'\n';
                 }
-                if log.has_another_file() {
-                    // The job is tried again.
+                // The job is tried again.
+                if log.has_another_file() && log.take((self.open)(log.log)) {
                     self.heading = None;
-                    log.open();
                 }
             }
         }
@@ -247,18 +250,20 @@ impl Follower {
 }
 
 impl Log {
-    fn open(&mut self) {
-        let Ok(mut file) = File::open(&self.path) else { return };
+    /// Goes on with this file; false when it could not be opened.
+    fn take(&mut self, opened: io::Result<File>) -> bool {
+        let Ok(mut file) = opened else { return false };
         self.inode = file.metadata().map(|found| found.ino()).unwrap_or_default();
         if let Some(lines) = self.tail.take() {
             let start = start_of_tail(&mut file, lines).unwrap_or_default();
             let _ = file.seek(SeekFrom::Start(start));
         }
         self.file = Some(file);
+        true
     }
 
     fn has_another_file(&self) -> bool {
-        self.path.metadata().is_ok_and(|found| found.ino() != self.inode)
+        self.path.symlink_metadata().is_ok_and(|found| found.ino() != self.inode)
     }
 }
 

@@ -171,3 +171,23 @@ fn what_has_ended_is_printed_and_not_waited_for() {
       hint: pikaci logs --help
     ");
 }
+
+#[test]
+fn a_log_is_never_followed_through_a_link_or_a_pipe_that_a_job_left() {
+    let tree = Tree::with_targets(
+        r#"
+[targets.link.jobs.job]
+command = 'ln -s "@OUT@/secret" "$ARTIFACTS/guest.log"'
+[targets.pipe.jobs.job]
+command = 'mkfifo "$ARTIFACTS/guest.log"'
+"#,
+    );
+    let file = std::fs::read_to_string(tree.root().join("jericho.toml")).unwrap();
+    tree.write("jericho.toml", file.replace("@OUT@", tree.outside().to_str().unwrap()));
+    std::fs::write(tree.outside().join("secret"), "nobody's business\n").unwrap();
+    for target in ["link", "pipe"] {
+        tree.run(&["run", target]).code(0);
+        let followed = tree.run(&["logs", "latest", "--follow", "--kind", "guest"]);
+        assert_eq!((followed.stdout.as_str(), followed.code), ("", Some(5)), "{target}: {}", followed.stderr);
+    }
+}
