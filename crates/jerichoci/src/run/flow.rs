@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
+use jericho_host::sys::processors;
 use jericho_host::{CancelReason, CancelToken};
 
 use super::control;
@@ -275,10 +276,6 @@ fn masker_of(engine: &Engine, request: &RunRequest) -> Result<Option<Arc<Masker>
         }
     }
     Masker::new(values).map_err(|error| RequestError::TooManySecrets(error.to_string()).into())
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn first_record(

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use jericho_host::sys::processors;
 use rustix::fs::{FileType, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -17,7 +18,6 @@ use super::at::{self, DirCursor};
 use super::error::SnapshotError;
 use super::hash::ContentHash;
 use super::index::StatCache;
-use super::ingest::cores;
 use super::manifest::{Entry, EntryKind, Manifest};
 use super::materialize::{Layer, TreeReport, mode_of};
 use super::stat::StatKey;
@@ -65,7 +65,7 @@ pub(crate) fn make_exact(
     let top = Task { path: Vec::new(), from: 0, to: manifest.len() };
     let queue = Mutex::new(Queue { tasks: vec![top], running: 0, failed: false });
     let check = Check { layer, manifest, known, queue, changed: Condvar::new() };
-    let threads = if manifest.len() < 500 { 1 } else { cores() };
+    let threads = if manifest.len() < 500 { 1 } else { processors() };
     let mut all = Ok(Seen::default());
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| check.work())).collect();

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use jericho_host::CancelToken;
+use jericho_host::sys::processors;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -70,7 +71,7 @@ impl Ingest<'_> {
         count: usize,
         name: impl Fn(usize) -> &'n [u8] + Sync,
     ) -> Result<Ingested, SnapshotError> {
-        let threads = if count < FEW { 1 } else { (4 * cores()).min(8).min(count.div_ceil(BATCH)) };
+        let threads = if count < FEW { 1 } else { (4 * processors()).min(8).min(count.div_ceil(BATCH)) };
         let next = AtomicUsize::new(0);
         let work = || Worker::new(self).work(count, &next, &name);
         if threads == 1 {
@@ -100,12 +101,6 @@ impl Ingest<'_> {
         !self.objects.contains(&hash)
             && self.fresh.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
     }
-}
-
-/// Cores of this machine; asked once, since the answer is read from several files.
-pub(crate) fn cores() -> usize {
-    static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 }
 
 struct Worker<'i> {

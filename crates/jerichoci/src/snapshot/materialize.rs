@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jericho_host::CancelToken;
+use jericho_host::sys::processors;
 use rustix::fs::{AtFlags, Mode, OFlags, RawMode, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::at::{self, DirCursor};
 use super::error::SnapshotError;
-use super::ingest::cores;
 use super::manifest::{Entry, EntryKind, Manifest};
 use super::objects::{ObjectReader, Objects};
 use super::store::Store;
@@ -136,7 +136,7 @@ impl<'a> Layer<'a> {
             }
             written
         };
-        let threads = cores().min(count.div_ceil(BATCH));
+        let threads = processors().min(count.div_ceil(BATCH));
         if threads < 2 {
             return work();
         }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ignore::gitignore::Gitignore;
+use jericho_host::sys::processors;
 use jericho_host::{CancelToken, Environment};
 use rustix::fs::FileType;
 
@@ -23,7 +24,7 @@ use super::error::{SnapshotError, shown};
 use super::git::{self, GitFacts, Listing};
 use super::hash::ContentHash;
 use super::index::{StatCache, StatCacheWriter, Verdict};
-use super::ingest::{Found, Ingest, cores};
+use super::ingest::{Found, Ingest};
 use super::manifest::{EntryKind, Manifest, ManifestError, Row};
 use super::objects::{HashSetByHash, Objects};
 use super::profile::Profile;
@@ -207,7 +208,7 @@ impl Source<'_> {
                 None => Err(scope.spawn(|| self.view.list(self.cancel))),
             };
             let cache = StatCache::load(&self.cache_file);
-            let verdicts = cache.verify(root.as_fd(), cores());
+            let verdicts = cache.verify(root.as_fd(), processors());
             if verdicts.contains(&Verdict::Stale) {
                 // Will be asked for; git is still listing. What fails here fails there too.
                 drop(self.store.objects());

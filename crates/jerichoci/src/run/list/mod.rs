@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use chrono::{DateTime, Utc};
+use jericho_host::sys::processors;
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::layout::Layout;
@@ -64,7 +64,7 @@ pub fn list_runs(state_root: &Path) -> Result<RunList, EngineError> {
     let runs = openat(rustix::fs::CWD, &dir, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
 
     let next = AtomicUsize::new(0);
-    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(8);
+    let threads = processors().min(8);
     let threads = threads.min(names.len() / BATCH).max(1);
     let work = || {
         let mut reader = Reader { layout: &layout, runs: &runs, buffer: Vec::with_capacity(64 << 10) };
