@@ -148,21 +148,10 @@ impl Repository<'_> {
         if git::place_of(&top) == Place::Outside {
             return Ok(nothing("this is not a git repository"));
         }
-        let Some(status) = self.git.run(
-            self.root,
-            &["status", "--porcelain=v2", "--branch", "-z", "-uall", "--no-renames"],
-            self.cancel,
-        )?
-        else {
-            return Ok(nothing("there is no git program"));
-        };
-        if !status.success {
-            return Err(git::failure(self.root, &["status"], &status));
-        }
         let mut head = None;
         let mut branch = None;
         let mut names: BTreeSet<Vec<u8>> = BTreeSet::new();
-        Records::default().feed(&status.stdout, |record| {
+        let ran = self.git.status_records(self.root, &["-uall"], self.cancel, |record| {
             if let Some(id) = record.strip_prefix(b"# branch.oid ") {
                 head = (id != b"(initial)").then(|| text(id));
             } else if let Some(name) = record.strip_prefix(b"# branch.head ") {
@@ -170,7 +159,10 @@ impl Repository<'_> {
             } else if let Some(name) = name_in(record) {
                 names.insert(name.strip_suffix(b"/").unwrap_or(name).to_vec());
             }
-        });
+        })?;
+        if !ran {
+            return Ok(nothing("there is no git program"));
+        }
         let base = match &head {
             None => Base::None { why: "there is no commit yet".to_owned() },
             Some(head) => match self.choose(base, head, branch.as_deref())? {

@@ -277,10 +277,8 @@ impl Git {
 
     /// Head, branch, and whether tracked files differ. `None`: no git program.
     fn status(&self, dir: &Path, cancel: &CancelToken) -> Result<Option<GitFacts>, SnapshotError> {
-        let args =
-            ["status", "--porcelain=v2", "--branch", "-z", "-uno", "--no-renames", "--no-ahead-behind"];
         let mut facts = GitFacts { dirty: Some(false), ..GitFacts::default() };
-        let ran = self.records(dir, &args, cancel, |record| {
+        let ran = self.status_records(dir, &["-uno", "--no-ahead-behind"], cancel, |record| {
             if let Some(head) = record.strip_prefix(b"# branch.oid ") {
                 facts.head = (head != b"(initial)").then(|| String::from_utf8_lossy(head).into_owned());
             } else if let Some(branch) = record.strip_prefix(b"# branch.head ") {
@@ -291,6 +289,29 @@ impl Git {
             }
         })?;
         Ok(ran.then_some(facts))
+    }
+
+    /// The records of `git status`. `false`: no git program.
+    ///
+    /// Git looks into each submodule, and fails as a whole where one is replaced by a symbolic
+    /// link or is damaged. Then it is asked once more not to look, and reports what stands
+    /// there now. A record may come twice.
+    pub(crate) fn status_records(
+        &self,
+        dir: &Path,
+        options: &[&str],
+        cancel: &CancelToken,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<bool, SnapshotError> {
+        let mut args = vec!["status", "--porcelain=v2", "--branch", "-z", "--no-renames"];
+        args.extend(options);
+        match self.records(dir, &args, cancel, &mut take) {
+            Err(SnapshotError::Git { .. }) => {
+                args.push("--ignore-submodules=dirty");
+                self.records(dir, &args, cancel, &mut take)
+            }
+            other => other,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 use chrono::{DateTime, TimeDelta, Utc};
 use jericho_testkit::need;
 use jericho_testkit::repo::{self, Random, Repo};
-use jerichoci::snapshot::{EntryKind, Manifest, Profile, SnapshotError, SnapshotWarning};
+use jerichoci::snapshot::{EntryKind, Manifest, Profile, SnapshotError, SnapshotWarning, git_changed_files};
 use proptest::prelude::*;
 
 use crate::rig::{self, Rig, SetClock, oracle};
@@ -312,6 +312,29 @@ fn the_index_of_git_is_not_written() -> Result<()> {
     spec.facts = true;
     assert_eq!(rig.store.take(&spec, &rig.cancel)?.facts.unwrap().dirty, Some(false));
     assert_eq!(fs::read(rig.root.join(".git/index"))?, index);
+    Ok(())
+}
+
+#[test]
+fn a_submodule_that_is_a_link_is_dirty_and_not_an_error() -> Result<()> {
+    let (rig, repo) = Rig::with_repo()?;
+    let inner = Repo::init(rig.root.join("nested"))?;
+    inner.write("a", "1")?;
+    inner.commit("inner")?;
+    repo.git(["add", "nested"])?;
+    repo.commit("all")?;
+    let mut spec = rig.spec();
+    spec.facts = true;
+    let dirty = || -> Result<_> { Ok(rig.store.take(&spec, &rig.cancel)?.facts.unwrap().dirty) };
+    assert_eq!(dirty()?, Some(false));
+    inner.write("a", "2")?;
+    assert_eq!(dirty()?, Some(true), "content of the submodule");
+    fs::rename(rig.root.join("nested"), rig.tmp.path().join("elsewhere"))?;
+    symlink(rig.tmp.path().join("elsewhere"), rig.root.join("nested"))?;
+    assert_eq!(dirty()?, Some(true), "a link");
+    assert_eq!(rig.take()?.hash, oracle(&rig.root)?.hash());
+    let changed = git_changed_files(&rig.root, None, &rig::environment(), &rig.cancel)?;
+    assert_eq!(changed.files, ["nested"]);
     Ok(())
 }
 
