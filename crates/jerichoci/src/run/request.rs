@@ -46,6 +46,9 @@ pub struct RunOptions {
     /// positional parameters (`"$@"`) of a script.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// A guest whose job did not pass is kept for two hours, stopped or not, to be looked at.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keep_on_failure: bool,
     /// Needs of the jobs that count as passed although they are not in the run: a rerun of what
     /// is outstanding.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

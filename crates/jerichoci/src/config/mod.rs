@@ -1,5 +1,7 @@
 //! What an engine is told once: plain values. Nothing here, or below, reads the environment.
 
+mod hosts;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -11,6 +13,8 @@ use jericho_host::Environment;
 
 use crate::executor::process::ArtifactLimits;
 use crate::model::record::SettingRecord;
+
+pub use hosts::{DiskBudget, HostConfig, HostsConfig, IncusConfig};
 
 /// Settings of an [`crate::Engine`].
 #[derive(Debug, Clone)]
@@ -36,6 +40,10 @@ pub struct EngineConfig {
     pub host_local_nix_shell: Option<String>,
     /// Nix program, a path or a name.
     pub nix_program: PathBuf,
+    /// Where instances are made on this machine.
+    pub incus: IncusConfig,
+    /// Other machines.
+    pub hosts: HostsConfig,
     /// What one job may leave as artifacts from its workspace.
     pub artifact_limits: ArtifactLimits,
     /// Values of the secrets that jobs may name.
@@ -59,6 +67,8 @@ impl EngineConfig {
             log_cap_bytes: 1 << 30,
             host_local_nix_shell: None,
             nix_program: PathBuf::from("nix"),
+            incus: IncusConfig::default(),
+            hosts: HostsConfig::default(),
             artifact_limits: ArtifactLimits::default(),
             secrets: Secrets::default(),
             settings: Vec::new(),
