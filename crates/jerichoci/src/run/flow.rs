@@ -69,7 +69,7 @@ pub(crate) fn run(
             SourceOf::Tree(source, early)
         }
     };
-    prepare_state_root(&layout, &engine.ids.fresh())?;
+    let identity = prepare_state_root(&layout, &engine.ids.fresh())?;
     let reaped = super::reap::reap(engine)?;
     let created_at = engine.clock.now();
     let run_id = RunId::new(created_at, &engine.ids.fresh());
@@ -97,6 +97,7 @@ pub(crate) fn run(
         config: Arc::clone(&engine.config),
         host: Arc::clone(&engine.host),
         clock: Arc::clone(&engine.clock),
+        engine_id: identity.engine_id,
     };
     let fresh_id = || engine.ids.fresh();
     let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };
