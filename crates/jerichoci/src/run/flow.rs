@@ -26,6 +26,7 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
+use crate::remote::Hosts;
 use crate::snapshot::EarlyListing;
 use jericho_host::secrets::{self, Length, Masker};
 
@@ -97,7 +98,12 @@ pub(crate) fn run(
         config: Arc::clone(&engine.config),
         host: Arc::clone(&engine.host),
         clock: Arc::clone(&engine.clock),
-        engine_id: identity.engine_id,
+        hosts: Arc::new(Hosts::new(
+            Arc::clone(&engine.config),
+            Arc::clone(&engine.clock),
+            Arc::clone(&engine.ids),
+            identity.engine_id,
+        )),
     };
     let fresh_id = || engine.ids.fresh();
     let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };
