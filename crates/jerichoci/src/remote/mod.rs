@@ -1,0 +1,3 @@
+//! Machines over SSH: what a job needs there, and how it gets there.
+
+pub mod sync;
