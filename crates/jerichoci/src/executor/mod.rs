@@ -21,6 +21,7 @@ use crate::model::attempt::ArtifactRecord;
 use crate::model::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
 use crate::model::outcome::JobOutcome;
 use crate::model::record::PhaseRecord;
+use crate::remote::Hosts;
 use jericho_host::secrets::Masker;
 
 pub(crate) use phases::{Phases, millis};
@@ -118,6 +119,8 @@ pub struct Tools {
     pub host: Arc<dyn Host>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Other machines, as all jobs of a run share them.
+    pub hosts: Arc<Hosts>,
 }
 
 /// The executor of a job: the one place that knows which there are.
