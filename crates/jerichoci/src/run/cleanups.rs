@@ -42,7 +42,7 @@ impl Cleanups {
     }
 
     /// Does one in the background, and tells how it ended.
-    pub(super) fn begin(&self, cleanup: Cleanup, job: usize, tell: Sender<Message>) {
+    pub(super) fn begin(&self, cleanup: Cleanup, job: Option<usize>, tell: Sender<Message>) {
         self.begun.fetch_add(1, Ordering::AcqRel);
         let done = move |cleaned| drop(tell.send(Message::CleanedUp { job, cleaned }));
         let token = match self.token() {
@@ -50,7 +50,7 @@ impl Cleanups {
             Err(problem) => return done(problem),
         };
         let failed = done.clone();
-        let thread = std::thread::Builder::new().name(format!("clean-up-{job}"));
+        let thread = std::thread::Builder::new().name("clean-up".to_owned());
         if let Err(error) = thread.spawn(move || done(cleanup.carry_out(Fate::Remove, &token))) {
             let warnings = vec![format!("no thread to clean up: {error}")];
             failed(Cleaned { warnings, ..Cleaned::default() });
