@@ -34,7 +34,6 @@ role_image_recipe() {
       printf '%s\n' "${file#"$role_image_data"}"
       cat -- "$file"
     done
-    printf '%s\n' "$@"
   } | sha256sum | cut -c 1-12
 }
 
@@ -80,7 +79,10 @@ role_image_overlay() {
   mkdir -p "$1"
   cp -R -- "$role_image_data/rootfs/." "$1"
   chmod -R u=rwX,go=rX "$1"
-  mkdir -p "$1/$ROLE_IMAGE_PROGRAMS" "$1/workspace/snapshot" "$1/etc/systemd/system"
+  mkdir -p "$1/$ROLE_IMAGE_PROGRAMS" "$1/workspace/snapshot" "$1/etc/systemd/system" "$1/run"
+  # Beneath the tmpfs of a guest that runs: in one that was stopped, the lifecycle files have their path all the
+  # same. There is none to the runner, so that a guest whose system is not up yet does not look ready.
+  ln -s /var/lib/pika-cloud "$1/run/pika-cloud"
   printf '%s\n' "$2" >"$1/etc/hostname"
   printf '127.0.0.1 localhost\n127.0.1.1 %s\n::1 localhost ip6-localhost ip6-loopback\n' "$2" >"$1/etc/hosts"
   local unit

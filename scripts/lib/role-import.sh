@@ -112,7 +112,23 @@ role_image_alias() {
   [[ $old != "$4" ]] || return 0
   incus_api "$1" PUT "$path" "{\"target\":\"$4\",\"description\":\"\"}" >/dev/null || return 1
   echo "alias $3: ${4:0:12}, was ${old:0:12}" >&2
-  if answer=$(incus_api "$1" GET "/1.0/images/$old?$2") && [[ $answer == *'"aliases":[]'* ]]; then
-    incus_api "$1" DELETE "/1.0/images/$old?$2" >/dev/null || echo "image ${old:0:12} is left" >&2
+  role_image_sweep "$1" "$2" "$old"
+}
+
+# role_image_sweep SOCKET QUERY FINGERPRINT: removes an image that no alias names.
+role_image_sweep() {
+  local answer
+  if answer=$(incus_api "$1" GET "/1.0/images/$3?$2") && [[ $answer == *'"aliases":[]'* ]]; then
+    incus_api "$1" DELETE "/1.0/images/$3?$2" >/dev/null || echo "image ${3:0:12} is left" >&2
   fi
+}
+
+# role_image_forget SOCKET PROJECT ALIAS: removes an alias, and the image that has no other one.
+role_image_forget() {
+  local query path answer
+  query="project=$(incus_quoted "$2")"
+  path="/1.0/images/aliases/$(incus_quoted "$3")?$query"
+  answer=$(incus_api "$1" GET "$path") || return 0
+  incus_api "$1" DELETE "$path" >/dev/null || return 1
+  role_image_sweep "$1" "$query" "$(incus_text target "$answer")"
 }
