@@ -146,8 +146,6 @@ pub struct Tools {
     pub clock: Arc<dyn Clock>,
     /// Other machines, as all jobs of a run share them.
     pub hosts: Arc<Hosts>,
-    /// Identity of the state root: guests carry it.
-    pub engine_id: String,
 }
 
 /// The executor of a job: the one place that knows which there are.

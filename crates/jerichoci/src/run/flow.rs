@@ -102,9 +102,8 @@ pub(crate) fn run(
             Arc::clone(&engine.config),
             Arc::clone(&engine.clock),
             Arc::clone(&engine.ids),
-            identity.engine_id.clone(),
+            identity.engine_id,
         )),
-        engine_id: identity.engine_id,
     };
     let fresh_id = || engine.ids.fresh();
     let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };

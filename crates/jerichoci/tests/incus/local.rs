@@ -9,7 +9,11 @@ use crate::rig::{World, guest, job};
 fn a_guest_job_sees_the_snapshot_and_its_output_is_the_guest_log() {
     let Some(rig) = Rig::up("a_guest_job_sees_the_snapshot_and_its_output_is_the_guest_log") else { return };
     let project = rig.project(4).unwrap();
-    let world = World::new(&rig, &project);
+    let Some(world) =
+        World::new(&rig, &project, "a_guest_job_sees_the_snapshot_and_its_output_is_the_guest_log")
+    else {
+        return;
+    };
     let run = world.run(vec![guest(
         "hello",
         "pwd; cat a.txt src/b.txt; id -u; grep -w /dev/shm /proc/mounts; env | sort",
@@ -25,7 +29,9 @@ fn a_guest_job_sees_the_snapshot_and_its_output_is_the_guest_log() {
 fn the_exit_code_of_the_guest_is_that_of_the_job() {
     let Some(rig) = Rig::up("the_exit_code_of_the_guest_is_that_of_the_job") else { return };
     let project = rig.project(4).unwrap();
-    let world = World::new(&rig, &project);
+    let Some(world) = World::new(&rig, &project, "the_exit_code_of_the_guest_is_that_of_the_job") else {
+        return;
+    };
     let run = world.run(vec![guest("bad", "exit 3")]);
     let record = job(&run, "bad");
     assert_eq!(record.verdict, Verdict::Failed(FailureKind::TestFailure));

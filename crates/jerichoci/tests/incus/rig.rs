@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use jericho_host::{CancelToken, Environment};
 use jericho_testkit::incus::{Project, Rig};
+use jericho_testkit::program::guest_programs;
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig, JobSpec};
 use jerichoci::model::record::{JobRecord, RunRecord};
@@ -19,18 +20,9 @@ pub(crate) struct World<'a> {
     pub(crate) events: Mutex<Vec<JournalEntry>>,
 }
 
-/// The directory that holds `<arch>/jerichoci-incus-run`.
-fn runners(project: &Project<'_>) -> PathBuf {
-    let dir = project.dir().join("runners");
-    let arch = dir.join(std::env::consts::ARCH);
-    fs::create_dir_all(&arch).unwrap();
-    let built = jericho_testkit::guest_program("jerichoci-incus-run");
-    fs::copy(built, arch.join("jerichoci-incus-run")).unwrap();
-    dir
-}
-
 impl<'a> World<'a> {
-    pub(crate) fn new(rig: &Rig, project: &'a Project<'a>) -> Self {
+    pub(crate) fn new(rig: &Rig, project: &'a Project<'a>, test: &str) -> Option<Self> {
+        let runners = guest_programs(test)?;
         let root = project.dir().join("tree");
         fs::create_dir_all(root.join("src")).unwrap();
         fs::write(root.join("a.txt"), "one\n").unwrap();
@@ -44,8 +36,8 @@ impl<'a> World<'a> {
         config.incus.project = project.name().to_owned();
         config.incus.profile = "default".to_owned();
         config.incus.image_alias = Some(rig.image_alias().to_owned());
-        config.hosts.runner_dirs = vec![runners(project)];
-        Self { project, root, config, events: Mutex::default() }
+        config.hosts.runner_dirs = vec![runners];
+        Some(Self { project, root, config, events: Mutex::default() })
     }
 
     pub(crate) fn engine(&self) -> Engine {

@@ -13,6 +13,8 @@ for dir in /cargo-home /cargo-target /run/pika-cloud/xdg-state; do
   # A cache that is mounted there has an owner.
   [ -d "$dir" ] || { mkdir -p "$dir" && chown $user:"$group" "$dir"; }
 done
+# Shared memory: a system that boots brings its own.
+[ -d /dev/shm ] || { mkdir -m 1777 /dev/shm && mount -t tmpfs -o nosuid,nodev,mode=1777 tmpfs /dev/shm; }
 if [ "${JERICHO_WORKSPACE:-}" = copy ]; then
   {
     mkdir -p /workspace/snapshot &&

@@ -219,7 +219,7 @@ impl IncusGuest {
             kit: Some(kit.to_string_lossy().into_owned()),
             volumes: caches.volumes(),
             labels: labels::of_job(
-                &self.tools.engine_id,
+                self.tools.hosts.engine_id(),
                 job.run_id,
                 &job.spec.id,
                 self.tools.clock.now(),
@@ -376,7 +376,7 @@ impl IncusGuest {
         let kit = kit::deliver(&kits, runner.as_deref())
             .map_err(|error| failed("the runner cannot be brought to where guests see it", error))?;
         let locks = config.state_root.join("cache").join("guest-caches");
-        let caches = caches::take(&locks, &self.tools.engine_id, job)?;
+        let caches = caches::take(&locks, self.tools.hosts.engine_id(), job)?;
         Ok((kit, caches))
     }
 

@@ -23,8 +23,9 @@ use crate::model::job::{IncusRuntimeConfig, JobSpec};
 pub(super) const WORKSPACE: &str = "/workspace/snapshot";
 /// Where a guest sees the snapshot when the job gets a copy.
 pub(super) const BESIDE_WORKSPACE: &str = "/workspace/.snapshot";
-/// The environment of the command, on a file system in memory.
-pub(super) const ENV_FILE: &str = "/dev/shm/jericho-environment.json";
+/// The environment of the command. `/dev` is in memory in every guest, from the beginning: `/dev/shm` is not there
+/// before a system that boots has mounted it over what lies there.
+pub(super) const ENV_FILE: &str = "/dev/jericho-environment.json";
 
 /// Programs of a NixOS guest come before those of any other.
 const PATH: &str = "/run/current-system/sw/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
