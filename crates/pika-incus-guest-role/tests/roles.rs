@@ -77,11 +77,8 @@ fn a_near_miss_is_suggested_and_a_far_one_is_not() {
 fn the_images_are_built_under_the_names_of_the_roles() {
     let root = jericho_testkit::crate_dir!().join("../..");
     let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
-    let (nix, front, recipe) = (
-        read("nix/incus/roles.nix"),
-        read("scripts/incus-role-image.sh"),
-        read("scripts/lib/role-image.sh"),
-    );
+    let (nix, front, recipe) =
+        (read("nix/incus/roles.nix"), read("scripts/incus-role-image.sh"), read("scripts/lib/role-image.sh"));
     for role in IncusGuestRole::ALL {
         let [main, other] = role.flake_attributes();
         let (alias, name, size) = (role.image_alias(), role.image_name(), role.disk_size_mib());
