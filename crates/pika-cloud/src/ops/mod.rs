@@ -59,7 +59,7 @@ mod state;
 mod transport;
 mod volume;
 
-pub use collect::Collected;
+pub use collect::{CollectLimits, Collected};
 pub use ended::Ended;
 pub use ensure::{Ensured, InstanceRef};
 pub use error::OpsError;

@@ -17,6 +17,7 @@ mod logs;
 mod man;
 mod measures;
 mod only;
+mod place;
 mod plan;
 mod prepared_outputs;
 mod report;
@@ -119,7 +120,7 @@ fn command() -> clap::Command {
 
 fn dispatch(cli: &Cli, surroundings: Surroundings) -> Result<Exit, CliError> {
     surroundings.check_removed()?;
-    for line in surroundings.renamed() {
+    for line in surroundings.renamed().into_iter().chain(surroundings.unknown_backend()) {
         let _ = writeln!(std::io::stderr(), "warning: {line}");
     }
     let session = Session::new(surroundings, cli.globals.clone());
