@@ -51,7 +51,7 @@ pub struct ServerEnvironment {
 #[derive(Deserialize)]
 pub(crate) struct Project {
     #[serde(default)]
-    config: BTreeMap<String, String>,
+    pub(crate) config: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -177,7 +177,7 @@ impl Incus {
     }
 }
 
-fn is_root(device: &Device) -> bool {
+pub(crate) fn is_root(device: &Device) -> bool {
     let has = |key: &str, value: &str| device.get(key).is_some_and(|found| found == value);
     has("type", "disk") && has("path", "/")
 }
