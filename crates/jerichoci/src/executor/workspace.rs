@@ -213,8 +213,17 @@ impl RunSource {
         all.map(|dir| Mount::Bind { source: dir.clone(), target: dir.clone(), read_only: true }).collect()
     }
 
+    /// A tree of one's own that nobody else changes, in place of what an earlier try left.
+    pub(super) fn own_tree(&self, dir: &Path, cancel: &CancelToken) -> Result<(), WorkspaceError> {
+        jericho_host::fs::remove_tree(dir)
+            .map_err(|source| WorkspaceError::Dir { path: dir.to_path_buf(), source })?;
+        make_dir(dir)?;
+        crate::snapshot::materialize::write_tree(&self.store, &self.manifest, dir, cancel)?;
+        Ok(())
+    }
+
     /// The shared tree, written when the first job asks for it.
-    fn tree(&self, cancel: &CancelToken) -> Result<Arc<TreeLease>, WorkspaceError> {
+    pub(super) fn tree(&self, cancel: &CancelToken) -> Result<Arc<TreeLease>, WorkspaceError> {
         let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lease) = &*lease {
             return Ok(Arc::clone(lease));

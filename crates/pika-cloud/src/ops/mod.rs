@@ -60,7 +60,7 @@ mod survey;
 mod transport;
 mod volume;
 
-pub use collect::Collected;
+pub use collect::{CollectLimits, Collected};
 pub use ended::Ended;
 pub use ensure::{Ensured, InstanceRef};
 pub use error::OpsError;

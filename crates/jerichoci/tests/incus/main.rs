@@ -1,0 +1,4 @@
+//! Jobs in real guests on Incus.
+
+mod local;
+mod rig;
