@@ -1,5 +1,9 @@
 //! Jobs in real guests on Incus.
 
+mod demands;
+mod ending;
+mod input;
 mod local;
+mod many;
 mod over_ssh;
 mod rig;

@@ -3,10 +3,11 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
-use jericho_host::{CancelToken, Environment};
+use jericho_host::{CancelToken, Clock, Environment, SystemClock};
 use jericho_testkit::incus::{Project, Rig};
 use jericho_testkit::program::guest_programs;
 use jericho_testkit::ssh;
@@ -128,4 +129,71 @@ pub(crate) fn incus(job: &mut JobSpec) -> &mut IncusRuntimeConfig {
 
 pub(crate) fn job<'a>(run: &'a RunRecord, id: &str) -> &'a JobRecord {
     run.jobs.iter().find(|job| job.id == id).unwrap()
+}
+
+/// Most memory that this process ever had.
+pub(crate) fn peak_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+pub(crate) fn monotonic() -> Duration {
+    SystemClock.monotonic()
+}
+
+/// Lets time pass, or less when the token is cancelled.
+pub(crate) fn pause(cancel: &CancelToken, time: Duration) {
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(cancel.fd(), rustix::event::PollFlags::IN)];
+    let timeout = rustix::event::Timespec {
+        tv_sec: time.as_secs().try_into().unwrap(),
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    let _ = rustix::event::poll(&mut fds, Some(&timeout));
+}
+
+/// Waits until a file of that name below `dir` has this word in it.
+#[track_caller]
+pub(crate) fn await_file(dir: &Path, name: &str, word: &str) {
+    let (token, until) = (CancelToken::new().unwrap(), monotonic() + Duration::from_secs(60));
+    while monotonic() < until {
+        if find(dir, name).is_some_and(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(word)))
+        {
+            return;
+        }
+        pause(&token, Duration::from_millis(5));
+    }
+    panic!("no {name} with {word} below {}", dir.display());
+}
+
+fn find(dir: &Path, name: &str) -> Option<PathBuf> {
+    let mut dirs = vec![dir.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_name() == name {
+                return Some(entry.path());
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                dirs.push(entry.path());
+            }
+        }
+    }
+    None
+}
+
+/// This program once more, for one of its tests.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a child that is killed must be no child of the code under test"
+)]
+pub(crate) fn again(test: &str, environment: &[(&str, &std::ffi::OsStr)]) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).envs(environment.iter().copied());
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    command
+}
+
+#[expect(clippy::disallowed_methods, reason = "what `again` says")]
+pub(crate) fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
 }
