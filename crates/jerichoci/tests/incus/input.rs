@@ -31,15 +31,23 @@ fn what_is_missing_is_named_with_the_command_that_makes_it() {
         Some(world)
     };
     let bad = || vec![guest("bad", "true")];
-    let Some(image) = world(&|config| config.incus.image_alias = None) else { return };
-    let build = format!(
-        "scripts/incus-role-image.sh --role jericho-runner build-import --project {}",
-        project.name()
-    );
+    // A project that sees none of the images of the others.
+    let own = format!("{}-own", project.name());
+    let features = serde_json::json!({ "features.images": "true" });
+    let body = serde_json::json!({ "name": own, "config": features });
+    rig.ask("POST", "/1.0/projects", Some(&body)).unwrap();
+    let Some(image) = world(&|config| {
+        config.incus.image_alias = None;
+        config.incus.project.clone_from(&own);
+    }) else {
+        return;
+    };
+    let build = format!("scripts/incus-role-image.sh --role jericho-runner build-import --project {own}");
     assert_errored(&image, &image.run(bad()), &["jericho/dev", &build]);
     let mut other = guest("bad", "true");
     incus(&mut other).image_alias = Some("mine".to_owned());
     assert_errored(&image, &image.run(vec![other]), &["mine", "--alias mine"]);
+    rig.ask("DELETE", &format!("/1.0/projects/{own}"), None).unwrap();
 
     let none = world(&|config| config.incus.project = "nowhere".to_owned()).unwrap();
     assert_errored(&none, &none.run(bad()), &["project nowhere", "incus project create nowhere"]);

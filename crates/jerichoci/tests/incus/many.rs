@@ -1,6 +1,7 @@
 //! Many guests at once, and much output.
 
 use jericho_testkit::incus::Rig;
+use jerichoci::model::demands::{CacheSharing, CacheSpec};
 use jerichoci::model::outcome::Verdict;
 
 use crate::rig::{World, guest, job, peak_memory};
@@ -12,8 +13,17 @@ fn sixteen_jobs_pass_in_a_project_for_eight_and_the_limit_is_waited_for() {
     let project = rig.project(8).unwrap();
     let Some(mut world) = World::new(&rig, &project, test) else { return };
     world.config.max_concurrent_executes = std::num::NonZeroUsize::new(16);
-    let jobs: Vec<_> =
-        (0..16).map(|number| guest(&format!("j{number}"), &format!("sleep 1; echo {number}"))).collect();
+    let jobs: Vec<_> = (0..16)
+        .map(|number| {
+            // No guest goes before the project has been full.
+            let wait = "until [ $(ls /meet | wc -l) -ge 8 ]; do sleep 0.1; done; sleep 1";
+            let mut job =
+                guest(&format!("j{number}"), &format!("touch /meet/{number}; {wait}; echo {number}"));
+            let meet = CacheSpec { path: "/meet".to_owned(), sharing: CacheSharing::Shared };
+            job.caches.insert("meet".to_owned(), meet);
+            job
+        })
+        .collect();
     let run = world.run(jobs);
     assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
     let mut waited = 0;
