@@ -5,5 +5,6 @@ mod ending;
 mod input;
 mod local;
 mod many;
+mod network;
 mod over_ssh;
 mod rig;
