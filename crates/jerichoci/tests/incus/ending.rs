@@ -116,7 +116,7 @@ fn a_guest_that_did_not_pass_is_kept_until_its_time_and_one_that_did_is_not() {
     let record = job(&run, "bad");
     let guest_of = record.remote_linux_vm_execution.as_ref().unwrap();
     let kept = guest_of.kept.clone().unwrap();
-    assert_eq!(project.instances().unwrap(), [kept.instance.clone()]);
+    assert_eq!(project.instances().unwrap(), std::slice::from_ref(&kept.instance));
     assert_eq!(
         project.exec(&kept.instance, "cat /tmp/evidence /workspace/snapshot/a.txt").unwrap(),
         "x\none\n"
@@ -136,7 +136,7 @@ fn a_guest_that_did_not_pass_is_kept_until_its_time_and_one_that_did_is_not() {
     let cancel = CancelToken::new().unwrap();
     let options = ReapOptions::default();
     let listed = world.engine().kept_instances(&options, &cancel).unwrap();
-    assert_eq!(listed.kept, [kept.clone()]);
+    assert_eq!(listed.kept, std::slice::from_ref(&kept));
     assert_eq!(listed.problems, Vec::<String>::new());
 
     let later = Engine::with_parts(
@@ -145,7 +145,7 @@ fn a_guest_that_did_not_pass_is_kept_until_its_time_and_one_that_did_is_not() {
         std::sync::Arc::new(jericho_host::SystemClock),
         std::sync::Arc::new(jericho_host::SystemIds),
     );
-    assert_eq!(later.reap_all(&options, &cancel).unwrap().kept, [kept.clone()]);
+    assert_eq!(later.reap_all(&options, &cancel).unwrap().kept, std::slice::from_ref(&kept));
     let past = DateTime::<Utc>::UNIX_EPOCH.to_rfc3339();
     rig.ask(
         "PATCH",

@@ -1,10 +1,8 @@
 //! A repository with an engine whose guests are made in a project of the tests' Incus.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use jericho_host::{CancelToken, Clock, Environment, SystemClock};
@@ -12,16 +10,14 @@ use jericho_testkit::incus::{Project, Rig};
 use jericho_testkit::program::guest_programs;
 use jericho_testkit::ssh;
 use jerichoci::config::HostConfig;
-use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobPlacement, JobRuntimeConfig, JobSpec};
 use jerichoci::model::record::{JobRecord, RunRecord};
-use jerichoci::{Engine, EngineConfig, RunRequest};
+use jerichoci::{Engine, EngineConfig, NoReporter, RunRequest};
 
 pub(crate) struct World<'a> {
     pub(crate) project: &'a Project<'a>,
     pub(crate) root: PathBuf,
     pub(crate) config: EngineConfig,
-    pub(crate) events: Mutex<Vec<JournalEntry>>,
 }
 
 impl<'a> World<'a> {
@@ -41,7 +37,7 @@ impl<'a> World<'a> {
         config.incus.profile = "default".to_owned();
         config.incus.image_alias = Some(rig.image_alias().to_owned());
         config.hosts.runner_dirs = vec![runners];
-        Some(Self { project, root, config, events: Mutex::default() })
+        Some(Self { project, root, config })
     }
 
     /// With a host `box` that is reached by ssh: the same machine, with the same project.
@@ -73,15 +69,7 @@ impl<'a> World<'a> {
     }
 
     pub(crate) fn run_until(&self, request: &RunRequest, cancel: &CancelToken) -> RunRecord {
-        let mut reporter = |entry: &JournalEntry| -> io::Result<()> {
-            self.events.lock().unwrap().push(entry.clone());
-            Ok(())
-        };
-        self.engine().run(request, &mut reporter, cancel).unwrap()
-    }
-
-    pub(crate) fn events(&self) -> Vec<RunLifecycleEvent> {
-        self.events.lock().unwrap().iter().map(|entry| entry.event.clone()).collect()
+        self.engine().run(request, &mut NoReporter, cancel).unwrap()
     }
 
     pub(crate) fn job_dir(&self, run: &RunRecord, job: &str) -> PathBuf {

@@ -72,7 +72,7 @@ impl Observer for Told<'_> {
                 self.line(&format!("lost the connection to Incus on {}; trying again", self.host));
             }
             LifecycleState::Booted if std::mem::take(&mut self.is_away) => {
-                self.line(&format!("connected to Incus on {} again", self.host));
+                self.line(&format!("connected again to Incus on {}", self.host));
             }
             _ => {}
         }
