@@ -198,3 +198,57 @@ fn progress_ends_with_everything_that_was_to_be_sent() {
     assert_eq!((last.files, last.of_files, last.bytes, last.of_bytes), (2, 2, 700_300, 700_300));
     assert!(told.load(Ordering::Relaxed) >= 3);
 }
+
+fn by_tar(
+    rig: &Rig,
+    snapshot: &jerichoci::snapshot::Snapshot,
+    tell: &mut dyn FnMut(jerichoci::remote::sync::Told<'_>),
+    cancel: &jericho_host::CancelToken,
+) -> Result<jerichoci::remote::sync::Delivered, jerichoci::remote::sync::SyncError> {
+    jerichoci::remote::sync::tar::deliver_by_tar(
+        &rig.client.ssh,
+        rig.work_dir(),
+        &rig.store,
+        &snapshot.manifest,
+        &jerichoci::snapshot::SnapshotMetadata::new(snapshot, std::path::Path::new("")),
+        "fresh",
+        tell,
+        cancel,
+    )
+}
+
+#[test]
+fn a_host_without_a_receiver_gets_the_same_tree_by_tar() {
+    let Some(rig) = Rig::start() else { return };
+    if !jericho_testkit::need::needs_program(
+        "delivering::a_host_without_a_receiver_gets_the_same_tree_by_tar",
+        "tar",
+    ) {
+        return;
+    }
+    let long = format!("{}/{}/{}", "d".repeat(90), "e".repeat(120), "f".repeat(200));
+    rig.write("a", "one\n");
+    rig.write(&long, "long\n");
+    rig.write_executable(&format!("{}-x", "n".repeat(99)), "#!/bin/sh\n");
+    rig.write("block", &"b".repeat(1024));
+    rig.write("large", &"0123456789".repeat(100_000));
+    symlink(&long, rig.root.join("to-long")).unwrap();
+    symlink("a", rig.root.join("link")).unwrap();
+    let snapshot = rig.take();
+    let delivered = by_tar(&rig, &snapshot, &mut |_| (), &rig.cancel).unwrap();
+    assert_eq!((delivered.how, delivered.sent_files), (How::Full, snapshot.manifest.len() as u64));
+    let manifest = rig.dir_of(&snapshot.hash).join("manifest");
+    assert!(!manifest.exists());
+    fs::write(manifest, snapshot.manifest.encode()).unwrap();
+    rig.assert_has(&snapshot);
+    assert_eq!(by_tar(&rig, &snapshot, &mut |_| (), &rig.cancel).unwrap().how, How::AlreadyThere);
+    // One without its marker is replaced.
+    fs::remove_file(rig.dir_of(&snapshot.hash).join("jerichoci-snapshot.json")).unwrap();
+    fs::remove_file(rig.tree_of(&snapshot.hash).join("a")).unwrap();
+    assert_eq!(by_tar(&rig, &snapshot, &mut |_| (), &rig.cancel).unwrap().how, How::Full);
+    fs::write(rig.dir_of(&snapshot.hash).join("manifest"), snapshot.manifest.encode()).unwrap();
+    rig.assert_has(&snapshot);
+    assert_eq!(rig.shelf(), [snapshot.hash.to_string()]);
+    // A host that gets a receiver later finds nothing wrong with it.
+    assert_eq!(rig.deliver(&snapshot, "j").unwrap().how, How::AlreadyThere);
+}

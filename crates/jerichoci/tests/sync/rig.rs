@@ -9,9 +9,7 @@ use std::sync::Arc;
 use jericho_host::{CancelToken, Environment, SshConfig, SshHost, SystemClock};
 use jericho_testkit::program::guest_programs;
 use jericho_testkit::ssh;
-use jerichoci::remote::sync::{
-    Delivered, Holder, Lease, Line, Remote, SyncError, Told, deliver, release,
-};
+use jerichoci::remote::sync::{Delivered, Holder, Lease, Line, Remote, SyncError, Told, deliver, release};
 use jerichoci::snapshot::{
     ContentHash, Manifest, Profile, Snapshot, SnapshotMetadata, SourceSpec, Store, StoreDirs,
 };
