@@ -7,6 +7,7 @@ pub mod command;
 mod overlay;
 mod phases;
 pub mod process;
+mod remote_process;
 mod unbuilt;
 pub mod workspace;
 
@@ -132,6 +133,9 @@ pub fn for_job(spec: &JobSpec, tools: &Tools) -> Box<dyn Executor> {
     match (spec.placement.kind(), spec.runtime.kind()) {
         (JobPlacementKind::Local, JobRuntimeKind::HostProcess) => {
             Box::new(process::HostProcess::new(tools.clone()))
+        }
+        (JobPlacementKind::RemoteSsh, JobRuntimeKind::HostProcess) => {
+            Box::new(remote_process::RemoteProcess::new(tools.clone()))
         }
         (JobPlacementKind::RemoteSsh, _) => {
             Box::new(unbuilt::Unbuilt("the placement remote_ssh is not built into this version"))

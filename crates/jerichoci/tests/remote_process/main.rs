@@ -1,4 +1,5 @@
 //! Jobs that are processes of a host over SSH: a real sshd, the real runner, real processes.
 
+mod jobs;
 mod ready;
 mod rig;

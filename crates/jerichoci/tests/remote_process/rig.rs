@@ -101,6 +101,46 @@ impl Rig {
         }
     }
 
+    /// What jobs have left on the host: directories of runs, files with variables.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let names = |dir: &Path| -> Vec<String> {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path().display().to_string()).collect()
+        };
+        let mut left = names(&self.work_dir().join("runs"));
+        // Those of this rig name its work directory.
+        let ours = |path: &String| {
+            let text = fs::read(path).unwrap_or_default();
+            String::from_utf8_lossy(&text).contains(&*self.work_dir().to_string_lossy())
+        };
+        let variables = names(Path::new("/dev/shm")).into_iter().filter(|path| path.contains("/jerichoci-"));
+        left.extend(variables.filter(ours));
+        left
+    }
+
+    /// Processes of this machine with such a command line.
+    pub(crate) fn commands(&self, line: &str) -> Vec<u32> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let text = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).replace('\0', " ");
+            if text.trim_end().ends_with(line) {
+                found.push(pid);
+            }
+        }
+        found
+    }
+
+    /// Waits until the host log of a job of the only run has a text.
+    pub(crate) fn wait_for_log(&self, job: &str, text: &str) {
+        wait_until(|| {
+            let runs = fs::read_dir(self.config.state_root.join("runs")).into_iter().flatten().flatten();
+            runs.map(|run| run.path().join("jobs").join(job).join("host.log"))
+                .any(|log| fs::read(log).is_ok_and(|log| String::from_utf8_lossy(&log).contains(text)))
+        });
+    }
+
     pub(crate) fn run_dir(&self, run: &RunRecord) -> PathBuf {
         self.config.state_root.join("runs").join(&run.run_id)
     }
@@ -113,6 +153,18 @@ impl Rig {
         let log = fs::read(self.job_dir(run, job).join(which)).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
     }
+}
+
+/// Looks until it is so, for at most a minute.
+#[expect(clippy::disallowed_methods, reason = "what is waited for gives no sign")]
+pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..1200 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("it does not come");
 }
 
 pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
