@@ -13,6 +13,7 @@ Usage: jerichoci-incus-run [--detach [--view FILE]] REQUEST
        jerichoci-incus-run cancel [--force] REQUEST
        jerichoci-incus-run follow [--offset BYTES] [--seq NUMBER] REQUEST
        jerichoci-incus-run export [--files NUMBER] [--bytes BYTES] DIR
+       jerichoci-incus-run store WORK_DIR
 
   REQUEST     the run request, a JSON file of schema version 2 or 3
   --detach    go on in the background, in a session of its own; print process id and start
@@ -24,11 +25,13 @@ Usage: jerichoci-incus-run [--detach [--view FILE]] REQUEST
   follow      print the log from a byte on, events after a number and the result of a request as
               they come, framed for an engine; ends with standard input
   export      print the files below DIR, framed for an engine, up to so many files and bytes
+  store       keep the snapshots of a work dir: answers an engine, line by line, until its
+              standard input ends
   --version   print the version
 
 Exit: the exit code of the command; 124 when its time was up, 128 + n when signal n ended it,
 2 when it could not be run. With --detach, 0 once it runs. cancel: 0 when nothing runs any more.
-follow, export: 0 when all was printed.
+follow, export: 0 when all was printed. store: 0 once its input has ended.
 ";
 
 /// What is to be done.
@@ -63,6 +66,8 @@ pub enum Action {
         /// How much is told.
         limits: ExportLimits,
     },
+    /// Keep the snapshots of a work dir.
+    Store(PathBuf),
     /// Become the command of a job; started by the runner alone.
     Enter(Vec<OsString>),
     /// Print the help.
@@ -99,6 +104,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, String>
         DETACHED => {
             let given = Given::read(args.skip(1), &[], &["--view"])?;
             return Ok(Action::Detached(given.into_detach()));
+        }
+        "store" => {
+            let given =
+                Given::read(args.skip(1), &[], &[]).map_err(|error| error.replace("request", "work dir"))?;
+            return Ok(Action::Store(given.path));
         }
         "cancel" => {
             let given = Given::read(args.skip(1), &["--force"], &[])?;
@@ -226,6 +236,7 @@ mod tests {
             (&["--view", "v", "r"], "--view goes with --detach"),
             (&["--detach", "r", "--view"], "--view has no value"),
             (&["follow", "r", "--seq", "-1"], "--seq -1 is no number"),
+            (&["store"], "no work dir"),
             (&["cancel", "--detach", "a"], "unknown option --detach"),
         ] {
             assert_eq!(parsed(args), Err(message.to_owned()), "{args:?}");

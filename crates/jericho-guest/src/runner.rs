@@ -19,7 +19,9 @@ use crate::start::{StartPipe, Told};
 use crate::state::{Runner, State, StateError};
 use crate::verdict::{Verdict, one_line};
 use crate::view::{View, ViewSpec};
-use crate::{BOOTSTRAP_ERROR, args, cancel, detach, enter, environment, export, follow, orphans, signals};
+use crate::{
+    BOOTSTRAP_ERROR, args, cancel, detach, enter, environment, export, follow, orphans, signals, store,
+};
 
 /// Does what the arguments say. Returns the exit code of the process.
 pub fn act(action: args::Action) -> u8 {
@@ -33,6 +35,7 @@ pub fn act(action: args::Action) -> u8 {
         args::Action::Follow { request, offset, seq } => follow::follow(&request, offset, seq),
         args::Action::Export { dir, limits } => export::export(&dir, limits),
         args::Action::Cancel { request, force } => cancel::cancel(&request, force),
+        args::Action::Store(work_dir) => store::serve(&work_dir),
         args::Action::Enter(args) => enter::enter(args),
         args::Action::Help => print(args::HELP),
         args::Action::Version => print(concat!("jerichoci-incus-run ", env!("CARGO_PKG_VERSION"), "\n")),

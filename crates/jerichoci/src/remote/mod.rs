@@ -7,6 +7,7 @@
 mod error;
 mod host;
 mod runner_binary;
+pub mod sync;
 mod work_dir;
 
 use std::collections::BTreeMap;

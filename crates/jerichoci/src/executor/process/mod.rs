@@ -68,7 +68,7 @@ impl Executor for HostProcess {
         if let Err(error) = write_result(&self.tools, &job, &outcome) {
             outcome.warnings.push(error);
         }
-        JobReport { outcome, phases: phases.into_records(), environment, artifacts }
+        JobReport { outcome, phases: phases.into_records(), environment, artifacts, ..JobReport::default() }
     }
 }
 
