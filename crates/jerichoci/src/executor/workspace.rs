@@ -191,11 +191,6 @@ impl RunSource {
         }
     }
 
-    /// A tree that nobody writes, as this process sees it.
-    pub(crate) fn shared_tree(&self, cancel: &CancelToken) -> Result<PathBuf, WorkspaceError> {
-        Ok(self.tree(cancel)?.path.clone())
-    }
-
     fn overlay(
         &self,
         cache_dir: &Path,

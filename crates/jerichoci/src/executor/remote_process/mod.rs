@@ -24,6 +24,7 @@ mod stage;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jericho_host::sys::ProcessIdentity;
 use jericho_host::{CancelReason, CancelToken, Command, Exit, Host as _, HostError};
 
 use super::process::{cancelled, note, write_result};
@@ -39,10 +40,10 @@ use documents::Documents;
 use follow::{Ended, FollowError, Follower};
 use limit::Limited;
 use place::Place;
+use stage::Staged;
 
-/// Starts a runner, and removes what a job has left.
+/// Starts a runner.
 const START: &str = include_str!("start.sh");
-const REMOVE: &str = include_str!("remove.sh");
 
 /// Beyond its own limit and grace, how long a runner may take to say how a job has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -132,17 +133,34 @@ impl RemoteProcess {
             let log = &mut *job.log;
             host.ready(&mut |line| drop(log.engine_line(line)), job.cancel)
         })?;
+        if host.is_full() {
+            let line = format!("waiting for one of the jobs that run on {} to end", host.name());
+            drop(job.log.engine_line(&line));
+        }
+        let _place = phases.time_if("wait_for_session", |waited| {
+            *waited = host.is_full();
+            host.follower(job.cancel)
+        })?;
         let place = Place::new(&ready, self.tools.hosts.engine_id(), job).map_err(Failure::Errored)?;
         let run = Run { tools: &self.tools, host: &host, ready: &ready, place: &place };
-        let tree = phases.time("stage_workspace_snapshot", || stage::tree(&run, job))?;
-        let documents = Documents::new(&run, job, &tree).map_err(Failure::Errored)?;
+        let mut staged = phases.time("stage_workspace_snapshot", || stage::stage(&run, job))?;
+        let documents = match Documents::new(&run, job, &staged.tree) {
+            Ok(documents) => documents,
+            Err(why) => {
+                staged.release(&run);
+                return Err(Failure::Errored(why));
+            }
+        };
         *names = documents.variables();
-        let launched = phases.time("launch", || run.launch(&documents, job));
+        let launched = phases.time("launch", || run.launch(&documents, &mut staged, job));
         let mut outcome = match launched {
             Ok(()) => run.finish(job, phases, kept),
             Err(failure) => failure.into_outcome(),
         };
-        let removed = phases.time("clean_up", || run.remove(job.cancel));
+        let removed = phases.time("clean_up", || {
+            staged.release(&run);
+            run.remove(job.cancel)
+        });
         if let Err(why) = removed {
             let at = format!("{} on {}", place.job.display(), host.name());
             outcome.warnings.push(format!(
@@ -176,7 +194,12 @@ impl Run<'_> {
 
     /// Hands the request to the runner. After a lost connection it is asked again, which starts nothing
     /// twice.
-    fn launch(&self, documents: &Documents, job: &mut JobContext<'_>) -> Result<(), Failure> {
+    fn launch(
+        &self,
+        documents: &Documents,
+        staged: &mut Staged,
+        job: &mut JobContext<'_>,
+    ) -> Result<(), Failure> {
         let mut command = Command::new("sh").args(["-c", START, "sh"]);
         command = command.arg(&self.place.job).arg(&self.ready.runner).arg(&self.place.env_file);
         command.stdin = Some(documents.lines());
@@ -190,12 +213,23 @@ impl Run<'_> {
                 Err(error) => return Err(self.host.error(error).into()),
             };
             if output.exit == Exit::Code(0) {
+                self.hand_over(staged, &output.stdout, job);
                 return Ok(());
             }
             let said = String::from_utf8_lossy(&output.stderr);
             let said = said.trim().replace('\n', "; ");
             let message = format!("host {}: the runner did not take the job: {said}", self.host.name());
             return Err(Failure::Errored(message));
+        }
+    }
+
+    /// The runner keeps the source tree from now on. One that has ended already needs none.
+    fn hand_over(&self, staged: &mut Staged, announced: &[u8], job: &mut JobContext<'_>) {
+        let Ok(runner) = serde_json::from_slice::<ProcessIdentity>(announced) else { return };
+        if let Err(error) = staged.by_runner(self, runner, job.cancel) {
+            let line =
+                format!("warning: the source tree is held by this engine alone: {}", with_causes(&error));
+            drop(job.log.engine_line(&line));
         }
     }
 
@@ -342,8 +376,7 @@ impl Run<'_> {
         // After a cancellation somebody waits.
         let patience = if cancel.is_cancelled() { END_PATIENCE } else { REMOVE_PATIENCE };
         let limited = Limited::of(patience).map_err(|error| error.to_string())?;
-        let command =
-            Command::new("sh").args(["-c", REMOVE, "sh"]).arg(&self.ready.runner).arg(&self.place.job);
+        let command = crate::remote::reap::remove(self.ready, &self.place.job);
         match self.host.ssh().run(&command, limited.token()) {
             Ok(output) if output.exit.success() => Ok(()),
             Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")),

@@ -24,6 +24,8 @@ use crate::remote::Ready;
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) run_id: String,
+    /// What no other job has, of no other attempt.
+    pub(super) nonce: String,
     pub(super) job: PathBuf,
     pub(super) request: PathBuf,
     pub(super) state: PathBuf,
@@ -52,6 +54,7 @@ impl Place {
         };
         Ok(Self {
             run_id: run_id.to_owned(),
+            nonce: nonce.to_owned(),
             request: dir.join("request.json"),
             state: dir.join("state"),
             artifacts: dir.join("artifacts"),

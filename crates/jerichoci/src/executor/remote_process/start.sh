@@ -14,7 +14,10 @@ read_line
 owner=$line
 if [ -d "$job" ]; then
   if [ "$(cat "$job/owner.json" 2>/dev/null)" = "$owner" ]; then
-    if [ -e "$job/state/runner.json" ] || [ -e "$job/state/result.json" ]; then exit 0; fi
+    if [ -e "$job/state/result.json" ] || [ -e "$job/state/runner.json" ]; then
+      cat "$job/state/runner.json" 2>/dev/null
+      exit 0
+    fi
   elif [ -e "$job/request.json" ]; then
     # Of an earlier attempt, whose end was not heard.
     "$runner" cancel --force "$job/request.json" || fail "an earlier attempt of the job does not end"
