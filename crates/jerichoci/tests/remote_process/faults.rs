@@ -183,7 +183,6 @@ fn a_job_whose_engine_was_killed_is_ended_by_the_next_and_those_of_other_engines
     assert_eq!(rig.runners(), Vec::<u32>::new());
     assert_eq!(rig.commands("sleep 3020"), Vec::<u32>::new());
     assert!(other.join("owner.json").exists());
-    assert!(
-        next.warnings.iter().any(|line| line.starts_with("left on box by a dead engine and ended: job "))
-    );
+    let told = "left on box by a dead engine and ended: job ";
+    assert!(next.warnings.iter().any(|line| line.starts_with(told)), "{:?}", next.warnings);
 }
