@@ -26,6 +26,9 @@ pub(crate) struct ViewSpec {
     schema_version: u32,
     /// The tree. Nothing in it is changed.
     tree: PathBuf,
+    /// Names at the top of the tree that the view does not have.
+    #[serde(default)]
+    hidden: Vec<PathBuf>,
     /// Directories at a place in the view.
     #[serde(default)]
     caches: Vec<CacheSpec>,
@@ -62,17 +65,21 @@ impl ViewSpec {
             return Err(bad(&format!("it has version {}, not {VERSION}", spec.schema_version)));
         }
         let plain = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
-        if spec.caches.iter().any(|cache| !plain(&cache.path) || cache.path.as_os_str().is_empty()) {
-            return Err(bad(&"the place of a cache is a plain path below the view"));
+        let mut places = spec.caches.iter().map(|cache| &cache.path).chain(&spec.hidden);
+        if places.any(|place| !plain(place) || place.as_os_str().is_empty()) {
+            return Err(bad(&"what it names in the view is no plain path below it"));
         }
         Ok(spec)
     }
 
     /// Makes the view at `cwd`. What it needs besides lies in `scratch`, of the same file system.
     pub(crate) fn open(self, cwd: &Path, scratch: &Path, host: &LocalHost) -> Result<View, String> {
-        let mounts = self.make(cwd, scratch, host).map_err(|error| {
-            format!("cannot make a view of {} at {}: {error}", self.tree.display(), cwd.display())
-        })?;
+        let failed =
+            |error| format!("cannot make a view of {} at {}: {error}", self.tree.display(), cwd.display());
+        let mounts = self.make(cwd, scratch, host).map_err(failed)?;
+        for name in &self.hidden {
+            jericho_host::fs::remove_tree(&cwd.join(name)).map_err(|error| failed(one_line(&error)))?;
+        }
         Ok(View { spec: self, cwd: cwd.to_path_buf(), mounts, _held: Vec::new() })
     }
 

@@ -6,8 +6,8 @@ shift
 code=0
 for job in "$@"; do
   [ -d "$job" ] || continue
-  if [ -e "$job/request.json" ]; then
-    # Nothing to do where the job has ended.
+  # With a result, nothing of the job runs any more.
+  if [ -e "$job/request.json" ] && [ ! -e "$job/state/result.json" ]; then
     "$runner" cancel --force "$job/request.json" || { code=1; continue; }
   fi
   if [ -e "$job/env_file" ]; then rm -f "$(cat "$job/env_file")"; fi

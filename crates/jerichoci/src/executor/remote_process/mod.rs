@@ -8,14 +8,14 @@
 //! | `launch` | the runner has the request and has said so |
 //! | `wait_for_completion` | log and events come, and at last the result |
 //! | `collect_artifacts` | what the job left is here |
-//! | `clean_up` | nothing of the job is left there |
 //!
-//! The verdict is what `result.json` says and nothing else.
+//! The verdict is what `result.json` says and nothing else. What the job has left there is removed once that is told.
 
 mod artifacts;
 mod documents;
 mod follow;
 mod frames;
+mod left;
 mod limit;
 mod place;
 mod result;
@@ -38,9 +38,10 @@ use crate::remote::{BuildHost, Ready, RemoteError};
 
 use documents::Documents;
 use follow::{Ended, FollowError, Follower};
+use left::Left;
 use limit::Limited;
 use place::Place;
-use stage::Staged;
+use stage::Held;
 
 /// Starts a runner.
 const START: &str = include_str!("start.sh");
@@ -49,8 +50,6 @@ const START: &str = include_str!("start.sh");
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Beyond the grace, how long a host may take to end a job that was cancelled.
 const END_PATIENCE: Duration = Duration::from_secs(3);
-/// How long what is left of a job is removed.
-const REMOVE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs jobs as processes of a host over SSH.
 #[derive(Debug)]
@@ -100,9 +99,8 @@ impl Executor for RemoteProcess {
     fn execute(&self, mut job: JobContext<'_>) -> JobReport {
         let clock = Arc::clone(&self.tools.clock);
         let mut phases = Phases::new(&*clock);
-        let mut environment = Vec::new();
-        let mut artifacts = Vec::new();
-        let ran = self.run(&mut job, &mut phases, &mut environment, &mut artifacts);
+        let mut report = JobReport::default();
+        let ran = self.run(&mut job, &mut phases, &mut report);
         let mut outcome = ran.unwrap_or_else(Failure::into_outcome);
         if let Err(error) = self.tools.host.remove(job.scratch) {
             outcome.warnings.push(with_causes(&error));
@@ -111,7 +109,7 @@ impl Executor for RemoteProcess {
         if let Err(error) = write_result(&self.tools, &job, &outcome) {
             outcome.warnings.push(error);
         }
-        JobReport { outcome, phases: phases.into_records(), environment, artifacts, ..JobReport::default() }
+        JobReport { outcome, phases: phases.into_records(), ..report }
     }
 }
 
@@ -120,8 +118,7 @@ impl RemoteProcess {
         &self,
         job: &mut JobContext<'_>,
         phases: &mut Phases<'_>,
-        names: &mut Vec<String>,
-        kept: &mut Vec<ArtifactRecord>,
+        told: &mut JobReport,
     ) -> Result<JobOutcome, Failure> {
         refuse_what_only_this_machine_has(job)?;
         let JobPlacement::RemoteSsh { host } = &job.spec.placement else {
@@ -143,31 +140,27 @@ impl RemoteProcess {
         })?;
         let place = Place::new(&ready, self.tools.hosts.engine_id(), job).map_err(Failure::Errored)?;
         let run = Run { tools: &self.tools, host: &host, ready: &ready, place: &place };
-        let mut staged = phases.time("stage_workspace_snapshot", || stage::stage(&run, job))?;
-        let documents = match Documents::new(&run, job, &staged.tree) {
-            Ok(documents) => documents,
-            Err(why) => {
-                staged.release(&run);
-                return Err(Failure::Errored(why));
+        let (tree, mut held) = phases.time("stage_workspace_snapshot", || stage::stage(&run, job))?;
+        let waited = match Documents::new(&run, job, &tree) {
+            Ok(documents) => {
+                told.environment = documents.variables();
+                match phases.time("launch", || run.launch(&documents, &mut held, job)) {
+                    Ok(()) => run.finish(job, phases, &mut told.artifacts),
+                    Err(failure) => Waited::told(failure.into_outcome()),
+                }
             }
+            Err(why) => Waited::told(JobOutcome::errored(why)),
         };
-        *names = documents.variables();
-        let launched = phases.time("launch", || run.launch(&documents, &mut staged, job));
-        let mut outcome = match launched {
-            Ok(()) => run.finish(job, phases, kept),
-            Err(failure) => failure.into_outcome(),
+        let left = Left {
+            engine_id: self.tools.hosts.engine_id().to_owned(),
+            dir: place.job.clone(),
+            is_unknown: waited.is_unknown,
+            ready: ready.clone(),
+            host,
+            held,
         };
-        let removed = phases.time("clean_up", || {
-            staged.release(&run);
-            run.remove(job.cancel)
-        });
-        if let Err(why) = removed {
-            let at = format!("{} on {}", place.job.display(), host.name());
-            outcome.warnings.push(format!(
-                "{at} could not be removed ({why}); the next run that uses the host removes it"
-            ));
-        }
-        Ok(outcome)
+        told.cleanup = Some(left.into_cleanup());
+        Ok(waited.told)
     }
 }
 
@@ -197,7 +190,7 @@ impl Run<'_> {
     fn launch(
         &self,
         documents: &Documents,
-        staged: &mut Staged,
+        held: &mut Held,
         job: &mut JobContext<'_>,
     ) -> Result<(), Failure> {
         let mut command = Command::new("sh").args(["-c", START, "sh"]);
@@ -213,7 +206,7 @@ impl Run<'_> {
                 Err(error) => return Err(self.host.error(error).into()),
             };
             if output.exit == Exit::Code(0) {
-                self.hand_over(staged, &output.stdout, job);
+                self.hand_over(held, &output.stdout, job);
                 return Ok(());
             }
             let said = String::from_utf8_lossy(&output.stderr);
@@ -224,9 +217,9 @@ impl Run<'_> {
     }
 
     /// The runner keeps the source tree from now on. One that has ended already needs none.
-    fn hand_over(&self, staged: &mut Staged, announced: &[u8], job: &mut JobContext<'_>) {
+    fn hand_over(&self, held: &mut Held, announced: &[u8], job: &mut JobContext<'_>) {
         let Ok(runner) = serde_json::from_slice::<ProcessIdentity>(announced) else { return };
-        if let Err(error) = staged.by_runner(self, runner, job.cancel) {
+        if let Err(error) = held.by_runner(self, runner, job.cancel) {
             let line =
                 format!("warning: the source tree is held by this engine alone: {}", with_causes(&error));
             drop(job.log.engine_line(&line));
@@ -249,7 +242,7 @@ impl Run<'_> {
         job: &mut JobContext<'_>,
         phases: &mut Phases<'_>,
         kept: &mut Vec<ArtifactRecord>,
-    ) -> JobOutcome {
+    ) -> Waited {
         let mut follower = Follower::new(self);
         let mut outcome = phases.time("wait_for_completion", || self.wait(&mut follower, job));
         // Who asked twice does not wait for copies.
@@ -263,7 +256,7 @@ impl Run<'_> {
             outcome.told.warnings.extend(fetched.warnings);
             *kept = fetched.files;
         }
-        outcome.told
+        outcome
     }
 
     /// Follows the job to its end.
@@ -363,20 +356,6 @@ impl Run<'_> {
         }
         let words: &[&str] = if force { &["cancel", "--force"] } else { &["cancel"] };
         let command = self.runner(words).arg(&self.place.request);
-        match self.host.ssh().run(&command, limited.token()) {
-            Ok(output) if output.exit.success() => Ok(()),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")),
-            Err(HostError::Cancelled(_)) => Err("the host did not answer in time".to_owned()),
-            Err(error) => Err(with_causes(&error)),
-        }
-    }
-
-    /// Removes what the job has left on the host.
-    fn remove(&self, cancel: &CancelToken) -> Result<(), String> {
-        // After a cancellation somebody waits.
-        let patience = if cancel.is_cancelled() { END_PATIENCE } else { REMOVE_PATIENCE };
-        let limited = Limited::of(patience).map_err(|error| error.to_string())?;
-        let command = crate::remote::reap::remove(self.ready, &self.place.job);
         match self.host.ssh().run(&command, limited.token()) {
             Ok(output) if output.exit.success() => Ok(()),
             Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")),

@@ -5,32 +5,31 @@ use std::path::PathBuf;
 use jericho_host::CancelToken;
 use jericho_host::sys::ProcessIdentity;
 
-use super::limit::Limited;
-use super::{END_PATIENCE, Failure, JobContext, Run};
+use super::{Failure, JobContext, Run};
 use crate::causes::with_causes;
 use crate::remote::sync::{self, Holder, How, Lease, MIN_FREE, Remote, SyncError, Told};
+use crate::remote::{BuildHost, Ready};
 use crate::snapshot::ContentHash;
 
-/// A tree that nobody changes while this job needs it.
-pub(super) struct Staged {
-    pub(super) tree: PathBuf,
+/// A claim on a tree, so that nobody changes it.
+pub(super) struct Held {
     hash: ContentHash,
     lease: Lease,
 }
 
-fn remote<'a>(run: &Run<'a>) -> Remote<'a> {
+fn remote<'a>(host: &'a BuildHost, ready: &'a Ready, engine_id: &'a str) -> Remote<'a> {
     Remote {
-        ssh: run.host.ssh(),
-        work_dir: &run.ready.work_dir,
-        runner: &run.ready.runner,
-        engine_id: run.tools.hosts.engine_id(),
-        line: run.host.line(),
+        ssh: host.ssh(),
+        work_dir: &ready.work_dir,
+        runner: &ready.runner,
+        engine_id,
+        line: host.line(),
         min_free: MIN_FREE,
     }
 }
 
 /// Makes sure that the tree of this run is there, and leases it.
-pub(super) fn stage(run: &Run<'_>, job: &mut JobContext<'_>) -> Result<Staged, Failure> {
+pub(super) fn stage(run: &Run<'_>, job: &mut JobContext<'_>) -> Result<(PathBuf, Held), Failure> {
     let hash = job.source.manifest().hash();
     // Which process it is for is known when that has started.
     let lease = Lease { id: run.place.nonce.clone(), holder: Holder::Engine };
@@ -41,8 +40,9 @@ pub(super) fn stage(run: &Run<'_>, job: &mut JobContext<'_>) -> Result<Staged, F
             drop(log.engine_line(line));
         }
     };
+    let remote = remote(run.host, run.ready, run.tools.hosts.engine_id());
     let (store, manifest) = (job.source.store(), job.source.manifest());
-    let delivered = sync::deliver(&remote(run), store, manifest, &metadata, &lease, &mut tell, job.cancel)
+    let delivered = sync::deliver(&remote, store, manifest, &metadata, &lease, &mut tell, job.cancel)
         .map_err(|error| match error {
             SyncError::Cancelled(reason) => Failure::Cancelled(reason),
             SyncError::Host(error) => run.host.error(error).into(),
@@ -53,10 +53,10 @@ pub(super) fn stage(run: &Run<'_>, job: &mut JobContext<'_>) -> Result<Staged, F
         let line = format!("sent the snapshot to {}: {files} files, {bytes} bytes", run.host.name());
         drop(job.log.engine_line(&line));
     }
-    Ok(Staged { tree: delivered.path, hash, lease })
+    Ok((delivered.path, Held { hash, lease }))
 }
 
-impl Staged {
+impl Held {
     /// The runner holds it from now on, whatever becomes of this engine.
     pub(super) fn by_runner(
         &mut self,
@@ -65,13 +65,17 @@ impl Staged {
         cancel: &CancelToken,
     ) -> Result<(), SyncError> {
         self.lease.holder = Holder::Process(runner);
-        sync::hold(&remote(run), &self.hash, &self.lease, cancel)
+        sync::hold(&remote(run.host, run.ready, run.tools.hosts.engine_id()), &self.hash, &self.lease, cancel)
     }
 
-    /// The job needs it no more. Not told, the host finds out by itself.
-    pub(super) fn release(self, run: &Run<'_>) {
-        if let Ok(limited) = Limited::of(END_PATIENCE) {
-            let _ = sync::release(&remote(run), &self.hash, &self.lease.id, limited.token());
-        }
+    /// The job needs it no more.
+    pub(super) fn release(
+        &self,
+        host: &BuildHost,
+        ready: &Ready,
+        engine_id: &str,
+        cancel: &CancelToken,
+    ) -> Result<(), SyncError> {
+        sync::release(&remote(host, ready, engine_id), &self.hash, &self.lease.id, cancel)
     }
 }
