@@ -36,6 +36,7 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::plan::{PlanNodeRecord, RunPlanRecord};
 use crate::model::record::{JobRecord, RunRecord};
+use crate::remote::Hosts;
 use jericho_host::secrets::Masker;
 
 /// `run.json` is replaced at most this often while the run goes on.
@@ -146,6 +147,11 @@ impl<'a> Dispatcher<'a> {
 
     pub(crate) fn layout(&self) -> &RunLayout {
         self.store.layout()
+    }
+
+    /// Other machines.
+    pub(crate) fn hosts(&self) -> Arc<Hosts> {
+        Arc::clone(&self.around.tools.hosts)
     }
 
     pub(crate) fn cancel(&self) -> &'a CancelToken {
