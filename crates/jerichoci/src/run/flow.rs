@@ -254,12 +254,14 @@ fn stages(
         keep_going: request.options.keep_going,
     };
     let (sender, messages) = channel;
+    let reaping = super::reap::in_background(engine, layout, dispatcher.hosts(), &request.jobs);
     dispatcher.carry_out(
         (&request.jobs, &request.options),
         planned,
         &limits,
         &source,
         &cache_dirs,
+        reaping,
         (sender, messages),
     );
     drop(cargo_home);

@@ -58,7 +58,7 @@ fn seconds(count: u64) {
 }
 
 /// What the engine writes when it connects again.
-const RECONNECTED: &str = "connected to Incus on rig again";
+const RECONNECTED: &str = "connected again to Incus on rig";
 
 /// The job ends well, after the connection was made anew.
 #[track_caller]

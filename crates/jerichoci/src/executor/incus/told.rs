@@ -44,7 +44,7 @@ impl<'a> Told<'a> {
     }
 
     fn connected_again(&mut self) {
-        self.line(&format!("connected to Incus on {} again", self.host));
+        self.line(&format!("connected again to Incus on {}", self.host));
     }
 
     fn noticed(&mut self, written: io::Result<()>) {
