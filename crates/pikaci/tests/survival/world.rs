@@ -163,7 +163,9 @@ impl World<'_> {
         assert_eq!(self.project.instances().unwrap(), Vec::<String>::new(), "instances");
         let runs = fs::read_dir(self.work_dir.join("runs")).map_or(0, |entries| entries.count());
         assert_eq!(runs, 0, "directories of runs");
-        wait_for("the end of what was started on the host", || self.sshd.everything().is_empty().then_some(()));
+        wait_for("the end of what was started on the host", || {
+            self.sshd.everything().is_empty().then_some(())
+        });
     }
 }
 
