@@ -22,3 +22,7 @@ pub mod shown;
 pub use delta::{Delta, DeltaError};
 pub use hash::{BadHash, ContentHash};
 pub use manifest::{Change, Entry, EntryKind, Manifest, ManifestError};
+
+/// File name of the marker of a tree that was laid out as a directory of its own: its presence means that
+/// the tree is complete.
+pub const MARKER: &str = "jerichoci-snapshot.json";

@@ -10,6 +10,7 @@
 mod beneath;
 mod causes;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod executor;
 mod lock;

@@ -158,7 +158,7 @@ pub fn for_job(spec: &JobSpec, tools: &Tools) -> Box<dyn Executor> {
         (JobPlacementKind::Local, JobRuntimeKind::HostProcess) => {
             Box::new(process::HostProcess::new(tools.clone()))
         }
-        (JobPlacementKind::Local, JobRuntimeKind::Incus) => Box::new(incus::IncusGuest::new(tools.clone())),
+        (_, JobRuntimeKind::Incus) => Box::new(incus::IncusGuest::new(tools.clone())),
         (JobPlacementKind::RemoteSsh, _) => {
             Box::new(unbuilt::Unbuilt("the placement remote_ssh is not built into this version"))
         }

@@ -9,6 +9,7 @@ use pika_cloud::ops::{Incus, SocketHost, SshSockets};
 
 use super::error::{RemoteError, WorkDirProblem};
 use super::runner_binary::{NAME, Runners};
+use super::sync::Line;
 use super::work_dir::{self, Facts, Look};
 use crate::causes::with_causes;
 use crate::config::{EngineConfig, HostConfig};
@@ -45,6 +46,7 @@ pub struct BuildHost {
     ssh: Arc<SshHost>,
     sockets: Arc<SshSockets>,
     runners: Arc<Runners>,
+    line: Line,
     ids: Arc<dyn IdSource>,
     state: Mutex<State>,
     changed: Condvar,
@@ -82,6 +84,11 @@ impl BuildHost {
             source: Arc::new(source),
         })?;
         let ssh = Arc::new(ssh);
+        let line = Line::new().map_err(|error| RemoteError::Ssh {
+            host: name.to_owned(),
+            destination: config.ssh.clone(),
+            source: Arc::new(HostError::System("cannot make a line to a host", error)),
+        })?;
         Ok(Self {
             name: name.to_owned(),
             config,
@@ -89,6 +96,7 @@ impl BuildHost {
             sockets: Arc::new(SshSockets::new(Arc::clone(&ssh))),
             ssh,
             runners,
+            line,
             ids,
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -111,6 +119,12 @@ impl BuildHost {
     #[must_use]
     pub fn ssh(&self) -> &Arc<SshHost> {
         &self.ssh
+    }
+
+    /// The conversation with its receiver of snapshots, which all jobs of a run share.
+    #[must_use]
+    pub fn line(&self) -> &Line {
+        &self.line
     }
 
     /// Whether its operator lets jobs have a runtime. Nothing is connected for this.

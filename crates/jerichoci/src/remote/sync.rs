@@ -113,7 +113,7 @@ pub fn deliver(
     cancel: &CancelToken,
 ) -> Result<Delivered, SyncError> {
     let parcel = send::Parcel { store, manifest, metadata, lease };
-    attempts(&manifest.hash(), remote.ssh, store, cancel, tell, &mut |tell| {
+    attempts(&manifest.hash(), remote.ssh, store, cancel, tell, |tell| {
         send::once(remote, &parcel, tell, cancel)
     })
 }
@@ -125,7 +125,7 @@ fn attempts<T>(
     store: &Store,
     cancel: &CancelToken,
     tell: &mut dyn FnMut(Told<'_>),
-    once: &mut dyn FnMut(&mut dyn FnMut(Told<'_>)) -> Result<T, SyncError>,
+    mut once: impl FnMut(&mut dyn FnMut(Told<'_>)) -> Result<T, SyncError>,
 ) -> Result<T, SyncError> {
     let mut number = 1;
     loop {

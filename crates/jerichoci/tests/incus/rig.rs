@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 use jericho_host::{CancelToken, Environment};
 use jericho_testkit::incus::{Project, Rig};
 use jericho_testkit::program::guest_programs;
+use jericho_testkit::ssh;
+use jerichoci::config::HostConfig;
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
-use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig, JobSpec};
+use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobPlacement, JobRuntimeConfig, JobSpec};
 use jerichoci::model::record::{JobRecord, RunRecord};
 use jerichoci::{Engine, EngineConfig, RunRequest};
 
@@ -38,6 +41,22 @@ impl<'a> World<'a> {
         config.incus.image_alias = Some(rig.image_alias().to_owned());
         config.hosts.runner_dirs = vec![runners];
         Some(Self { project, root, config, events: Mutex::default() })
+    }
+
+    /// With a host `box` that is reached by ssh: the same machine, with the same project.
+    pub(crate) fn with_host(mut self, sshd: &ssh::Rig) -> Self {
+        // ssh reads the configuration of its user, whatever HOME says.
+        let program = self.project.dir().join("ssh");
+        fs::write(&program, format!("#!/bin/sh\nexec ssh -F {} \"$@\"\n", sshd.config().display())).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        self.config.hosts.ssh_program = program.into();
+        let mut host = HostConfig::new("rig");
+        host.work_dir = self.project.dir().join("work");
+        host.incus = std::mem::take(&mut self.config.incus);
+        // Nothing is there for jobs of this machine.
+        self.config.incus.socket = "/nonexistent/incus.socket".into();
+        self.config.hosts.named.insert("box".to_owned(), host);
+        self
     }
 
     pub(crate) fn engine(&self) -> Engine {
@@ -91,6 +110,12 @@ pub(crate) fn guest(id: &str, script: &str) -> JobSpec {
     job.runtime = JobRuntimeConfig::Incus(IncusRuntimeConfig::default());
     job.writable_workspace = false;
     job.timeout_secs = 60;
+    job
+}
+
+/// The same on the host `box`.
+pub(crate) fn on_host(mut job: JobSpec) -> JobSpec {
+    job.placement = JobPlacement::RemoteSsh { host: "box".to_owned() };
     job
 }
 

@@ -53,7 +53,7 @@ pub struct ServerEnvironment {
 #[derive(Deserialize)]
 pub(crate) struct Project {
     #[serde(default)]
-    config: BTreeMap<String, String>,
+    pub(crate) config: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -225,7 +225,7 @@ fn is_nic(device: &Device) -> bool {
     device.get("type").is_some_and(|found| found == "nic")
 }
 
-fn is_root(device: &Device) -> bool {
+pub(crate) fn is_root(device: &Device) -> bool {
     let has = |key: &str, value: &str| device.get(key).is_some_and(|found| found == value);
     has("type", "disk") && has("path", "/")
 }

@@ -56,6 +56,7 @@ mod role;
 mod run;
 mod socket;
 mod state;
+mod survey;
 mod transport;
 mod volume;
 
@@ -75,3 +76,4 @@ pub use role::role;
 pub use run::{Course, Outcome};
 pub use socket::{SocketHost, SshSockets};
 pub use state::Inspection;
+pub use survey::ProfileFacts;

@@ -6,6 +6,7 @@ mod catalog;
 mod completions;
 mod config;
 mod diff;
+mod doctor;
 mod explain;
 mod follow;
 mod gc;
@@ -67,6 +68,7 @@ enum Command {
     Gc(gc::Args),
     Snapshot(snapshot::Args),
     Config(config::Args),
+    Doctor(doctor::Args),
     Schema(schema::Args),
     PreparedOutputs(prepared_outputs::Args),
     StagedLinuxRemoteDefaults(staged_linux_remote_defaults::Args),
@@ -138,6 +140,7 @@ fn dispatch(cli: &Cli, surroundings: Surroundings) -> Result<Exit, CliError> {
         Command::Gc(args) => gc::run(&session, args),
         Command::Snapshot(args) => snapshot::run(&session, args),
         Command::Config(args) => config::run(&session, args),
+        Command::Doctor(args) => doctor::run(&session, args),
         Command::Schema(args) => schema::run(&session, args),
         Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
         Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jerichoci::EngineConfig;
 use jerichoci::config::{DiskBudget, HostConfig, HostsConfig, IncusConfig};
 use jerichoci::model::job::JobRuntimeKind;
 use jerichoci::run::outputs::staged_linux_remote_defaults;
@@ -217,6 +218,19 @@ impl Places {
         };
         // The outer layers are stronger than what a job names, and reach the engine as such.
         incus.image.value.as_deref().filter(|_| incus.image.origin == Origin::UserFile)
+    }
+
+    /// Has the images of the user's file stand for those of jobs that name none, on every machine.
+    pub(crate) fn put_images(&self, config: &mut EngineConfig) {
+        let put = |incus: &mut IncusConfig, host| {
+            if incus.image_alias.is_none() && incus.guest_role.is_none() {
+                incus.image_alias = self.image(host).map(str::to_owned);
+            }
+        };
+        put(&mut config.incus, None);
+        for (name, host) in &mut config.hosts.named {
+            put(&mut host.incus, Some(name));
+        }
     }
 
     /// As they are shown.

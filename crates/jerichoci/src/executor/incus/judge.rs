@@ -23,6 +23,9 @@ pub(super) fn outcome(
             "the guest has no runner{because}; build one for this machine with `just guest`, or use an image \
              that has it"
         )),
+        Ended::NoResult { exit_code: Some(74), .. } => JobOutcome::errored(format!(
+            "the guest could not be made ready: its user may not be able to read the source{because}"
+        )),
         Ended::NoResult { exit_code: Some(137), .. } => JobOutcome::errored(format!(
             "the runner in instance {instance} was killed, as the kernel does when memory is short{because}"
         )),
@@ -126,6 +129,7 @@ mod tests {
         for ended in [
             Ended::NoResult { exit_code: Some(137), message: String::new() },
             Ended::NoResult { exit_code: Some(72), message: String::new() },
+            Ended::NoResult { exit_code: Some(74), message: String::new() },
             Ended::NoResult { exit_code: None, message: "words".to_owned() },
             Ended::Stopped,
             Ended::Deleted,

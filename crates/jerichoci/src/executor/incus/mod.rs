@@ -10,6 +10,7 @@ mod intent;
 mod judge;
 mod kit;
 mod labels;
+mod place;
 mod remove;
 mod snapshot;
 mod spec;
@@ -19,15 +20,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jericho_host::{CancelReason, CancelToken, LocalHost, SystemIds};
+use jericho_host::{CancelReason, CancelToken};
 use pika_cloud::ops::{
     CollectLimits, Ended, FileOwner, Incus, InstanceRef, Launch, Limits, OpsError, Patience, Progress,
     Started, Watchdog,
 };
-use pika_cloud::{IncusRuntimePlan, LifecycleState};
+use pika_cloud::{IncusRuntimePlan, LifecycleState, instance_name};
 
 pub use intent::{GuestIntent, GuestPlace};
+use place::{Place, Prepared};
 use remove::Leftover;
+use snapshot::MountSource;
 use told::Told;
 
 use super::after::Cleanup;
@@ -35,10 +38,9 @@ use super::command::{Compiled, compile_with};
 use super::process::{cancelled, note};
 use super::{Executor, JobContext, JobReport, Phases, Tools};
 use crate::causes::with_causes;
-use crate::config::IncusConfig;
 use crate::model::attempt::ArtifactRecord;
 use crate::model::demands::WorkspaceGit;
-use crate::model::job::{IncusRuntimeConfig, JobRuntimeConfig};
+use crate::model::job::JobRuntimeConfig;
 use crate::model::outcome::JobOutcome;
 use crate::model::record::{
     PhaseRecord, RemoteLinuxVmBackend, RemoteLinuxVmExecutionRecord, RemoteLinuxVmImageRecord,
@@ -48,6 +50,12 @@ use crate::model::record::{
 /// How long a guest may take to say that the command is about to start: it may be booting, and a workspace
 /// may have to be copied.
 const START_WITHIN: Duration = Duration::from_secs(600);
+
+/// How long a runner that an image has may take to appear: under a system that boots it does so late.
+const APPEAR_WITHIN: Duration = Duration::from_secs(20);
+
+/// Runs in a guest before the runner.
+const PREPARE: &str = include_str!("prepare.sh");
 
 /// By how much the limit of this side is longer than that of the guest, so that logs and result come back.
 const LONGER: Duration = Duration::from_secs(120);
@@ -65,22 +73,6 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct IncusGuest {
     tools: Tools,
-}
-
-/// The machine on which the guest of a job is made.
-struct Place<'a> {
-    /// By the name that the job uses; absent for this machine.
-    host: Option<String>,
-    config: &'a IncusConfig,
-    incus: Incus,
-    /// How long a lost connection is tried again.
-    reconnect: Duration,
-}
-
-impl Place<'_> {
-    fn host_name(&self) -> &str {
-        self.host.as_deref().unwrap_or("local")
-    }
 }
 
 /// What has come of a job so far, also when it goes no further.
@@ -192,54 +184,28 @@ impl IncusGuest {
         let environment = environment.to_json().map_err(|error| Failure::Errored(with_causes(&error)))?;
         let request =
             serde_json::to_string(&request).map_err(|error| Failure::Errored(with_causes(&error)))?;
-        let place = self.place(job)?;
+        let place = Place::of(&job.spec.placement, &self.tools, job.cancel)?;
         self.tell_start(job, &place, &compiled)?;
 
-        let (kit, caches) = phases.time("prepare_directories", || self.prepare(job, runtime))?;
-        let snapshot = phases.time("stage_workspace_snapshot", || {
-            snapshot::on_this_machine(job.source, job.dir, job.may_be_kept, job.cancel)
-                .map_err(|error| Failure::of(job.cancel, &error))
-        })?;
+        let (prepared, caches) = phases.time("prepare_directories", || self.prepare(job, &place))?;
+        let instance = InstanceRef {
+            project: place.config.project.clone(),
+            name: instance_name(job.run_id, &job.spec.id),
+        };
+        let MountSource { source, hold } = phases
+            .time("stage_workspace_snapshot", || place.stage(job, &prepared, &self.tools, &instance))?;
 
-        let image = spec::image(runtime, place.config);
+        let image = spec::image(runtime, &place.config);
         made.image = Some(RemoteLinuxVmImageRecord {
             guest_role: image.role,
             project: place.config.project.clone(),
             alias: image.alias.clone(),
             fingerprint: None,
         });
-        let limit = self.limit(job);
-        let lease = limit.saturating_add(LEASE);
-        let asked = self.tools.clock.monotonic();
-        let around = spec::Surroundings {
-            run_id: job.run_id,
-            config: place.config,
-            image: &image,
-            snapshot: snapshot.source.clone(),
-            kit: Some(kit.to_string_lossy().into_owned()),
-            volumes: caches.volumes(),
-            labels: labels::of_job(
-                self.tools.hosts.engine_id(),
-                job.run_id,
-                &job.spec.id,
-                self.tools.clock.now(),
-                lease,
-            ),
-        };
-        let plan = spec::runtime_spec(job.spec, runtime, around)
-            .plan()
-            .map_err(|error| Failure::Errored(with_causes(&error)))?;
-        let instance = InstanceRef::of(&plan);
         made.instance = Some(instance.name.clone());
-        let intent = GuestIntent {
-            place: GuestPlace::new(
-                place.host.clone(),
-                place.config.socket.clone(),
-                place.config.project.clone(),
-            ),
-            instance: instance.name.clone(),
-        };
-        let leftover = Leftover {
+        let intent = GuestIntent { place: place.record(), instance: instance.name.clone() };
+        let volumes = caches.volumes().clone();
+        let mut leftover = Leftover {
             incus: place.incus.clone(),
             instance: instance.clone(),
             intent: intent.clone(),
@@ -247,33 +213,57 @@ impl IncusGuest {
             job_id: job.spec.id.clone(),
             job_dir: job.dir.to_path_buf(),
             clock: Arc::clone(&self.tools.clock),
-            hold: snapshot.hold,
+            hold,
             caches,
         };
-
-        let mut told = Told::new(job.log, job.guest_log, place.host_name());
-        let ensured = phases.time("prepare_runtime", || {
-            let guests = config.state_root.join("guests");
+        let limit = self.limit(job);
+        let lease = limit.saturating_add(LEASE);
+        let asked = self.tools.clock.monotonic();
+        let mut told = Told::new(job.log, job.guest_log, place.name());
+        let made_ready = phases.time("prepare_runtime", || {
+            let guests = guests_dir(&config.state_root);
             intent.store(&guests, job.dir).map_err(|error| {
                 Failure::Errored(format!("what is about to be made cannot be written down: {error}"))
             })?;
-            place.incus.ensure(&plan, &mut told).map_err(|error| self.failed(&place, made, &image, error))
+            let around = spec::Surroundings {
+                run_id: job.run_id,
+                config: &place.config,
+                image: &image,
+                snapshot: source,
+                runner_dir: prepared.runner_dir.as_deref(),
+                volumes: &volumes,
+                labels: labels::of_job(
+                    self.tools.hosts.engine_id(),
+                    job.run_id,
+                    &job.spec.id,
+                    place.now(&self.tools),
+                    lease,
+                ),
+            };
+            let plan = spec::runtime_spec(job.spec, runtime, around)
+                .plan()
+                .map_err(|error| Failure::Errored(with_causes(&error)))?;
+            let ensured = place.incus.ensure(&plan, &mut told);
+            let ensured = ensured.map_err(|error| self.failed(&place, made, &image, error))?;
+            Ok((plan, ensured))
         });
-        let ensured = match ensured {
-            Ok(ensured) => ensured,
+        let (plan, ensured) = match made_ready {
+            Ok(made_ready) => made_ready,
             Err(failure) => {
                 leftover.was_not_made(made.leaked.is_empty());
                 return Err(failure);
             }
         };
+        let held = leftover.hold.by_instance(&instance, job.cancel);
         made.cleanup = Some(leftover.into_cleanup());
+        held.map_err(|error| Failure::of(job.cancel, &error))?;
         if let Some(record) = &mut made.image {
             record.fingerprint = Some(ensured.image.fingerprint.clone());
         }
 
         let started = phases.time("launch_guest", || {
             if self.tools.clock.monotonic().saturating_sub(asked) > STALE_LEASE {
-                let labels = labels::lease(self.tools.clock.now(), lease);
+                let labels = labels::lease(place.now(&self.tools), lease);
                 place.incus.set_labels(&instance, &labels)?;
             }
             place.incus.push_file(
@@ -282,7 +272,12 @@ impl IncusGuest {
                 &environment,
                 FileOwner { uid: 0, gid: 0, mode: 0o400 },
             )?;
-            let mut launch = Launch { request: Some(request), ..Launch::default() };
+            let mut launch = Launch {
+                request: Some(request),
+                prepare: Some(PREPARE.to_owned()),
+                appear_within: Some(APPEAR_WITHIN),
+                ..Launch::default()
+            };
             if job.spec.writable_workspace {
                 launch.environment.insert("JERICHO_WORKSPACE".to_owned(), "copy".to_owned());
             }
@@ -326,17 +321,6 @@ impl IncusGuest {
         Ok(outcome)
     }
 
-    /// The machine of the job.
-    fn place(&self, job: &JobContext<'_>) -> Result<Place<'_>, Failure> {
-        let config = &self.tools.config;
-        let reconnect = config.hosts.reconnect;
-        let patience = Patience { reconnect, ..Patience::default() };
-        let incus = Incus::new(Arc::new(LocalHost::new()), &config.incus.socket, job.cancel)
-            .with_patience(patience)
-            .with_clock(Arc::clone(&self.tools.clock), Arc::new(SystemIds));
-        Ok(Place { host: None, config: &config.incus, incus, reconnect })
-    }
-
     /// How long the guest may work altogether, as this side sees it.
     fn limit(&self, job: &JobContext<'_>) -> Duration {
         Duration::from_secs(job.spec.timeout_secs)
@@ -347,12 +331,12 @@ impl IncusGuest {
     fn tell_start(
         &self,
         job: &mut JobContext<'_>,
-        place: &Place<'_>,
+        place: &Place,
         compiled: &Compiled,
     ) -> Result<(), Failure> {
         let line = format!(
             "guest job: backend incus, direct_guest_command, host {}, {}, command: {}",
-            place.host_name(),
+            place.name(),
             self.tools.clock.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, false),
             compiled.line
         );
@@ -361,23 +345,20 @@ impl IncusGuest {
             .map_err(|error| Failure::Errored(format!("the host log could not be written: {error}")))
     }
 
-    /// Everything on this machine that a guest is given beside the source.
+    /// Everything that a guest is given beside the source.
     fn prepare(
         &self,
         job: &mut JobContext<'_>,
-        _runtime: &IncusRuntimeConfig,
-    ) -> Result<(PathBuf, caches::Caches), Failure> {
+        place: &Place,
+    ) -> Result<(Prepared, caches::Caches), Failure> {
         let config = &self.tools.config;
-        let failed = |what: &str, error: std::io::Error| Failure::Errored(format!("{what}: {error}"));
-        std::fs::create_dir_all(job.scratch)
-            .map_err(|error| failed("the scratch directory of the job cannot be made", error))?;
-        let runner = kit::find_runner(&config.hosts.runner_dirs, std::env::consts::ARCH);
-        let kits = config.state_root.join("cache").join("guest-kit");
-        let kit = kit::deliver(&kits, runner.as_deref())
-            .map_err(|error| failed("the runner cannot be brought to where guests see it", error))?;
+        std::fs::create_dir_all(job.scratch).map_err(|error| {
+            Failure::Errored(format!("the scratch directory of the job cannot be made: {error}"))
+        })?;
+        let prepared = place.prepare(job, &self.tools)?;
         let locks = config.state_root.join("cache").join("guest-caches");
         let caches = caches::take(&locks, self.tools.hosts.engine_id(), job)?;
-        Ok((kit, caches))
+        Ok((prepared, caches))
     }
 
     fn collect(
@@ -404,14 +385,14 @@ impl IncusGuest {
     }
 
     /// What to tell of an operation that failed.
-    fn failed(&self, place: &Place<'_>, made: &mut Made, image: &spec::Image, error: OpsError) -> Failure {
+    fn failed(&self, place: &Place, made: &mut Made, image: &spec::Image, error: OpsError) -> Failure {
         let (error, left) = errors::left_behind(error);
         if let Some(left) = left {
-            made.leaked.push(format!("{left} on {}; the next command there ends it", place.host_name()));
+            made.leaked.push(format!("{left} on {}; the next command there ends it", place.name()));
         }
         match error {
             OpsError::Cancelled(reason) => Failure::Cancelled(reason),
-            error => Failure::Errored(errors::explain(&error, place.config, image)),
+            error => Failure::Errored(errors::explain(&error, &place.config, image)),
         }
     }
 }

@@ -44,10 +44,10 @@ pub(super) struct Leftover {
 impl Leftover {
     /// It was never made, or is gone already; else what is written down stays for the reaper.
     pub(super) fn was_not_made(self, is_gone: bool) {
-        if is_gone {
+        if is_gone && let Ok(token) = CancelToken::new() {
             GuestIntent::forget(&self.job_dir);
-            // What cannot be removed goes with the run.
-            let _ = self.hold.release();
+            // What cannot be removed goes with the run, and a lease with the connection.
+            let _ = self.hold.release(&token);
         }
     }
 
@@ -64,7 +64,7 @@ impl Leftover {
         match self.incus.with_cancel(cancel).with_patience(PATIENCE).destroy(&self.instance) {
             Ok(()) => {
                 GuestIntent::forget(&self.job_dir);
-                cleaned.warnings.extend(self.hold.release().err());
+                cleaned.warnings.extend(self.hold.release(cancel).err());
             }
             Err(error) => {
                 let InstanceRef { project, name } = &self.instance;

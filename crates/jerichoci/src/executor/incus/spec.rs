@@ -1,6 +1,7 @@
 //! A job as a guest is asked for: runtime spec, run request and environment. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use jericho_host::Environment;
 use pika_cloud::{
@@ -68,8 +69,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) image: &'a Image,
     /// The snapshot; its guest path is decided here.
     pub(super) snapshot: String,
-    /// The kit; absent where the guest gets it another way.
-    pub(super) kit: Option<String>,
+    /// The directory of the runner; absent where the image has to have one.
+    pub(super) runner_dir: Option<&'a Path>,
     /// Volumes of caches, by the name of the cache.
     pub(super) volumes: &'a BTreeMap<String, String>,
     pub(super) labels: Labels,
@@ -93,8 +94,9 @@ pub(super) fn runtime_spec(
     };
     let snapshot = if job.writable_workspace { BESIDE_WORKSPACE } else { WORKSPACE };
     spec.mounts.push(RuntimeMount::read_only_snapshot(around.snapshot, snapshot).require());
-    if let Some(kit) = around.kit {
-        spec.mounts.push(RuntimeMount::read_only_snapshot(kit, kit::IN_GUEST).require());
+    if let Some(dir) = around.runner_dir {
+        let dir = dir.to_string_lossy();
+        spec.mounts.push(RuntimeMount::read_only_snapshot(dir, kit::IN_GUEST).require());
     }
     for (name, cache) in &job.caches {
         if let Some(volume) = around.volumes.get(name) {
@@ -113,7 +115,8 @@ pub(super) fn runtime_spec(
         },
         ..RuntimePolicies::default()
     };
-    spec.entry_command = Some(format!("{}/{}", kit::IN_GUEST, kit::ENTER));
+    let programs = if around.runner_dir.is_some() { kit::IN_GUEST } else { kit::OF_IMAGE };
+    spec.entry_command = Some(format!("{programs}/{}", kit::RUNNER));
     spec.labels = around.labels;
     spec
 }
