@@ -20,6 +20,7 @@ let
         attributes.nativeBuildInputs or [ ] ++ attributes.buildInputs or [ ] ++ attributes.packages or [ ]
       );
       src = attributes.src or "";
+      script = attributes.script or "";
       phases = [ (attributes.buildPhase or "") (attributes.installPhase or "") ];
     }
     // {
@@ -31,17 +32,27 @@ let
   program = name: derive { inherit name; } // { version = "9999"; };
   packages = {
     inherit lib;
+    bash = program "bash";
     cargo = program "cargo";
     cargo-deny = program "cargo-deny";
     cargo-nextest = program "cargo-nextest";
     clippy = program "clippy";
+    coreutils = program "coreutils";
+    curl = program "curl";
+    file = program "file";
     git = program "git";
     glibc.static = program "glibc-static";
+    gnumake = program "gnumake";
+    jq = program "jq";
     just = program "just";
     mkShell = { packages }: derive { name = "shell"; inherit packages; };
+    nodejs = program "nodejs";
     openssh = program "openssh";
     procps = program "procps";
     python3 = program "python3";
+    ripgrep = program "ripgrep";
+    rsync = program "rsync";
+    runCommand = name: _: script: derive { inherit name script; };
     rust-analyzer = program "rust-analyzer";
     rustPlatform = {
       buildRustPackage =
@@ -57,7 +68,11 @@ let
     rustfmt = program "rustfmt";
     shellcheck = program "shellcheck";
     stdenv = {
-      hostPlatform.isLinux = builtins.match ".*-linux" system != null;
+      cc = program "cc";
+      hostPlatform = {
+        inherit system;
+        isLinux = builtins.match ".*-linux" system != null;
+      };
       mkDerivation =
         { buildCommand, ... }@attributes:
         if host == null then
@@ -73,7 +88,12 @@ let
             }
           );
     };
+    tmux = program "tmux";
+    unzip = program "unzip";
     util-linux = program "util-linux";
+    xz = program "xz";
+    zip = program "zip";
+    zstd = program "zstd";
     callPackage =
       file: overrides:
       let

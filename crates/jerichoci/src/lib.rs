@@ -10,10 +10,12 @@
 mod beneath;
 mod causes;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod executor;
 mod lock;
 pub mod model;
+pub mod remote;
 pub mod run;
 pub use jericho_host::secrets;
 pub mod snapshot;

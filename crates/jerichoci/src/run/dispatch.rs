@@ -8,14 +8,16 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
 use std::time::Duration;
 
 use jericho_host::{CancelReason, CancelToken};
 
+use super::cleanups::Cleanups;
 use super::layout::{JobLayout, RunLayout};
+use super::logs::append_engine_line;
 use super::plan::{NodeIndex, NodeWork, RunPlan};
 use super::report::Reporter;
 use super::request::RunOptions;
@@ -26,6 +28,7 @@ use super::work::{JobEnd, Work};
 use crate::causes::with_causes;
 use crate::engine::EngineError;
 use crate::executor::Tools;
+use crate::executor::after::Cleaned;
 use crate::executor::workspace::RunSource;
 use crate::model::attempt::AttemptRecord;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
@@ -38,6 +41,9 @@ use jericho_host::secrets::Masker;
 /// `run.json` is replaced at most this often while the run goes on.
 const RECORD_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How long guests may take to go once the run was cancelled: whoever did so waits for at most 5 s.
+const CLEANUP_AFTER_CANCEL: Duration = Duration::from_secs(4);
+
 /// What reaches the dispatcher.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -45,8 +51,10 @@ pub(crate) enum Message {
     JobEnded { node: NodeIndex, end: Box<JobEnd> },
     /// A job did not pass and is tried again.
     JobRetried { job: usize, failed: Box<AttemptRecord>, next: u32, of: u32 },
-    /// A log has grown.
-    LogGrew { job: usize, bytes: u64 },
+    /// A log has grown; the sizes of both.
+    LogGrew { job: usize, host_bytes: u64, guest_bytes: u64 },
+    /// What a job that has ended had left to do is done.
+    CleanedUp { job: usize, cleaned: Cleaned },
     /// The token was cancelled, or its reason became stronger.
     Cancelled,
     /// Nobody listens any more.
@@ -77,6 +85,8 @@ pub(crate) struct Dispatcher<'a> {
     records_problem: Option<String>,
     /// Events that could not be stored yet, and so are not told.
     unstored: Vec<JournalEntry>,
+    /// How many clean-ups have told how they ended.
+    cleaned_up: usize,
 }
 
 /// Runs `reporter` on its own thread until every sender is gone or it fails.
@@ -121,6 +131,7 @@ impl<'a> Dispatcher<'a> {
             dirty: false,
             records_problem: None,
             unstored: Vec::new(),
+            cleaned_up: 0,
         };
         let record = &this.record;
         this.emit(RunLifecycleEvent::RunStarted {
@@ -252,6 +263,7 @@ impl<'a> Dispatcher<'a> {
         (sender, messages): (&Sender<Message>, &Receiver<Message>),
     ) {
         let mut schedule = Schedule::new(plan.nodes(), limits);
+        let cleanups = Cleanups::new();
         let stopped = AtomicBool::new(false);
         let (run, run_id) = (self.layout().clone(), self.record.run_id.clone());
         let layouts: Vec<JobLayout> = jobs.iter().map(|job| self.layout().job(&job.id)).collect();
@@ -264,8 +276,8 @@ impl<'a> Dispatcher<'a> {
                 let mut more = false;
                 for node in schedule.ready() {
                     let Some(index) = plan.node(node).job() else {
-                        // Prepare nodes belong to jobs that no executor of this version runs;
-                        // those jobs say so themselves.
+                        // What a guest needs is seen to by its job; jobs with prepared outputs say
+                        // themselves that no executor of this version runs them.
                         schedule.finished(node, Outcome::Passed);
                         more = true;
                         continue;
@@ -297,6 +309,9 @@ impl<'a> Dispatcher<'a> {
                         masker: self.around.masker.clone(),
                         watch: self.around.watch.clone(),
                         sender: sender.clone(),
+                        keep_on_failure: options.keep_on_failure,
+                        cleanups: &cleanups,
+                        log_sizes: <[AtomicU64; 2]>::default(),
                     };
                     let thread = std::thread::Builder::new().name(format!("job-{}", job.id));
                     if let Err(error) = thread.spawn_scoped(scope, move || work.run()) {
@@ -327,6 +342,7 @@ impl<'a> Dispatcher<'a> {
                 }
             }
         });
+        self.await_cleanups(&cleanups, jobs, messages);
         for (node, why) in schedule.not_started() {
             if let Some(index) = plan.node(node).job() {
                 self.skip_job(&jobs[index], &layouts[index], plan, why);
@@ -351,18 +367,72 @@ impl<'a> Dispatcher<'a> {
 
     fn handle(&mut self, message: Message, jobs: &[JobSpec]) {
         match message {
-            Message::LogGrew { job, bytes } => self.emit(RunLifecycleEvent::LogProgress {
+            Message::LogGrew { job, host_bytes, guest_bytes } => self.emit(RunLifecycleEvent::LogProgress {
                 run_id: self.record.run_id.clone(),
                 job_id: jobs[job].id.clone(),
-                host_log_bytes: bytes,
-                guest_log_bytes: 0,
+                host_log_bytes: host_bytes,
+                guest_log_bytes: guest_bytes,
             }),
+            Message::CleanedUp { job, cleaned } => self.clean_up(&jobs[job], cleaned),
             Message::ReporterFailed(error) => {
                 self.around.cancel.cancel(CancelReason::ReporterFailed);
                 self.update(|record| record.warnings.push(format!("the output was closed: {error}")));
             }
             // The token itself says so; the message only wakes the loop.
             Message::Cancelled | Message::JobEnded { .. } | Message::JobRetried { .. } => {}
+        }
+    }
+
+    /// Waits until nothing is left to clean up; not long once the run was cancelled.
+    fn await_cleanups(&mut self, cleanups: &Cleanups, jobs: &[JobSpec], messages: &Receiver<Message>) {
+        let clock = Arc::clone(&self.around.tools.clock);
+        let mut deadline = None;
+        while self.cleaned_up < cleanups.begun() {
+            self.save_if_due();
+            if deadline.is_none() && self.around.cancel.is_cancelled() {
+                deadline = Some(clock.monotonic().saturating_add(CLEANUP_AFTER_CANCEL));
+            }
+            let message = match deadline {
+                None => messages.recv().ok(),
+                Some(deadline) => match messages.recv_timeout(deadline.saturating_sub(clock.monotonic())) {
+                    Ok(message) => Some(message),
+                    Err(RecvTimeoutError::Timeout) => {
+                        cleanups.hurry();
+                        messages.recv().ok()
+                    }
+                    Err(RecvTimeoutError::Disconnected) => None,
+                },
+            };
+            let Some(message) = message else { return };
+            self.handle(message, jobs);
+        }
+    }
+
+    /// What came of cleaning up after a job that was told already: into its log and its record.
+    fn clean_up(&mut self, job: &JobSpec, cleaned: Cleaned) {
+        self.cleaned_up += 1;
+        if cleaned == Cleaned::default() {
+            return;
+        }
+        let layout = self.layout().job(&job.id);
+        for line in cleaned.log_lines() {
+            if let Err(error) = append_engine_line(&layout.host_log(), &self.masked(line)) {
+                self.warn(format!("{}: {error}", layout.host_log().display()));
+            }
+        }
+        let warnings: Vec<String> = cleaned.warnings.into_iter().map(|line| self.masked(line)).collect();
+        let leaked: Vec<String> = cleaned.leaked.into_iter().map(|line| self.masked(line)).collect();
+        if let Some(record) = self.record.jobs.iter_mut().find(|record| record.id == job.id) {
+            record.warnings.extend(warnings.iter().cloned());
+            record.leaked.extend(leaked);
+            let record = record.clone();
+            let stored = self.store.write_job(&layout, &record);
+            self.note_problem(stored);
+        }
+        self.dirty = true;
+        for message in warnings {
+            let (run_id, job_id) = (self.record.run_id.clone(), Some(job.id.clone()));
+            self.emit(RunLifecycleEvent::Warning { run_id, job_id, message });
         }
     }
 
@@ -407,6 +477,7 @@ impl<'a> Dispatcher<'a> {
         record.phases = report.phases;
         record.environment = report.environment;
         record.artifacts = report.artifacts;
+        record.remote_linux_vm_execution = report.guest;
         record.flaky = record.verdict == Verdict::Passed && !attempts.is_empty();
         record.attempts = attempts;
         let stored = self.store.write_job(layout, &record);
