@@ -40,17 +40,29 @@ impl Rig {
         fs::write(dir.path().join("conf/nix.conf"), SETTINGS)?;
         fs::write(dir.path().join("calls"), "")?;
         let rig = Self { dir, path, bash };
-        let wrapper = format!(
-            "#!/bin/sh\nprintf '%s\\n' \"$*\" >> '{}'\nexec '{}' \"$@\"\n",
-            rig.at("calls").display(),
-            nix.display()
-        );
-        fs::write(rig.program(), wrapper)?;
-        fs::set_permissions(rig.program(), fs::Permissions::from_mode(0o755))?;
+        rig.wrap("nix", "", &nix)?;
+        rig.wrap("nix-store", "nix-store ", &find(&rig.path, "nix-store")?)?;
         Ok(rig)
     }
 
-    /// The program that writes down its arguments and becomes nix.
+    /// Makes the program that writes down a beginning and its arguments, and becomes another one.
+    fn wrap(&self, name: &str, begin: &str, program: &Path) -> io::Result<()> {
+        let wrapper = format!(
+            "#!/bin/sh\nprintf '%s\\n' \"{begin}$*\" >> '{}'\nexec '{}' \"$@\"\n",
+            self.at("calls").display(),
+            program.display()
+        );
+        fs::write(self.at(name), wrapper)?;
+        fs::set_permissions(self.at(name), fs::Permissions::from_mode(0o755))
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.at("store")
+    }
+
+    /// The program that writes down its arguments and becomes nix; `nix-store` lies beside it.
     #[must_use]
     pub fn program(&self) -> PathBuf {
         self.at("nix")

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod executor;
 mod lock;
 pub mod model;
+mod nix;
 pub mod run;
 pub use jericho_host::secrets;
 pub mod snapshot;

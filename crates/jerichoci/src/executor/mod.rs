@@ -11,7 +11,7 @@ mod unbuilt;
 pub mod workspace;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jericho_host::{CancelToken, Clock, Host, OutputSink};
@@ -55,8 +55,28 @@ pub struct JobContext<'a> {
     pub masker: Option<&'a Arc<Masker>>,
     /// The source tree.
     pub source: &'a workspace::RunSource,
+    /// What was prepared for it.
+    pub prepared: &'a Prepared,
     /// Ends the job early.
     pub cancel: &'a CancelToken,
+}
+
+/// What was prepared for a job, on the host it runs on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// What it sees read-only, in this order. Empty for a job that is not staged.
+    pub mounts: Vec<PreparedMount>,
+    /// Where the workspace build output is for a process of this machine.
+    pub build_output: Option<PathBuf>,
+}
+
+/// A part of a prepared output that a job sees; writes are refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedMount {
+    /// Directory or file on the host of the job, absolute and without symbolic links.
+    pub source: PathBuf,
+    /// Where the job sees it, absolute.
+    pub guest_path: PathBuf,
 }
 
 /// What an executor hands back. Always complete, also after a failure.
@@ -123,9 +143,6 @@ pub struct Tools {
 /// The executor of a job: the one place that knows which there are.
 #[must_use]
 pub fn for_job(spec: &JobSpec, tools: &Tools) -> Box<dyn Executor> {
-    if spec.staged.is_some() {
-        return Box::new(unbuilt::Unbuilt("prepared outputs are not built into this version"));
-    }
     match (spec.placement.kind(), spec.runtime.kind()) {
         (JobPlacementKind::Local, JobRuntimeKind::HostProcess) => {
             Box::new(process::HostProcess::new(tools.clone()))

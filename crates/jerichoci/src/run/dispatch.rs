@@ -13,10 +13,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use jericho_host::{CancelReason, CancelToken};
 
 use super::layout::{JobLayout, RunLayout};
-use super::plan::{NodeIndex, NodeWork, RunPlan};
+use super::outputs::Mode;
+use super::plan::{NodeIndex, NodeWork, PlanNode, RunPlan};
+use super::prepare::{PrepareEnd, Preparer};
 use super::report::Reporter;
 use super::request::RunOptions;
 use super::schedule::{Limits, NotStarted, Outcome, Schedule};
@@ -31,8 +34,9 @@ use crate::model::attempt::AttemptRecord;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
 use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
+use crate::model::outputs::PreparedOutputsRecord;
 use crate::model::plan::{PlanNodeRecord, RunPlanRecord};
-use crate::model::record::{JobRecord, RunRecord};
+use crate::model::record::{JobRecord, PrepareRecord, PrepareTimingRecord, RunRecord};
 use jericho_host::secrets::Masker;
 
 /// `run.json` is replaced at most this often while the run goes on.
@@ -43,6 +47,8 @@ const RECORD_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) enum Message {
     /// A job has ended.
     JobEnded { node: NodeIndex, end: Box<JobEnd> },
+    /// A prepare node has ended.
+    PrepareEnded { node: NodeIndex, end: Box<PrepareEnd> },
     /// A job did not pass and is tried again.
     JobRetried { job: usize, failed: Box<AttemptRecord>, next: u32, of: u32 },
     /// A log has grown.
@@ -77,6 +83,7 @@ pub(crate) struct Dispatcher<'a> {
     records_problem: Option<String>,
     /// Events that could not be stored yet, and so are not told.
     unstored: Vec<JournalEntry>,
+    outputs: PreparedOutputsRecord,
 }
 
 /// Runs `reporter` on its own thread until every sender is gone or it fails.
@@ -121,6 +128,7 @@ impl<'a> Dispatcher<'a> {
             dirty: false,
             records_problem: None,
             unstored: Vec::new(),
+            outputs: PreparedOutputsRecord::default(),
         };
         let record = &this.record;
         this.emit(RunLifecycleEvent::RunStarted {
@@ -135,6 +143,10 @@ impl<'a> Dispatcher<'a> {
 
     pub(crate) fn layout(&self) -> &RunLayout {
         self.store.layout()
+    }
+
+    pub(crate) fn around(&self) -> &'a Surroundings<'a> {
+        self.around
     }
 
     pub(crate) fn cancel(&self) -> &'a CancelToken {
@@ -245,13 +257,15 @@ impl<'a> Dispatcher<'a> {
     pub(crate) fn carry_out(
         &mut self,
         (jobs, options): (&[JobSpec], &RunOptions),
-        plan: &RunPlan,
+        preparer: &Preparer<'_>,
         limits: &Limits,
         source: &RunSource,
         cache_dirs: &dyn Fn(&JobSpec) -> std::path::PathBuf,
         (sender, messages): (&Sender<Message>, &Receiver<Message>),
     ) {
+        let plan = preparer.plan;
         let mut schedule = Schedule::new(plan.nodes(), limits);
+        let mut prepares = Prepares::default();
         let stopped = AtomicBool::new(false);
         let (run, run_id) = (self.layout().clone(), self.record.run_id.clone());
         let layouts: Vec<JobLayout> = jobs.iter().map(|job| self.layout().job(&job.id)).collect();
@@ -261,13 +275,19 @@ impl<'a> Dispatcher<'a> {
                 if self.around.cancel.is_cancelled() {
                     schedule.cancel();
                 }
-                let mut more = false;
                 for node in schedule.ready() {
                     let Some(index) = plan.node(node).job() else {
-                        // Prepare nodes belong to jobs that no executor of this version runs;
-                        // those jobs say so themselves.
-                        schedule.finished(node, Outcome::Passed);
-                        more = true;
+                        self.start_prepare(plan.node(node), node, &mut prepares);
+                        let done = sender.clone();
+                        let work = move || {
+                            let end = Box::new(preparer.prepare(node));
+                            let _ = done.send(Message::PrepareEnded { node, end });
+                        };
+                        let thread = std::thread::Builder::new().name(plan.node(node).id.clone());
+                        if let Err(error) = thread.spawn_scoped(scope, work) {
+                            let end = Box::new(PrepareEnd::errored(format!("no thread for it: {error}")));
+                            let _ = sender.send(Message::PrepareEnded { node, end });
+                        }
                         continue;
                     };
                     let (job, layout) = (&jobs[index], &layouts[index]);
@@ -276,10 +296,20 @@ impl<'a> Dispatcher<'a> {
                         let end = Box::new(JobEnd::errored(problem));
                         let _ = sender.send(Message::JobEnded { node, end });
                     };
-                    if let Err(problem) = self.start_job(job, layout) {
+                    let needs = prepares.of(&plan.node(node).depends_on);
+                    let waited = needs.iter().map(|(_, duration_ms)| duration_ms).sum();
+                    if let Err(problem) = self.start_job(job, layout, waited) {
                         failed(problem);
                         continue;
                     }
+                    let ends: Vec<&PrepareEnd> = needs.into_iter().map(|(end, _)| end).collect();
+                    let prepared = match preparer.prepared(job, &ends) {
+                        Ok(prepared) => prepared,
+                        Err(problem) => {
+                            failed(problem);
+                            continue;
+                        }
+                    };
                     let work = Work {
                         node,
                         index,
@@ -291,6 +321,7 @@ impl<'a> Dispatcher<'a> {
                         fresh_id: self.around.fresh_id,
                         cache_dir: cache_dirs(job),
                         source,
+                        prepared,
                         tools: self.around.tools,
                         cancel: self.around.cancel,
                         stopped: &stopped,
@@ -306,10 +337,6 @@ impl<'a> Dispatcher<'a> {
                 if schedule.is_done() {
                     break;
                 }
-                if more {
-                    // What waited for those is ready now, and nobody will send a message about it.
-                    continue;
-                }
                 self.save_if_due();
                 match self.next(messages) {
                     Some(Message::JobEnded { node, end }) => {
@@ -318,6 +345,12 @@ impl<'a> Dispatcher<'a> {
                         schedule.finished(node, if passed { Outcome::Passed } else { Outcome::Failed });
                         stopped.store(schedule.is_stopped(), Ordering::Release);
                         self.end_job(&jobs[index], &layouts[index], starts[index], *end);
+                    }
+                    Some(Message::PrepareEnded { node, end }) => {
+                        let passed = end.verdict == Verdict::Passed;
+                        schedule.finished(node, if passed { Outcome::Passed } else { Outcome::Failed });
+                        stopped.store(schedule.is_stopped(), Ordering::Release);
+                        self.end_prepare(plan.node(node), node, *end, &mut prepares);
                     }
                     Some(Message::JobRetried { job, failed, next, of }) => {
                         self.retry_job(&jobs[job], &layouts[job], *failed, (next, of));
@@ -328,8 +361,15 @@ impl<'a> Dispatcher<'a> {
             }
         });
         for (node, why) in schedule.not_started() {
-            if let Some(index) = plan.node(node).job() {
-                self.skip_job(&jobs[index], &layouts[index], plan, why);
+            let Some(index) = plan.node(node).job() else { continue };
+            let (job, layout) = (&jobs[index], &layouts[index]);
+            match why {
+                // What a job waits for itself is a part of it; others only waited for the job.
+                NotStarted::NeedFailed(need) if is_own(plan, node, need) => {
+                    let end = prepares.ends.get(&need).map(|(end, _)| end);
+                    self.fail_unprepared(job, layout, &plan.node(need).id, end);
+                }
+                why => self.skip_job(job, layout, plan, why),
             }
         }
         // Records of jobs were added in the order of their starts.
@@ -362,15 +402,74 @@ impl<'a> Dispatcher<'a> {
                 self.update(|record| record.warnings.push(format!("the output was closed: {error}")));
             }
             // The token itself says so; the message only wakes the loop.
-            Message::Cancelled | Message::JobEnded { .. } | Message::JobRetried { .. } => {}
+            Message::Cancelled
+            | Message::JobEnded { .. }
+            | Message::PrepareEnded { .. }
+            | Message::JobRetried { .. } => {}
         }
     }
 
-    fn start_job(&mut self, job: &JobSpec, layout: &JobLayout) -> Result<(), String> {
+    fn start_prepare(&mut self, node: &PlanNode, index: NodeIndex, prepares: &mut Prepares) {
+        let clock = &self.around.tools.clock;
+        prepares.starts.insert(index, (clock.now(), clock.monotonic()));
+        let (run_id, node_id) = (self.record.run_id.clone(), node.id.clone());
+        self.emit(RunLifecycleEvent::PrepareStarted { run_id, node_id });
+    }
+
+    fn end_prepare(&mut self, node: &PlanNode, index: NodeIndex, end: PrepareEnd, prepares: &mut Prepares) {
+        let clock = &self.around.tools.clock;
+        let now = (clock.now(), clock.monotonic());
+        let start = prepares.starts.get(&index).copied().unwrap_or(now);
+        let duration_ms = crate::executor::millis(now.1.saturating_sub(start.1));
+        let node_id = node.id.clone();
+        if let Some(output) = end.output.clone() {
+            self.outputs.put(output);
+            let stored = self.store.write_prepared_outputs(&self.outputs);
+            self.note_problem(stored);
+        }
+        let log = self.layout().prepare_log(&node_id);
+        let log_path = log.strip_prefix(self.layout().dir()).unwrap_or(&log).to_string_lossy().into_owned();
+        let record = PrepareRecord {
+            node_id: node_id.clone(),
+            verdict: end.verdict,
+            message: Some(end.message.clone()).filter(|message| !message.is_empty()),
+            log_path: end.has_log.then_some(log_path),
+        };
+        let timing = PrepareTimingRecord {
+            node_id: node_id.clone(),
+            started_at: start.0,
+            finished_at: now.0,
+            duration_ms,
+        };
+        self.update(|run| {
+            run.prepares.push(record);
+            run.prepare_timings.push(timing);
+        });
+        for warning in &end.warnings {
+            self.warn(format!("{node_id}: {warning}"));
+        }
+        let (run_id, verdict) = (self.record.run_id.clone(), end.verdict);
+        self.emit(RunLifecycleEvent::PrepareFinished { run_id, node_id, verdict, duration_ms });
+        prepares.ends.insert(index, (end, duration_ms));
+    }
+
+    /// Says that prepared outputs are recorded, and that there are none yet.
+    pub(crate) fn begin_outputs(&mut self, mode: &Mode) {
+        let path = self.layout().prepared_outputs();
+        let stored = self.store.write_prepared_outputs(&self.outputs);
+        self.note_problem(stored);
+        self.update(|record| {
+            mode.write_to(record);
+            record.prepared_outputs_path = Some(path.to_string_lossy().into_owned());
+        });
+    }
+
+    fn start_job(&mut self, job: &JobSpec, layout: &JobLayout, waited_ms: u64) -> Result<(), String> {
         let artifacts = layout.artifacts();
         std::fs::create_dir_all(&artifacts)
             .map_err(|error| format!("cannot make {}: {error}", artifacts.display()))?;
-        let record = self.job_record(job, layout);
+        let mut record = self.job_record(job, layout);
+        record.pre_execution_prepare_duration_ms = Some(waited_ms).filter(|waited| *waited > 0);
         let stored = self.store.write_job(layout, &record);
         self.note_problem(stored);
         self.update(|run| run.jobs.push(record.clone()));
@@ -480,6 +579,17 @@ impl<'a> Dispatcher<'a> {
         self.update(|run| run.jobs.push(record));
     }
 
+    /// A job that never started because something that was made for it failed. It has no events
+    /// of its own either.
+    fn fail_unprepared(&mut self, job: &JobSpec, layout: &JobLayout, node: &str, end: Option<&PrepareEnd>) {
+        let mut record = self.job_record(job, layout);
+        let why = end.map_or("it has no end", |end| end.message.as_str());
+        record.verdict = end.map_or(Verdict::Failed(FailureKind::Infrastructure), |end| end.verdict);
+        record.finished_at = Some(record.started_at);
+        record.message = Some(format!("not run: {node} failed: {why}"));
+        self.update(|run| run.jobs.push(record));
+    }
+
     /// The end: the verdict of the whole, the terminal record, the last event.
     pub(crate) fn finish(mut self, verdict: Option<Verdict>, message: Option<String>) -> RunRecord {
         let clock = Arc::clone(&self.around.tools.clock);
@@ -525,6 +635,26 @@ impl<'a> Dispatcher<'a> {
         }
         self.record
     }
+}
+
+/// Where the prepare nodes of a run stand.
+#[derive(Default)]
+struct Prepares {
+    starts: HashMap<NodeIndex, (DateTime<Utc>, Duration)>,
+    /// With how long each took, in milliseconds.
+    ends: HashMap<NodeIndex, (PrepareEnd, u64)>,
+}
+
+impl Prepares {
+    /// Those of these nodes that are prepare nodes.
+    fn of(&self, nodes: &[NodeIndex]) -> Vec<(&PrepareEnd, u64)> {
+        nodes.iter().filter_map(|node| self.ends.get(node)).map(|(end, ms)| (end, *ms)).collect()
+    }
+}
+
+/// Whether a job waits for this prepare node itself, not for another job that does.
+fn is_own(plan: &RunPlan, job: NodeIndex, need: NodeIndex) -> bool {
+    plan.node(need).is_prepare() && plan.node(job).depends_on.contains(&need)
 }
 
 /// The verdict of a run: its heaviest failure; cancelled when that is why jobs did not run.

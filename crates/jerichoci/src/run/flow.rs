@@ -2,8 +2,8 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 
 use jericho_host::sys::processors;
 use jericho_host::{CancelReason, CancelToken};
@@ -11,7 +11,9 @@ use jericho_host::{CancelReason, CancelToken};
 use super::control;
 use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
+use super::outputs::Mode;
 use super::plan::{PlanInputs, RunPlan, plan_run};
+use super::prepare::Preparer;
 use super::report::Reporter;
 use super::request::{RequestError, RunRequest};
 use super::schedule::Limits;
@@ -196,14 +198,15 @@ fn stages(
         record.git_head.clone_from(&snapshot.git_head);
         record.git_dirty = snapshot.git_dirty;
     });
-    dispatcher.store_plan(planned.bind(&PlanInputs {
+    let bound = planned.bind(&PlanInputs {
         run_id,
         created_at: engine.clock.now(),
         target_id: request.metadata.target_id.as_deref(),
         target_description: request.metadata.target_description.as_deref(),
         layout: &run,
         snapshot_dir: &run.snapshot(),
-    }));
+    });
+    dispatcher.store_plan(bound.clone());
     dispatcher.update(|record| record.plan_path = Some(run.plan().to_string_lossy().into_owned()));
     dispatcher.phases(phases.into_records());
 
@@ -237,15 +240,36 @@ fn stages(
         groups: engine.config.group_widths.clone(),
         keep_going: request.options.keep_going,
     };
+    let mode = Mode::default();
+    if request.jobs.iter().any(|job| job.staged.is_some()) {
+        dispatcher.begin_outputs(&mode);
+    }
+    let around = dispatcher.around();
+    let preparer = Preparer {
+        tools: around.tools,
+        run: &run,
+        run_id: run_id.as_str(),
+        plan: planned,
+        bound: &bound,
+        source: &source,
+        mode: &mode,
+        fresh_id: around.fresh_id,
+        masker: around.masker.clone(),
+        cancel,
+        local: OnceLock::new(),
+    };
     let (sender, messages) = channel;
     dispatcher.carry_out(
         (&request.jobs, &request.options),
-        planned,
+        &preparer,
         &limits,
         &source,
         &cache_dirs,
         (sender, messages),
     );
+    if let Err(problem) = preparer.release() {
+        dispatcher.warn(format!("prepared outputs are not let go of: {problem}"));
+    }
     drop(cargo_home);
     dispatcher.finish(None, None)
 }
@@ -329,5 +353,6 @@ fn first_record(
         settings: engine.config.settings.clone(),
         phases: Vec::new(),
         warnings: Vec::new(),
+        prepares: Vec::new(),
     }
 }

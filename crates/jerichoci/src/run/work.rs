@@ -17,7 +17,7 @@ use super::plan::NodeIndex;
 use super::watch::OutputWatch;
 use crate::causes::with_causes;
 use crate::executor::workspace::RunSource;
-use crate::executor::{JobContext, JobLog, JobReport, Tools, for_job, millis};
+use crate::executor::{JobContext, JobLog, JobReport, Prepared, Tools, for_job, millis};
 use crate::model::attempt::AttemptRecord;
 use crate::model::job::JobSpec;
 use crate::model::outcome::{JobOutcome, Verdict};
@@ -38,6 +38,7 @@ pub(super) struct Work<'a> {
     pub(super) fresh_id: &'a (dyn Fn() -> String + Sync),
     pub(super) cache_dir: PathBuf,
     pub(super) source: &'a RunSource,
+    pub(super) prepared: Prepared,
     pub(super) tools: &'a Tools,
     pub(super) cancel: &'a CancelToken,
     /// Nothing new starts any more, another attempt neither.
@@ -175,6 +176,7 @@ impl Work<'_> {
             log: &mut log,
             masker: self.masker.as_ref(),
             source: self.source,
+            prepared: &self.prepared,
             cancel: self.cancel,
         });
         let finished = log.let_by().and_then(|()| log.inner.writer.finish());
