@@ -17,10 +17,24 @@
       pikaciFor = pkgs: pkgs.callPackage ./nix/package.nix { };
     in
     {
-      packages = forEachSystem (pkgs: rec {
-        pikaci = pikaciFor pkgs;
-        default = pikaci;
-      });
+      packages = forEachSystem (
+        pkgs:
+        let
+          pikaci = pikaciFor pkgs;
+          guestPrograms = import ./nix/guest-programs.nix { inherit pikaci; };
+        in
+        {
+          inherit pikaci;
+          default = pikaci;
+        }
+        // lib.optionalAttrs pkgs.stdenv.hostPlatform.isLinux (
+          { jericho-guest = guestPrograms; }
+          // import ./nix/incus/images.nix {
+            inherit nixpkgs pkgs guestPrograms;
+            inherit (pkgs.stdenv.hostPlatform) system;
+          }
+        )
+      );
 
       devShells = forEachSystem (pkgs: {
         default = pkgs.callPackage ./nix/dev-shell.nix { };

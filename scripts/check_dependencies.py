@@ -16,8 +16,9 @@ MAY_USE = {
     "jericho-host": set(),
     "pika-incus-guest-role": set(),
     "pika-cloud": {"jericho-host", "pika-incus-guest-role"},
-    "jericho-guest": {"jericho-host", "pika-cloud"},
-    "jerichoci": {"jericho-host", "pika-cloud", "pika-incus-guest-role"},
+    "jericho-manifest": {"jericho-host"},
+    "jericho-guest": {"jericho-host", "jericho-manifest", "pika-cloud"},
+    "jerichoci": {"jericho-host", "jericho-manifest", "pika-cloud", "pika-incus-guest-role"},
     "pikaci": {"jericho-host", "jerichoci", "pika-cloud", "pika-incus-guest-role"},
     "jericho-testkit": {"jericho-host"},
 }

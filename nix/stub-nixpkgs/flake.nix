@@ -8,6 +8,7 @@
     { self }:
     let
       lib = import ./lib.nix;
+      packagesFor = system: import ./packages.nix { inherit lib system; };
       systems = [
         "x86_64-linux"
         "aarch64-linux"
@@ -15,7 +16,9 @@
       ];
     in
     {
-      inherit lib;
-      legacyPackages = lib.genAttrs systems (system: import ./packages.nix { inherit lib system; });
+      lib = lib // {
+        nixosSystem = import ./nixos.nix { inherit lib packagesFor; };
+      };
+      legacyPackages = lib.genAttrs systems packagesFor;
     };
 }

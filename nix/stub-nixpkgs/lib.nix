@@ -1,11 +1,13 @@
 # The functions and values of nixpkgs.lib that this repository uses.
 rec {
   assertMsg = condition: message: condition || throw message;
+  foldl' = builtins.foldl';
   genAttrs = names: f: builtins.listToAttrs (map (name: { inherit name; value = f name; }) names);
   licenses = {
     asl20 = { };
     mit = { };
   };
+  optionalAttrs = condition: set: if condition then set else { };
   optionals = condition: list: if condition then list else [ ];
   platforms.unix = [ ];
   versionAtLeast = a: b: builtins.compareVersions a b >= 0;

@@ -13,6 +13,7 @@ let
       # What the real builder would take in: a wrong list or path fails here.
       inputs = map toString (attributes.nativeBuildInputs or [ ] ++ attributes.packages or [ ]);
       src = attributes.src or "";
+      script = attributes.script or "";
       phases = [ (attributes.buildPhase or "") (attributes.installPhase or "") ];
     }
     // {
@@ -23,16 +24,26 @@ let
   program = name: derive { inherit name; } // { version = "9999"; };
   packages = {
     inherit lib;
+    bash = program "bash";
     cargo = program "cargo";
     cargo-deny = program "cargo-deny";
     cargo-nextest = program "cargo-nextest";
     clippy = program "clippy";
+    coreutils = program "coreutils";
+    curl = program "curl";
+    file = program "file";
     git = program "git";
+    gnumake = program "gnumake";
+    jq = program "jq";
     just = program "just";
     mkShell = { packages }: derive { name = "shell"; inherit packages; };
+    nodejs = program "nodejs";
     openssh = program "openssh";
     procps = program "procps";
     python3 = program "python3";
+    ripgrep = program "ripgrep";
+    rsync = program "rsync";
+    runCommand = name: _: script: derive { inherit name script; };
     rust-analyzer = program "rust-analyzer";
     rustPlatform.buildRustPackage =
       { cargoLock, ... }@attributes:
@@ -41,8 +52,19 @@ let
     rustc = program "rustc";
     rustfmt = program "rustfmt";
     shellcheck = program "shellcheck";
-    stdenv.hostPlatform.isLinux = builtins.match ".*-linux" system != null;
+    stdenv = {
+      cc = program "cc";
+      hostPlatform = {
+        inherit system;
+        isLinux = builtins.match ".*-linux" system != null;
+      };
+    };
+    tmux = program "tmux";
+    unzip = program "unzip";
     util-linux = program "util-linux";
+    xz = program "xz";
+    zip = program "zip";
+    zstd = program "zstd";
     callPackage =
       file: overrides:
       let

@@ -6,19 +6,13 @@
 # in this file: the hash of both is the name of the image.
 set -euo pipefail
 
+# shellcheck source=scripts/lib/debian.sh
+source "$(dirname "${BASH_SOURCE[0]}")/debian.sh"
+
 out=$1
 # That of this machine, whose dynamic programs the tests bring into the guest.
-suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-architecture=$(dpkg --print-architecture)
-
-# The mirror of this machine, as its apt-get is configured.
-# shellcheck disable=SC2016  # the words in parentheses are apt-get's
-mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
-  awk -v suite="$suite" '$2 == suite { print $1; exit }')
-if [[ -z $mirror ]]; then
-  # shellcheck disable=SC2016
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | head -n 1)
-fi
+suite=$(debian_suite)
+mirror=$(debian_mirror "$suite")
 
 init=$(mktemp)
 trap 'rm -f -- "$init"' EXIT
@@ -46,13 +40,8 @@ mmdebstrap --quiet --variant=minbase --include=git --skip=cleanup/run --dpkgopt=
   "$suite" - "$mirror" | tar2sqfs --quiet --force --compressor zstd --comp-extra level=3 "$out/rootfs.squashfs"
 
 metadata=$(mktemp -d)
-case $architecture in
-  amd64) name=x86_64 ;;
-  arm64) name=aarch64 ;;
-  *) name=$architecture ;;
-esac
 printf 'architecture: %s\ncreation_date: 1700000000\nproperties: {os: debian, release: %s, description: guest of the tests}\n' \
-  "$name" "$suite" >"$metadata/metadata.yaml"
+  "$(debian_machine)" "$suite" >"$metadata/metadata.yaml"
 tar -C "$metadata" -cf "$out/metadata.tar" metadata.yaml
 rm -f -- "$metadata/metadata.yaml"
 rmdir -- "$metadata"

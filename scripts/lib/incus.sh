@@ -4,6 +4,11 @@
 # Two locks in the directory of the rig: `lock` is held while it is brought up or ended; `users` is held
 # shared by whoever uses it, so that nobody ends it under a running test.
 
+# shellcheck source=scripts/lib/role-image.sh
+source "$(dirname "${BASH_SOURCE[0]}")/role-image.sh"
+# shellcheck source=scripts/lib/role-import.sh
+source "$(dirname "${BASH_SOURCE[0]}")/role-import.sh"
+
 rig_dir=${JERICHO_RIG_DIR:-/dev/shm/jericho-rig}
 rig_cache=${JERICHO_RIG_CACHE:-/var/cache/jericho-rig}
 rig_recipe=$(dirname "${BASH_SOURCE[0]}")/guest-image.sh
@@ -32,7 +37,7 @@ rig_needs() {
     exit 3
   fi
   local program missing=()
-  for program in /usr/libexec/incus/incusd mkfs.btrfs mmdebstrap tar2sqfs flock curl; do
+  for program in /usr/libexec/incus/incusd mkfs.btrfs mmdebstrap tar2sqfs xz flock curl; do
     command -v "$program" >/dev/null || missing+=("$program")
   done
   if ((${#missing[@]})); then
@@ -92,23 +97,9 @@ rig_start_daemon() {
   INCUS_DIR=$rig_dir/incus /usr/libexec/incus/incusd waitready --timeout=60
 }
 
-# rig_api METHOD PATH [BODY]: prints the metadata of the answer; waits for an operation.
+# rig_api METHOD PATH [BODY]: prints the answer; waits for an operation.
 rig_api() {
-  local answer
-  answer=$(curl --silent --show-error --unix-socket "$rig_dir$RIG_SOCKET" -X "$1" ${3:+--data "$3"} "http://incus$2")
-  if [[ $answer == *'"type":"async"'* ]]; then
-    local operation=${answer#*\"operation\":\"}
-    answer=$(curl --silent --show-error --unix-socket "$rig_dir$RIG_SOCKET" "http://incus${operation%%\"*}/wait")
-    if [[ $answer != *'"status_code":200,"err"'* && $answer == *'"status":"Failure"'* ]]; then
-      echo "$answer" >&2
-      return 1
-    fi
-  fi
-  if [[ $answer == *'"type":"error"'* ]]; then
-    echo "$answer" >&2
-    return 1
-  fi
-  printf '%s\n' "$answer"
+  incus_api "$rig_dir$RIG_SOCKET" "$@"
 }
 
 rig_configure() {
@@ -144,14 +135,57 @@ rig_image() {
   touch "$file"
   find "$rig_cache" -maxdepth 1 -name 'minimal-*' -mtime +14 -exec rm -rf -- {} +
   exec 7>&-
-  local answer fingerprint
-  answer=$(curl --silent --show-error --unix-socket "$rig_dir$RIG_SOCKET" -X POST http://incus/1.0/images \
-    -F "metadata=@$file/metadata.tar" -F "rootfs=@$file/rootfs.squashfs")
-  answer=${answer#*\"operation\":\"}
-  answer=$(curl --silent --show-error --unix-socket "$rig_dir$RIG_SOCKET" "http://incus${answer%%\"*}/wait")
-  fingerprint=${answer#*\"fingerprint\":\"}
-  fingerprint=${fingerprint%%\"*}
-  rig_api POST /1.0/images/aliases "{\"name\":\"$rig_alias\",\"target\":\"$fingerprint\"}" >/dev/null
+  role_image_import "$rig_dir$RIG_SOCKET" default "$rig_alias" "$file" >/dev/null
+}
+
+# Prints the alias of an image that boots systemd, made by the recipe of the images of roles, without the packages of
+# one, and with the runner of the directory $1. The base is built once per recipe (about a minute).
+rig_systemd_image() {
+  local runners=$1 recipe hash base alias packages=() building
+  if [[ ! -x $runners/jerichoci-incus-run ]]; then
+    echo "scripts/rig: no jerichoci-incus-run in $runners" >&2
+    echo "hint: scripts/build-guest" >&2
+    exit 3
+  fi
+  rig_status >/dev/null
+  mapfile -t packages < <(role_image_list common.packages)
+  recipe=$(role_image_recipe)
+  hash=$(cat "$runners/jerichoci-incus-run" "$runners/pika-cloud-lifecycle" | sha256sum)
+  alias=jericho-rig/systemd-$recipe-${hash:0:12}
+  base=$rig_cache/systemd-$recipe
+  exec 7>>"$rig_cache/lock" 9>>"$rig_dir/users"
+  flock --shared 9 # nobody ends it meanwhile
+  flock 7
+  if ! rig_api GET "/1.0/images/aliases/$(incus_quoted "$alias")" >/dev/null 2>&1; then
+    rm -rf -- "$rig_cache"/.building.*
+    if [[ ! -s $base/base.tar ]]; then
+      echo "scripts/rig: building the base of $alias (about a minute)" >&2
+      building=$(mktemp -d "$rig_cache/.building.XXXXXX")
+      role_image_base "$building/base.tar" guest "${packages[@]}" 7>&- 9>&- 2>"$rig_dir/systemd.log" || {
+        tail -n 20 "$rig_dir/systemd.log" >&2
+        return 1
+      }
+      chmod 0755 "$building"
+      mv -T "$building" "$base"
+    fi
+    touch "$base"
+    find "$rig_cache" -maxdepth 1 -name 'systemd-*' -mtime +14 -exec rm -rf -- {} +
+    building=$(mktemp -d "$rig_cache/.building.XXXXXX")
+    SOURCE_DATE_EPOCH=1700000000 role_image_finish "$base/base.tar" "$runners" "$building" guest "guest of the tests"
+    role_image_import "$rig_dir$RIG_SOCKET" default "$alias" "$building" >/dev/null
+    rm -rf -- "$building"
+    rig_forget_images "$alias"
+  fi
+  printf '%s\n' "$alias"
+}
+
+# Images of runners that were built since lie in memory: the oldest go, but for eight and that of the alias $1.
+rig_forget_images() {
+  local alias
+  rig_api GET '/1.0/images/aliases?recursion=1' | grep -o '"name":"jericho-rig/systemd-[^"]*"' | cut -d '"' -f 4 |
+    grep -vxF "$1" | tac | tail -n +8 | while IFS= read -r alias; do
+      role_image_forget "$rig_dir$RIG_SOCKET" default "$alias"
+    done
 }
 
 # Writes what the users of the rig must know; that file is there when the rig is up, and only then.

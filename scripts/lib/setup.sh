@@ -1,6 +1,9 @@
 # shellcheck shell=bash
 # What the checks need on this machine, and how what is missing is installed.
 
+# shellcheck source=scripts/lib/debian.sh
+source "$(dirname "${BASH_SOURCE[0]}")/debian.sh"
+
 # The version that cargo install builds; any version on PATH that can read .config/nextest.toml will do.
 readonly NEXTEST_VERSION=0.9.143
 
@@ -37,6 +40,7 @@ readonly ROOT_PACKAGES=(
   "btrfs-progs|mkfs.btrfs|tests"
   "mmdebstrap|mmdebstrap|tests"
   "squashfs-tools-ng|tar2sqfs|tests"
+  "xz-utils|xz|tests"
   "curl|curl|tests"
 )
 
@@ -158,8 +162,8 @@ install_root_packages() {
 # Makes a directory of package sources, those of this system and the backports of its release, and prints its path.
 backports_sources() {
   local dir codename mirror
-  codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-  mirror=$(system_mirror "$codename")
+  codename=$(debian_suite)
+  mirror=$(debian_mirror "$codename")
   if [[ -z $codename || -z $mirror ]]; then
     echo "scripts/test: this system has no package incus-base, and no mirror of Debian to find it on" >&2
     return 3
@@ -170,13 +174,6 @@ backports_sources() {
     "$mirror" "$codename" >"$dir/jericho-backports.list"
   chmod 0755 "$dir" # apt reads it as its own user
   echo "$dir"
-}
-
-# Prints where apt-get, as this machine configures it, finds release $1.
-system_mirror() {
-  # shellcheck disable=SC2016  # the words in parentheses are apt-get's
-  apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
-    awk -v release="$1" '$2 == release && !found { print $1; found = 1 }'
 }
 
 # Debian starts a service when its package is installed, unless this file says no, and again at each

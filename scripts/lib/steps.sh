@@ -61,9 +61,9 @@ step_doctests() {
 }
 
 step_tests() {
-  begin_rig
-  # What is sent to guests and hosts is tested as it is sent.
+  # What is sent to guests and hosts is tested as it is sent, and as an image has it.
   scripts/build-guest
+  begin_rig
   JERICHO_TEST_NOT_RUN_FILE="${not_run_here:?}" INSTA_UPDATE=no INSTA_WORKSPACE_ROOT="${root:?}" \
     cargo nextest run --workspace --locked --no-fail-fast
 }

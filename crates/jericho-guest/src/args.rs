@@ -9,6 +9,7 @@ Runs one request of a guest or a remote host and writes its lifecycle files.
 
 Usage: jerichoci-incus-run [--detach] REQUEST
        jerichoci-incus-run cancel [--force] REQUEST
+       jerichoci-incus-run store WORK_DIR
 
   REQUEST     the run request, a JSON file of schema version 2 or 3
   --detach    go on in the background, in a session of its own; print process id and start
@@ -16,10 +17,12 @@ Usage: jerichoci-incus-run [--detach] REQUEST
   cancel      end the runner of a request and wait for its result; where the runner is gone,
               end what it has left and write the result it owes
   --force     without grace
+  store       keep the snapshots of a work dir: answers an engine, line by line, until its
+              standard input ends
   --version   print the version
 
 Exit: the exit code of the command; 124 when its time was up, 128 + n when signal n ended it,
-2 when it could not be run. With --detach, 0 once it runs. cancel: 0 when nothing runs any more.
+2 when it could not be run. With --detach, 0 once it runs. cancel: 0 when nothing runs any more. store: 0 once its input has ended.
 ";
 
 /// What is to be done.
@@ -38,6 +41,8 @@ pub enum Action {
         /// Without grace.
         force: bool,
     },
+    /// Keep the snapshots of a work dir.
+    Store(PathBuf),
     /// Become the command of a job; started by the runner alone.
     Enter(Vec<OsString>),
     /// Print the help.
@@ -63,6 +68,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, String>
         "-V" | "--version" => return Ok(Action::Version),
         ENTER => return Ok(Action::Enter(args.skip(1).collect())),
         DETACHED => return one_path(args.skip(1), &[]).map(|(path, _)| Action::Detached(path)),
+        "store" => {
+            return one_path(args.skip(1), &[])
+                .map(|(path, _)| Action::Store(path))
+                .map_err(|error| error.replace("request", "work dir"));
+        }
         "cancel" => {
             let (request, force) = one_path(args.skip(1), &["--force"])?;
             return Ok(Action::Cancel { request, force });
@@ -125,6 +135,7 @@ mod tests {
             (&["a", "b"], "more than one request"),
             (&["--force", "a"], "unknown option --force"),
             (&["cancel"], "no request"),
+            (&["store"], "no work dir"),
             (&["cancel", "--detach", "a"], "unknown option --detach"),
         ] {
             assert_eq!(parsed(args), Err(message.to_owned()), "{args:?}");

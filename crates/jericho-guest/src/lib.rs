@@ -24,6 +24,7 @@ pub mod runner;
 mod signals;
 mod start;
 mod state;
+mod store;
 mod tee;
 mod user;
 mod verdict;

@@ -18,7 +18,7 @@ use crate::plan::{Plan, TAG};
 use crate::start::{StartPipe, Told};
 use crate::state::{Runner, State, StateError};
 use crate::verdict::{Verdict, one_line};
-use crate::{BOOTSTRAP_ERROR, args, cancel, detach, enter, environment, orphans, signals};
+use crate::{BOOTSTRAP_ERROR, args, cancel, detach, enter, environment, orphans, signals, store};
 
 /// Does what the arguments say. Returns the exit code of the process.
 pub fn act(action: args::Action) -> u8 {
@@ -30,6 +30,7 @@ pub fn act(action: args::Action) -> u8 {
         }
         args::Action::Detach(request) => detach::start(&request),
         args::Action::Cancel { request, force } => cancel::cancel(&request, force),
+        args::Action::Store(work_dir) => store::serve(&work_dir),
         args::Action::Enter(args) => enter::enter(args),
         args::Action::Help => print(args::HELP),
         args::Action::Version => print(concat!("jerichoci-incus-run ", env!("CARGO_PKG_VERSION"), "\n")),

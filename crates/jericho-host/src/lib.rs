@@ -14,6 +14,7 @@
 //! | [`quote`] | shell quoting |
 //! | [`fs`] | atomic writes, publication by rename, removal |
 //! | [`secrets`] | secrets in a stream of bytes, in every form that tools print them in |
+//! | [`slots`] | how many may do something at once |
 //! | [`lock`] | file locks that say who is alive |
 //! | [`sys`] | process identity, and what Linux alone offers |
 
@@ -27,6 +28,7 @@ pub mod lock;
 mod process;
 pub mod quote;
 pub mod secrets;
+pub mod slots;
 pub mod ssh;
 pub mod sys;
 mod wait;

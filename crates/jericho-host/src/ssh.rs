@@ -36,7 +36,6 @@ mod files;
 mod forward;
 mod master;
 mod report;
-mod slots;
 mod wire;
 
 use std::ffi::OsString;
@@ -66,8 +65,8 @@ pub struct SshHost {
     ids: Arc<dyn IdSource>,
     master: Mutex<Option<Arc<master::Master>>>,
     /// Whose turn it is to connect: one at a time, and who waits for it still hears its token.
-    turn: slots::Slots,
-    slots: slots::Slots,
+    turn: crate::slots::Slots,
+    slots: crate::slots::Slots,
 }
 
 /// An attempt to connect that has failed, and when the next one is made.
@@ -101,7 +100,7 @@ impl SshHost {
         ids: Arc<dyn IdSource>,
     ) -> Result<Self, HostError> {
         let slots = |count| {
-            let made = slots::Slots::new(count);
+            let made = crate::slots::Slots::new(count);
             made.map_err(|error| HostError::System("cannot make a semaphore", error))
         };
         let (turn, slots) = (slots(1)?, slots(config.max_sessions)?);
@@ -183,7 +182,26 @@ impl SshHost {
     /// As [`Host::run`]; what keeps the program itself from being started is told by
     /// [`Conversation::finish`].
     pub fn converse(&self, command: &Command, cancel: &CancelToken) -> Result<Conversation<'_>, HostError> {
-        Conversation::open(self, command, cancel)
+        Conversation::open(conversation::Whose::Lent(self), command, cancel)
+    }
+
+    /// The same for a conversation that is kept beside its host. It takes one of the
+    /// [`SshConfig::max_sessions`] for as long as it lives.
+    ///
+    /// # Errors
+    /// As [`SshHost::converse`].
+    pub fn converse_kept(
+        self: &Arc<Self>,
+        command: &Command,
+        cancel: &CancelToken,
+    ) -> Result<Conversation<'static>, HostError> {
+        Conversation::open(conversation::Whose::Shared(Arc::clone(self)), command, cancel)
+    }
+
+    /// Most commands at once.
+    #[must_use]
+    pub fn max_sessions(&self) -> usize {
+        self.config.max_sessions
     }
 
     fn known_master(&self) -> Option<Arc<master::Master>> {

@@ -136,6 +136,29 @@ impl Rig {
         &self.image_alias
     }
 
+    /// Alias of a guest image that boots systemd, made by the recipe of the images of roles, with the
+    /// static runner built in; for the test called `test`. Made when it is not there, which takes a minute
+    /// the first time. Nothing, and a record of the refusal, where that runner was not built.
+    ///
+    /// # Panics
+    ///
+    /// When it should come to be and does not; and as [`need::needs`].
+    #[must_use]
+    pub fn systemd_image_alias(&self, test: &str) -> Option<String> {
+        let target = std::env::current_exe().ok()?.ancestors().nth(3)?.to_owned();
+        let runners = target.join("guest").join(std::env::consts::ARCH);
+        let is_built = runners.join("jerichoci-incus-run").exists();
+        if !need::needs(test, "needs what scripts/build-guest builds", is_built)
+            || !need::needs_program(test, "xz")
+        {
+            return None;
+        }
+        match script(&self.dir, &["systemd-image", "--runner", &runners.to_string_lossy()]) {
+            Ok(alias) => Some(alias.trim().to_owned()),
+            Err(error) => panic!("the image that boots systemd cannot be made: {error:#}"),
+        }
+    }
+
     /// Process id of the daemon now.
     ///
     /// # Errors
@@ -166,7 +189,7 @@ impl Rig {
     ///
     /// When it does not come up.
     pub fn start_daemon(&self) -> Result<()> {
-        script(&self.dir, &["up"])
+        script(&self.dir, &["up"]).map(drop)
     }
 
     /// A project of its own, restricted as a build host's is: unprivileged containers, disks only
@@ -259,12 +282,12 @@ impl Drop for Rig {
     }
 }
 
-/// Runs `scripts/rig` on the rig in a directory.
-fn script(dir: &Path, args: &[&str]) -> Result<()> {
+/// Runs `scripts/rig` on the rig in a directory; what it printed.
+fn script(dir: &Path, args: &[&str]) -> Result<String> {
     let script = crate_dir!().join("../../scripts/rig");
     let output = command(&script).args(args).env("JERICHO_RIG_DIR", dir).output().context("scripts/rig")?;
     ensure!(output.status.success(), "scripts/rig: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A project of one test. It goes, with all that is in it, when it is dropped.

@@ -9,6 +9,7 @@
 //! | [`ssh`] | a real sshd on loopback |
 //! | [`program`] | where built programs and files of a crate are at run time |
 //! | [`repo`] | git repositories |
+//! | [`staged_flake`] | a flake with the prepared outputs of all staged targets |
 //! | [`tmux`] | a terminal to look at |
 
 pub mod children;
@@ -18,4 +19,5 @@ pub mod nix;
 pub mod program;
 pub mod repo;
 pub mod ssh;
+pub mod staged_flake;
 pub mod tmux;

@@ -32,6 +32,21 @@ pub fn moved(variable: &str, built: &str) -> PathBuf {
     std::env::var_os(variable).map_or_else(|| PathBuf::from(built), PathBuf::from)
 }
 
+/// The directory where `scripts/build-guest` puts `<arch>/jerichoci-incus-run`, for the test called
+/// `test`; nothing where they were not built, which is recorded.
+///
+/// # Panics
+///
+/// As [`crate::need::needs`].
+#[must_use]
+pub fn guest_programs(test: &str) -> Option<PathBuf> {
+    // A test is `<target>/<profile>/deps/<name>`.
+    let own = std::env::current_exe().ok()?;
+    let dir = own.ancestors().nth(3)?.join("guest");
+    let is_built = dir.join(std::env::consts::ARCH).join("jerichoci-incus-run").exists();
+    crate::need::needs(test, "needs what scripts/build-guest builds", is_built).then_some(dir)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

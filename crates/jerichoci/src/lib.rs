@@ -10,11 +10,13 @@
 mod beneath;
 mod causes;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod executor;
 mod lock;
 pub mod model;
 mod nix;
+pub mod remote;
 pub mod run;
 pub use jericho_host::secrets;
 pub mod snapshot;

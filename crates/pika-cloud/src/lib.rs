@@ -49,8 +49,8 @@ pub use plan::{IncusMountPlan, IncusRuntimePlan, InstanceType};
 pub use request::{GuestRunOptions, GuestRuntime, IncusGuestRunRequest};
 pub use spec::{
     MountKind, MountMode, OutputCollectionMode, OutputCollectionPolicy, RestartPolicy, RetentionPolicy,
-    RuntimeIdentity, RuntimeIncus, RuntimeMount, RuntimePaths, RuntimePolicies, RuntimeResources,
-    RuntimeSpec,
+    RuntimeIdentity, RuntimeIncus, RuntimeMount, RuntimeNetwork, RuntimePaths, RuntimePolicies,
+    RuntimeResources, RuntimeSpec,
 };
 pub use time::Timestamp;
 pub use validation::{ValidationError, ValidationErrors};

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::names::mount_device_name;
 use crate::spec::{
-    MountKind, MountMode, RuntimeIdentity, RuntimeIncus, RuntimeMount, RuntimePaths, RuntimePolicies,
-    RuntimeResources, RuntimeSpec,
+    MountKind, MountMode, RuntimeIdentity, RuntimeIncus, RuntimeMount, RuntimeNetwork, RuntimePaths,
+    RuntimePolicies, RuntimeResources, RuntimeSpec,
 };
 use crate::validation::ValidationErrors;
 
@@ -39,6 +39,9 @@ pub struct IncusRuntimePlan {
     /// Its disk devices, each with a name of its own.
     #[serde(default)]
     pub mounts: Vec<IncusMountPlan>,
+    /// What it reaches.
+    #[serde(default, skip_serializing_if = "RuntimeNetwork::is_profile")]
+    pub network: RuntimeNetwork,
     /// Where in the guest the lifecycle files lie.
     pub paths: RuntimePaths,
     /// What becomes of it when it ends.
@@ -67,6 +70,7 @@ impl RuntimeSpec {
             incus: self.incus.clone(),
             resources: self.resources,
             mounts: plan_mounts(&self.mounts),
+            network: self.network.clone(),
             paths: self.paths.clone(),
             policies: self.policies.clone(),
             entry_command: self.entry_command.clone(),

@@ -139,7 +139,7 @@ fn specs() -> impl Strategy<Value = RuntimeSpec> {
                 plain;
             RuntimeSpec {
                 identity: RuntimeIdentity { runtime_id, instance_name },
-                incus: RuntimeIncus { project, profile, image_alias },
+                incus: RuntimeIncus::new(project, profile, image_alias),
                 resources: RuntimeResources { vcpu_count: cpus, memory_mib: memory, root_disk_gib: disk },
                 mounts,
                 paths,

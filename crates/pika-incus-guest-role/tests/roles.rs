@@ -71,3 +71,26 @@ fn a_near_miss_is_suggested_and_a_far_one_is_not() {
         assert_eq!(suggestion(far), None);
     }
 }
+
+/// What builds the images spells roles by itself: Nix and shell cannot ask this crate.
+#[test]
+fn the_images_are_built_under_the_names_of_the_roles() {
+    let root = jericho_testkit::crate_dir!().join("../..");
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let (nix, front, recipe) =
+        (read("nix/incus/roles.nix"), read("scripts/incus-role-image.sh"), read("scripts/lib/role-image.sh"));
+    for role in IncusGuestRole::ALL {
+        let [main, other] = role.flake_attributes();
+        let (alias, name, size) = (role.image_alias(), role.image_name(), role.disk_size_mib());
+        let described = format!(
+            "  {role} = {{\n    attributes = [\n      \"{main}\"\n      \"{other}\"\n    ];\n    \
+             alias = \"{alias}\";\n    name = \"{name}\";\n    diskSizeMiB = {size};\n"
+        );
+        assert!(nix.contains(&described), "{described}");
+        let defaults = format!("  {role}) alias=${{alias:-{alias}}} nix_attribute={main} ;;\n");
+        assert!(front.contains(&defaults), "{defaults}");
+        let named = format!("    {role}) echo {name} ;;\n");
+        assert!(recipe.contains(&named), "{named}");
+        assert!(root.join(format!("images/debian/{role}.packages")).exists());
+    }
+}

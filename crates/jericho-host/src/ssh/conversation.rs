@@ -10,30 +10,47 @@ use super::command::{Ask, Attempts, broken};
 use super::exchange::{Exchange, Order, Sink};
 use super::master::Master;
 use super::report::Report;
-use super::slots::Slot;
 use super::wire::BOOTSTRAP;
 use crate::cancel::CancelToken;
 use crate::command::Command;
 use crate::host::{Exit, HostError, Output};
 use crate::local::capture::LIMIT;
+use crate::slots::Slot;
 
 /// A program that runs at the other end and ends when its input does. Dropped, its input is
 /// closed; a program that does not end by itself then gets TERM after the grace of its command, and
 /// KILL after another one, also when the connection has gone. What it leaves in its process group is
 /// ended with it.
 pub struct Conversation<'host> {
-    host: &'host SshHost,
+    host: Whose<'host>,
     master: Arc<Master>,
     exchange: Exchange,
     heard: Heard,
     cancel: CancelToken,
     command: Command,
-    _slot: Slot<'host>,
+    _slot: Slot,
+}
+
+/// The host of a conversation: lent, or shared with it.
+pub(super) enum Whose<'host> {
+    Lent(&'host SshHost),
+    Shared(Arc<SshHost>),
+}
+
+impl std::ops::Deref for Whose<'_> {
+    type Target = SshHost;
+
+    fn deref(&self) -> &SshHost {
+        match self {
+            Self::Lent(host) => host,
+            Self::Shared(host) => host,
+        }
+    }
 }
 
 impl std::fmt::Debug for Conversation<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Conversation").field("host", self.host).finish_non_exhaustive()
+        f.debug_struct("Conversation").field("host", &*self.host).finish_non_exhaustive()
     }
 }
 
@@ -62,7 +79,7 @@ impl Sink for Heard {
 
 impl<'host> Conversation<'host> {
     pub(super) fn open(
-        host: &'host SshHost,
+        host: Whose<'host>,
         command: &Command,
         cancel: &CancelToken,
     ) -> Result<Self, HostError> {
@@ -95,11 +112,17 @@ impl<'host> Conversation<'host> {
             }
             let said = String::from_utf8_lossy(&exchange.said()).into_owned();
             let exit = exchange.exit().unwrap_or(Exit::Code(255));
-            let error = broken(host, &master, exit, false, &said);
+            let error = broken(&host, &master, exit, false, &said);
             if !attempts.another(&error, &said, cancel)? {
                 return Err(error.into());
             }
         }
+    }
+
+    /// Hears another token from now on: a conversation that is kept serves one piece of work after
+    /// the other.
+    pub fn heed(&mut self, cancel: &CancelToken) {
+        self.cancel = cancel.clone();
     }
 
     /// Sends all of `bytes`. What the program says meanwhile is kept for [`Conversation::receive`]:
@@ -194,6 +217,6 @@ impl<'host> Conversation<'host> {
         let said = self.exchange.said();
         let exit = self.exchange.exit().unwrap_or(Exit::Code(255));
         let begun = self.exchange.has_begun();
-        Err(broken(self.host, &self.master, exit, begun, &String::from_utf8_lossy(&said)).into())
+        Err(broken(&self.host, &self.master, exit, begun, &String::from_utf8_lossy(&said)).into())
     }
 }

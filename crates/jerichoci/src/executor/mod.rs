@@ -3,7 +3,9 @@
 //! Executors know nothing of runs: they are handed a directory, a log and a source tree, and
 //! say how the job ended. What they say is data; the dispatcher of the run records it.
 
+pub mod after;
 pub mod command;
+pub mod incus;
 mod overlay;
 mod phases;
 pub mod process;
@@ -20,7 +22,8 @@ use crate::config::EngineConfig;
 use crate::model::attempt::ArtifactRecord;
 use crate::model::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
 use crate::model::outcome::JobOutcome;
-use crate::model::record::PhaseRecord;
+use crate::model::record::{PhaseRecord, RemoteLinuxVmExecutionRecord};
+use crate::remote::Hosts;
 use jericho_host::secrets::Masker;
 
 pub(crate) use phases::{Phases, millis};
@@ -40,6 +43,8 @@ pub struct JobContext<'a> {
     pub spec: &'a JobSpec,
     /// What this run appends to its command.
     pub args: &'a [String],
+    /// The run.
+    pub run_id: &'a str,
     /// `<run id>/<job id>/<nonce>`: in the environment of every process of the job.
     pub tag: String,
     /// Target and job, as the part of a path: what is kept from run to run is kept under it.
@@ -48,8 +53,14 @@ pub struct JobContext<'a> {
     pub scratch: &'a Path,
     /// What the job leaves for people. Exists.
     pub artifacts: &'a Path,
+    /// The directory of the job's records. Exists.
+    pub dir: &'a Path,
+    /// Whether a guest may have to be kept when the job does not pass.
+    pub may_be_kept: bool,
     /// The host log.
     pub log: &'a mut dyn JobLog,
+    /// The guest log; made when something is written to it.
+    pub guest_log: &'a mut dyn OutputSink,
     /// Of the secrets of the run. The log masks them by itself, and so does the caller what it is
     /// handed back; whatever else an executor writes is its own to mask.
     pub masker: Option<&'a Arc<Masker>>,
@@ -90,6 +101,10 @@ pub struct JobReport {
     pub environment: Vec<String>,
     /// Files that were collected from the workspace.
     pub artifacts: Vec<ArtifactRecord>,
+    /// What the guest was, of a job that had one.
+    pub guest: Option<RemoteLinuxVmExecutionRecord>,
+    /// What is left to do once the job is told.
+    pub cleanup: Option<after::Cleanup>,
 }
 
 impl JobReport {
@@ -108,6 +123,17 @@ impl JobReport {
         self.phases.extend(later.phases);
         self.environment = later.environment;
         self.artifacts = later.artifacts;
+        self.guest = later.guest;
+        self.cleanup = later.cleanup;
+    }
+
+    /// Adds what came of cleaning up.
+    pub(crate) fn clean(&mut self, cleaned: after::Cleaned) {
+        self.outcome.warnings.extend(cleaned.warnings);
+        self.outcome.leaked.extend(cleaned.leaked);
+        if let Some(guest) = &mut self.guest {
+            guest.kept = cleaned.kept;
+        }
     }
 
     /// Masks secrets in all that people read.
@@ -125,7 +151,7 @@ impl JobReport {
 
 /// One way to carry out a job.
 pub trait Executor: Send + Sync {
-    /// Carries it out, blocking until nothing of it is left.
+    /// Carries it out, blocking until nothing of it is left but what the report says.
     fn execute(&self, job: JobContext<'_>) -> JobReport;
 }
 
@@ -138,6 +164,8 @@ pub struct Tools {
     pub host: Arc<dyn Host>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Other machines, as all jobs of a run share them.
+    pub hosts: Arc<Hosts>,
 }
 
 /// The executor of a job: the one place that knows which there are.
@@ -147,11 +175,9 @@ pub fn for_job(spec: &JobSpec, tools: &Tools) -> Box<dyn Executor> {
         (JobPlacementKind::Local, JobRuntimeKind::HostProcess) => {
             Box::new(process::HostProcess::new(tools.clone()))
         }
+        (_, JobRuntimeKind::Incus) => Box::new(incus::IncusGuest::new(tools.clone())),
         (JobPlacementKind::RemoteSsh, _) => {
             Box::new(unbuilt::Unbuilt("the placement remote_ssh is not built into this version"))
-        }
-        (JobPlacementKind::Local, JobRuntimeKind::Incus) => {
-            Box::new(unbuilt::Unbuilt("the runtime incus is not built into this version"))
         }
         (JobPlacementKind::Local, JobRuntimeKind::Tart) => {
             Box::new(unbuilt::Unbuilt("the runtime tart is not built into this version"))

@@ -10,13 +10,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use chrono::{DateTime, Utc};
 use jericho_host::lock::{FileLock, LockError};
 use jericho_host::{CancelToken, Host, Isolation, Mount};
 
 use super::overlay::Overlays;
 use crate::lock::WaitError;
 use crate::snapshot::workspace::{PrivateCopy, TreeLease, lease_tree, private_copy};
-use crate::snapshot::{Manifest, SnapshotError, Store};
+use crate::snapshot::{Manifest, SnapshotError, SnapshotMetadata, Store};
 
 /// In the directory of what a job keeps from run to run: locked, shared, while it is used; its
 /// modification time is when that was last.
@@ -128,6 +129,26 @@ impl RunSource {
         self.git.as_ref().map(|(head, branch)| (head.as_str(), branch.as_deref()))
     }
 
+    /// Where the contents of the snapshot are.
+    #[must_use]
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What a tree of the snapshot says of itself elsewhere.
+    pub(crate) fn metadata(&self, source_root: &Path, now: DateTime<Utc>) -> SnapshotMetadata {
+        SnapshotMetadata {
+            source_root: source_root.to_string_lossy().into_owned(),
+            snapshot_dir: String::new(),
+            git_head: self.git.as_ref().map(|(head, _)| head.clone()),
+            git_dirty: None,
+            created_at: now,
+            content_hash: Some(self.manifest.hash()),
+            git_branch: self.git.as_ref().and_then(|(_, branch)| branch.clone()),
+            tree: None,
+        }
+    }
+
     /// Content hash of the tree, 64 hexadecimal digits.
     #[must_use]
     pub fn content_hash(&self) -> &str {
@@ -211,6 +232,15 @@ impl RunSource {
         let dirs = self.store.dirs();
         let all = [&dirs.store, &dirs.snapshots, &self.trees].into_iter().filter(|dir| dir.is_dir());
         all.map(|dir| Mount::Bind { source: dir.clone(), target: dir.clone(), read_only: true }).collect()
+    }
+
+    /// A tree of one's own that nobody else changes, in place of what an earlier try left.
+    pub(super) fn own_tree(&self, dir: &Path, cancel: &CancelToken) -> Result<(), WorkspaceError> {
+        jericho_host::fs::remove_tree(dir)
+            .map_err(|source| WorkspaceError::Dir { path: dir.to_path_buf(), source })?;
+        make_dir(dir)?;
+        crate::snapshot::materialize::write_tree(&self.store, &self.manifest, dir, cancel)?;
+        Ok(())
     }
 
     /// The shared tree, written when the first job asks for it.

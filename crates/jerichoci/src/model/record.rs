@@ -297,6 +297,33 @@ pub struct RemoteLinuxVmExecutionRecord {
     /// How long each phase took.
     #[serde(default)]
     pub phases: Vec<RemoteLinuxVmPhaseRecord>,
+
+    // Additions.
+    /// The instance, once it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// Until when it is there to be looked at, when it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptInstanceRecord>,
+}
+
+/// An instance that was kept to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptInstanceRecord {
+    /// The run it belongs to.
+    pub run_id: String,
+    /// The job it belongs to.
+    pub job_id: String,
+    /// The host by the name that the job used; absent for this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Incus project.
+    pub project: String,
+    /// Name of the instance.
+    pub instance: String,
+    /// By the clock of its host; after that the next reaping removes it.
+    #[serde(with = "super::time")]
+    pub keep_until: DateTime<Utc>,
 }
 
 /// What makes instances.

@@ -17,3 +17,5 @@ pub const PAYLOAD_MANIFEST: u32 = 1;
 pub const ENGINE: u32 = 1;
 /// `owner.json`, the process that works on a run.
 pub const OWNER: u32 = 1;
+/// `instance.json` of a job, and the files of `guests/`.
+pub const GUESTS: u32 = 1;

@@ -5,20 +5,22 @@
 //! a reader who is slow holds up neither the jobs nor their records; one that fails is one more
 //! reason to cancel.
 
+mod prepares;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use jericho_host::{CancelReason, CancelToken};
 
+use super::cleanups::Cleanups;
 use super::layout::{JobLayout, RunLayout};
-use super::outputs::Mode;
-use super::plan::{NodeIndex, NodeWork, PlanNode, RunPlan};
+use super::logs::append_engine_line;
+use super::plan::{NodeIndex, NodeWork, RunPlan};
 use super::prepare::{PrepareEnd, Preparer};
 use super::report::Reporter;
 use super::request::RunOptions;
@@ -29,6 +31,7 @@ use super::work::{JobEnd, Work};
 use crate::causes::with_causes;
 use crate::engine::EngineError;
 use crate::executor::Tools;
+use crate::executor::after::Cleaned;
 use crate::executor::workspace::RunSource;
 use crate::model::attempt::AttemptRecord;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
@@ -36,11 +39,15 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::outputs::PreparedOutputsRecord;
 use crate::model::plan::{PlanNodeRecord, RunPlanRecord};
-use crate::model::record::{JobRecord, PrepareRecord, PrepareTimingRecord, RunRecord};
+use crate::model::record::{JobRecord, RunRecord};
 use jericho_host::secrets::Masker;
+use prepares::{Prepares, is_own};
 
 /// `run.json` is replaced at most this often while the run goes on.
 const RECORD_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long guests may take to go once the run was cancelled: whoever did so waits for at most 5 s.
+const CLEANUP_AFTER_CANCEL: Duration = Duration::from_secs(4);
 
 /// What reaches the dispatcher.
 #[derive(Debug)]
@@ -51,8 +58,10 @@ pub(crate) enum Message {
     PrepareEnded { node: NodeIndex, end: Box<PrepareEnd> },
     /// A job did not pass and is tried again.
     JobRetried { job: usize, failed: Box<AttemptRecord>, next: u32, of: u32 },
-    /// A log has grown.
-    LogGrew { job: usize, bytes: u64 },
+    /// A log has grown; the sizes of both.
+    LogGrew { job: usize, host_bytes: u64, guest_bytes: u64 },
+    /// What a job that has ended had left to do is done.
+    CleanedUp { job: usize, cleaned: Cleaned },
     /// The token was cancelled, or its reason became stronger.
     Cancelled,
     /// Nobody listens any more.
@@ -84,6 +93,8 @@ pub(crate) struct Dispatcher<'a> {
     /// Events that could not be stored yet, and so are not told.
     unstored: Vec<JournalEntry>,
     outputs: PreparedOutputsRecord,
+    /// How many clean-ups have told how they ended.
+    cleaned_up: usize,
 }
 
 /// Runs `reporter` on its own thread until every sender is gone or it fails.
@@ -129,6 +140,7 @@ impl<'a> Dispatcher<'a> {
             records_problem: None,
             unstored: Vec::new(),
             outputs: PreparedOutputsRecord::default(),
+            cleaned_up: 0,
         };
         let record = &this.record;
         this.emit(RunLifecycleEvent::RunStarted {
@@ -266,6 +278,7 @@ impl<'a> Dispatcher<'a> {
         let plan = preparer.plan;
         let mut schedule = Schedule::new(plan.nodes(), limits);
         let mut prepares = Prepares::default();
+        let cleanups = Cleanups::new();
         let stopped = AtomicBool::new(false);
         let (run, run_id) = (self.layout().clone(), self.record.run_id.clone());
         let layouts: Vec<JobLayout> = jobs.iter().map(|job| self.layout().job(&job.id)).collect();
@@ -328,6 +341,9 @@ impl<'a> Dispatcher<'a> {
                         masker: self.around.masker.clone(),
                         watch: self.around.watch.clone(),
                         sender: sender.clone(),
+                        keep_on_failure: options.keep_on_failure,
+                        cleanups: &cleanups,
+                        log_sizes: <[AtomicU64; 2]>::default(),
                     };
                     let thread = std::thread::Builder::new().name(format!("job-{}", job.id));
                     if let Err(error) = thread.spawn_scoped(scope, move || work.run()) {
@@ -360,6 +376,7 @@ impl<'a> Dispatcher<'a> {
                 }
             }
         });
+        self.await_cleanups(&cleanups, jobs, messages);
         for (node, why) in schedule.not_started() {
             let Some(index) = plan.node(node).job() else { continue };
             let (job, layout) = (&jobs[index], &layouts[index]);
@@ -391,12 +408,13 @@ impl<'a> Dispatcher<'a> {
 
     fn handle(&mut self, message: Message, jobs: &[JobSpec]) {
         match message {
-            Message::LogGrew { job, bytes } => self.emit(RunLifecycleEvent::LogProgress {
+            Message::LogGrew { job, host_bytes, guest_bytes } => self.emit(RunLifecycleEvent::LogProgress {
                 run_id: self.record.run_id.clone(),
                 job_id: jobs[job].id.clone(),
-                host_log_bytes: bytes,
-                guest_log_bytes: 0,
+                host_log_bytes: host_bytes,
+                guest_log_bytes: guest_bytes,
             }),
+            Message::CleanedUp { job, cleaned } => self.clean_up(&jobs[job], cleaned),
             Message::ReporterFailed(error) => {
                 self.around.cancel.cancel(CancelReason::ReporterFailed);
                 self.update(|record| record.warnings.push(format!("the output was closed: {error}")));
@@ -409,59 +427,57 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn start_prepare(&mut self, node: &PlanNode, index: NodeIndex, prepares: &mut Prepares) {
-        let clock = &self.around.tools.clock;
-        prepares.starts.insert(index, (clock.now(), clock.monotonic()));
-        let (run_id, node_id) = (self.record.run_id.clone(), node.id.clone());
-        self.emit(RunLifecycleEvent::PrepareStarted { run_id, node_id });
+    /// Waits until nothing is left to clean up; not long once the run was cancelled.
+    fn await_cleanups(&mut self, cleanups: &Cleanups, jobs: &[JobSpec], messages: &Receiver<Message>) {
+        let clock = Arc::clone(&self.around.tools.clock);
+        let mut deadline = None;
+        while self.cleaned_up < cleanups.begun() {
+            self.save_if_due();
+            if deadline.is_none() && self.around.cancel.is_cancelled() {
+                deadline = Some(clock.monotonic().saturating_add(CLEANUP_AFTER_CANCEL));
+            }
+            let message = match deadline {
+                None => messages.recv().ok(),
+                Some(deadline) => match messages.recv_timeout(deadline.saturating_sub(clock.monotonic())) {
+                    Ok(message) => Some(message),
+                    Err(RecvTimeoutError::Timeout) => {
+                        cleanups.hurry();
+                        messages.recv().ok()
+                    }
+                    Err(RecvTimeoutError::Disconnected) => None,
+                },
+            };
+            let Some(message) = message else { return };
+            self.handle(message, jobs);
+        }
     }
 
-    fn end_prepare(&mut self, node: &PlanNode, index: NodeIndex, end: PrepareEnd, prepares: &mut Prepares) {
-        let clock = &self.around.tools.clock;
-        let now = (clock.now(), clock.monotonic());
-        let start = prepares.starts.get(&index).copied().unwrap_or(now);
-        let duration_ms = crate::executor::millis(now.1.saturating_sub(start.1));
-        let node_id = node.id.clone();
-        if let Some(output) = end.output.clone() {
-            self.outputs.put(output);
-            let stored = self.store.write_prepared_outputs(&self.outputs);
+    /// What came of cleaning up after a job that was told already: into its log and its record.
+    fn clean_up(&mut self, job: &JobSpec, cleaned: Cleaned) {
+        self.cleaned_up += 1;
+        if cleaned == Cleaned::default() {
+            return;
+        }
+        let layout = self.layout().job(&job.id);
+        for line in cleaned.log_lines() {
+            if let Err(error) = append_engine_line(&layout.host_log(), &self.masked(line)) {
+                self.warn(format!("{}: {error}", layout.host_log().display()));
+            }
+        }
+        let warnings: Vec<String> = cleaned.warnings.into_iter().map(|line| self.masked(line)).collect();
+        let leaked: Vec<String> = cleaned.leaked.into_iter().map(|line| self.masked(line)).collect();
+        if let Some(record) = self.record.jobs.iter_mut().find(|record| record.id == job.id) {
+            record.warnings.extend(warnings.iter().cloned());
+            record.leaked.extend(leaked);
+            let record = record.clone();
+            let stored = self.store.write_job(&layout, &record);
             self.note_problem(stored);
         }
-        let log = self.layout().prepare_log(&node_id);
-        let log_path = log.strip_prefix(self.layout().dir()).unwrap_or(&log).to_string_lossy().into_owned();
-        let record = PrepareRecord {
-            node_id: node_id.clone(),
-            verdict: end.verdict,
-            message: Some(end.message.clone()).filter(|message| !message.is_empty()),
-            log_path: end.has_log.then_some(log_path),
-        };
-        let timing = PrepareTimingRecord {
-            node_id: node_id.clone(),
-            started_at: start.0,
-            finished_at: now.0,
-            duration_ms,
-        };
-        self.update(|run| {
-            run.prepares.push(record);
-            run.prepare_timings.push(timing);
-        });
-        for warning in &end.warnings {
-            self.warn(format!("{node_id}: {warning}"));
+        self.dirty = true;
+        for message in warnings {
+            let (run_id, job_id) = (self.record.run_id.clone(), Some(job.id.clone()));
+            self.emit(RunLifecycleEvent::Warning { run_id, job_id, message });
         }
-        let (run_id, verdict) = (self.record.run_id.clone(), end.verdict);
-        self.emit(RunLifecycleEvent::PrepareFinished { run_id, node_id, verdict, duration_ms });
-        prepares.ends.insert(index, (end, duration_ms));
-    }
-
-    /// Says that prepared outputs are recorded, and that there are none yet.
-    pub(crate) fn begin_outputs(&mut self, mode: &Mode) {
-        let path = self.layout().prepared_outputs();
-        let stored = self.store.write_prepared_outputs(&self.outputs);
-        self.note_problem(stored);
-        self.update(|record| {
-            mode.write_to(record);
-            record.prepared_outputs_path = Some(path.to_string_lossy().into_owned());
-        });
     }
 
     fn start_job(&mut self, job: &JobSpec, layout: &JobLayout, waited_ms: u64) -> Result<(), String> {
@@ -506,6 +522,7 @@ impl<'a> Dispatcher<'a> {
         record.phases = report.phases;
         record.environment = report.environment;
         record.artifacts = report.artifacts;
+        record.remote_linux_vm_execution = report.guest;
         record.flaky = record.verdict == Verdict::Passed && !attempts.is_empty();
         record.attempts = attempts;
         let stored = self.store.write_job(layout, &record);
@@ -579,17 +596,6 @@ impl<'a> Dispatcher<'a> {
         self.update(|run| run.jobs.push(record));
     }
 
-    /// A job that never started because something that was made for it failed. It has no events
-    /// of its own either.
-    fn fail_unprepared(&mut self, job: &JobSpec, layout: &JobLayout, node: &str, end: Option<&PrepareEnd>) {
-        let mut record = self.job_record(job, layout);
-        let why = end.map_or("it has no end", |end| end.message.as_str());
-        record.verdict = end.map_or(Verdict::Failed(FailureKind::Infrastructure), |end| end.verdict);
-        record.finished_at = Some(record.started_at);
-        record.message = Some(format!("not run: {node} failed: {why}"));
-        self.update(|run| run.jobs.push(record));
-    }
-
     /// The end: the verdict of the whole, the terminal record, the last event.
     pub(crate) fn finish(mut self, verdict: Option<Verdict>, message: Option<String>) -> RunRecord {
         let clock = Arc::clone(&self.around.tools.clock);
@@ -635,26 +641,6 @@ impl<'a> Dispatcher<'a> {
         }
         self.record
     }
-}
-
-/// Where the prepare nodes of a run stand.
-#[derive(Default)]
-struct Prepares {
-    starts: HashMap<NodeIndex, (DateTime<Utc>, Duration)>,
-    /// With how long each took, in milliseconds.
-    ends: HashMap<NodeIndex, (PrepareEnd, u64)>,
-}
-
-impl Prepares {
-    /// Those of these nodes that are prepare nodes.
-    fn of(&self, nodes: &[NodeIndex]) -> Vec<(&PrepareEnd, u64)> {
-        nodes.iter().filter_map(|node| self.ends.get(node)).map(|(end, ms)| (end, *ms)).collect()
-    }
-}
-
-/// Whether a job waits for this prepare node itself, not for another job that does.
-fn is_own(plan: &RunPlan, job: NodeIndex, need: NodeIndex) -> bool {
-    plan.node(need).is_prepare() && plan.node(job).depends_on.contains(&need)
 }
 
 /// The verdict of a run: its heaviest failure; cancelled when that is why jobs did not run.

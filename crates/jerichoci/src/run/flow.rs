@@ -28,6 +28,7 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
+use crate::remote::Hosts;
 use crate::snapshot::EarlyListing;
 use jericho_host::secrets::{self, Length, Masker};
 
@@ -71,7 +72,7 @@ pub(crate) fn run(
             SourceOf::Tree(source, early)
         }
     };
-    prepare_state_root(&layout, &engine.ids.fresh())?;
+    let identity = prepare_state_root(&layout, &engine.ids.fresh())?;
     let reaped = super::reap::reap(engine)?;
     let created_at = engine.clock.now();
     let run_id = RunId::new(created_at, &engine.ids.fresh());
@@ -99,6 +100,12 @@ pub(crate) fn run(
         config: Arc::clone(&engine.config),
         host: Arc::clone(&engine.host),
         clock: Arc::clone(&engine.clock),
+        hosts: Arc::new(Hosts::new(
+            Arc::clone(&engine.config),
+            Arc::clone(&engine.clock),
+            Arc::clone(&engine.ids),
+            identity.engine_id,
+        )),
     };
     let fresh_id = || engine.ids.fresh();
     let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };

@@ -2,6 +2,7 @@
 
 mod attempts;
 pub mod beside;
+mod cleanups;
 pub(crate) mod control;
 mod dispatch;
 pub(crate) mod flow;

@@ -89,13 +89,15 @@ pub struct RerunRequest {
     pub failed_only: bool,
     /// Today's tree, with these jobs, in place of what was recorded.
     pub current: Option<Vec<JobSpec>>,
+    /// Guests whose jobs do not pass are kept, also when the run did not ask for it.
+    pub keep_on_failure: bool,
 }
 
 impl RerunRequest {
     /// All of it, as it was.
     #[must_use]
     pub const fn new(run_id: RunId) -> Self {
-        Self { run_id, failed_only: false, current: None }
+        Self { run_id, failed_only: false, current: None, keep_on_failure: false }
     }
 
     /// Only the outstanding jobs.

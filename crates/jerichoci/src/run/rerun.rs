@@ -29,6 +29,7 @@ pub(crate) fn rerun(
     let spec = load_run_spec(engine, run_id)?;
     let mut request =
         RunRequest { jobs: spec.jobs, metadata: spec.metadata, options: spec.options, skip: None };
+    request.options.keep_on_failure |= asked.keep_on_failure;
     let source = match &asked.current {
         Some(jobs) => {
             // Files changed since then, and the filters' word on them was about another tree.

@@ -3,24 +3,26 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use jericho_host::{CancelToken, OutputSink};
 
 use super::attempts;
+use super::cleanups::Cleanups;
 use super::dispatch::Message;
 use super::layout::{JobLayout, RunLayout};
-use super::logs::LogWriter;
+use super::logs::{LogWriter, append_engine_line};
 use super::plan::NodeIndex;
 use super::watch::OutputWatch;
 use crate::causes::with_causes;
+use crate::executor::after::{Cleaned, Fate};
 use crate::executor::workspace::RunSource;
 use crate::executor::{JobContext, JobLog, JobReport, Prepared, Tools, for_job, millis};
 use crate::model::attempt::AttemptRecord;
 use crate::model::job::JobSpec;
-use crate::model::outcome::{JobOutcome, Verdict};
+use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
 use jericho_host::secrets::{MaskStream, Masker};
 
 /// A growing log is told at most this often.
@@ -47,6 +49,18 @@ pub(super) struct Work<'a> {
     pub(super) masker: Option<Arc<Masker>>,
     pub(super) watch: Option<Arc<dyn OutputWatch>>,
     pub(super) sender: Sender<Message>,
+    /// A guest whose job did not pass is kept.
+    pub(super) keep_on_failure: bool,
+    pub(super) cleanups: &'a Cleanups,
+    /// Bytes of the host log and of the guest log.
+    pub(super) log_sizes: [AtomicU64; 2],
+}
+
+/// One of the two logs of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Host = 0,
+    Guest = 1,
 }
 
 /// How a job ended, with everything that came before its last attempt.
@@ -88,7 +102,7 @@ impl Work<'_> {
                 || attempt == of
                 || self.cancel.is_cancelled()
                 || self.stopped.load(Ordering::Acquire);
-            let record = || AttemptRecord {
+            let record = |report: &JobReport| AttemptRecord {
                 attempt,
                 verdict: report.outcome.verdict,
                 host_log_path: self.recorded_log(attempt),
@@ -99,10 +113,11 @@ impl Work<'_> {
                 signal: report.outcome.signal,
                 message: Some(report.outcome.message.clone()),
             };
+            self.clean_up(&mut report, over, &log);
             if !over {
                 match attempts::next(self.layout, attempt + 1) {
                     Ok(next) => {
-                        let failed = record();
+                        let failed = record(&report);
                         records.push(failed.clone());
                         earlier.add(report, &format!("attempt {attempt}: "));
                         let (job, next_attempt) = (self.index, attempt + 1);
@@ -119,12 +134,40 @@ impl Work<'_> {
                 }
             }
             if attempt > 1 {
-                records.push(record());
+                records.push(record(&report));
             }
             earlier.add(report, "");
             return JobEnd { report: earlier, attempts: records };
         }
         JobEnd::errored("it was tried too often".to_owned())
+    }
+
+    /// Sees to what an attempt has left to do: at once when somebody waits for what comes of it, else in the
+    /// background of the run.
+    fn clean_up(&self, report: &mut JobReport, over: bool, log: &std::path::Path) {
+        let Some(cleanup) = report.cleanup.take() else { return };
+        let verdict = report.outcome.verdict;
+        let is_cancelled = verdict == Verdict::Failed(FailureKind::Cancelled);
+        let fate = match self.keep_on_failure && over && verdict != Verdict::Passed && !is_cancelled {
+            true => Fate::Keep,
+            false if over => return self.cleanups.begin(cleanup, self.index, self.sender.clone()),
+            // The next attempt needs its name.
+            false => Fate::Remove,
+        };
+        let mut cleaned = self.cleanups.now(cleanup, fate);
+        if let Some(masker) = &self.masker {
+            let Cleaned { lines, warnings, leaked, .. } = &mut cleaned;
+            for line in lines.iter_mut().chain(warnings).chain(leaked) {
+                *line = masker.text(line);
+            }
+        }
+        for line in cleaned.log_lines() {
+            if let Err(error) = append_engine_line(log, &line) {
+                report.outcome.warnings.push(format!("the host log could not be written: {error}"));
+                break;
+            }
+        }
+        report.clean(cleaned);
     }
 
     /// Where the log of an attempt lies once there is a second one.
@@ -162,26 +205,30 @@ impl Work<'_> {
                 return JobEnd::errored(format!("the host log cannot be made: {error}")).report;
             }
         };
-        let told = self.tools.clock.monotonic();
-        let inner = ToldLog { writer, work: self, told, told_bytes: 0 };
-        let mask = self.masker.as_ref().map(|masker| MaskStream::new(Arc::clone(masker)));
-        let mut log = MaskedLog { inner, mask };
+        let mut log = MaskedLog::new(writer, self, Which::Host);
+        let mut guest_log = GuestLog { work: self, log: None };
         let mut report = for_job(self.job, self.tools).execute(JobContext {
             spec: self.job,
             args: self.args,
+            run_id: self.run_id,
             tag: format!("{}/{}/{}", self.run_id, self.job.id, (self.fresh_id)()),
             cache_dir: &self.cache_dir,
             scratch: &self.layout.scratch(),
             artifacts: &self.layout.artifacts(),
+            dir: self.layout.dir(),
+            may_be_kept: self.keep_on_failure,
             log: &mut log,
+            guest_log: &mut guest_log,
             masker: self.masker.as_ref(),
             source: self.source,
             prepared: &self.prepared,
             cancel: self.cancel,
         });
-        let finished = log.let_by().and_then(|()| log.inner.writer.finish());
-        if let Err(error) = finished {
-            report.outcome = JobOutcome::errored(format!("the host log could not be kept: {error}"));
+        let kept = log.finish().map_err(|error| format!("the host log could not be kept: {error}"));
+        let guest = guest_log.log.map_or(Ok(()), MaskedLog::finish);
+        let guest = guest.map_err(|error| format!("the guest log could not be kept: {error}"));
+        if let Err(problem) = kept.and(guest) {
+            report.outcome = JobOutcome::errored(problem);
         }
         report
     }
@@ -193,7 +240,19 @@ struct MaskedLog<'a> {
     mask: Option<MaskStream>,
 }
 
-impl MaskedLog<'_> {
+impl<'a> MaskedLog<'a> {
+    fn new(writer: LogWriter, work: &'a Work<'a>, which: Which) -> Self {
+        let told = work.tools.clock.monotonic();
+        let inner = ToldLog { writer, work, which, told, told_bytes: 0 };
+        let mask = work.masker.as_ref().map(|masker| MaskStream::new(Arc::clone(masker)));
+        Self { inner, mask }
+    }
+
+    fn finish(mut self) -> std::io::Result<()> {
+        self.let_by()?;
+        self.inner.writer.finish().map(drop)
+    }
+
     /// Writes what was held back because it might have been the beginning of a secret.
     fn let_by(&mut self) -> std::io::Result<()> {
         let inner = &mut self.inner;
@@ -221,11 +280,32 @@ impl JobLog for MaskedLog<'_> {
     }
 }
 
+/// The guest log, made with its first byte: a host process has none.
+struct GuestLog<'a> {
+    work: &'a Work<'a>,
+    log: Option<MaskedLog<'a>>,
+}
+
+impl OutputSink for GuestLog<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let log = match self.log.take() {
+            Some(log) => log,
+            None => {
+                let path = self.work.layout.guest_log();
+                let writer = LogWriter::create(&path, self.work.tools.config.log_cap_bytes)?;
+                MaskedLog::new(writer, self.work, Which::Guest)
+            }
+        };
+        self.log.insert(log).write(bytes)
+    }
+}
+
 /// A log that tells the dispatcher, now and then, how far it is. It is told by what is written,
 /// so a quiet job costs nothing.
 struct ToldLog<'a> {
     writer: LogWriter,
     work: &'a Work<'a>,
+    which: Which,
     told: Duration,
     told_bytes: u64,
 }
@@ -253,7 +333,11 @@ impl ToldLog<'_> {
         if now.saturating_sub(self.told) >= PROGRESS_INTERVAL {
             let bytes = self.writer.size().load(Ordering::Relaxed);
             if bytes > self.told_bytes {
-                let _ = self.work.sender.send(Message::LogGrew { job: self.work.index, bytes });
+                self.work.log_sizes[self.which as usize].store(bytes, Ordering::Relaxed);
+                let [host_bytes, guest_bytes] = [Which::Host, Which::Guest]
+                    .map(|log| self.work.log_sizes[log as usize].load(Ordering::Relaxed));
+                let grew = Message::LogGrew { job: self.work.index, host_bytes, guest_bytes };
+                let _ = self.work.sender.send(grew);
                 self.told_bytes = bytes;
             }
             self.told = now;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use jericho_host::lock::LockError;
 use jericho_host::{CancelReason, HostError};
 
+pub(crate) use jericho_manifest::shown::shown;
+
 use super::hash::ContentHash;
 use crate::lock::WaitError;
 
@@ -169,22 +171,4 @@ impl SnapshotError {
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::DamagedManifest { .. } | Self::DamagedObject { .. })
     }
-}
-
-/// A name from the source tree for messages: invalid UTF-8 and control characters are escaped.
-pub(crate) fn shown(name: &[u8]) -> String {
-    let mut text = String::with_capacity(name.len());
-    for chunk in name.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            if character.is_control() {
-                text.extend(character.escape_default());
-            } else {
-                text.push(character);
-            }
-        }
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
 }

@@ -1,6 +1,5 @@
 //! Trees from manifests: a new one, or the difference applied to an old one.
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -177,47 +176,8 @@ impl<'a> Layer<'a> {
     /// Removes files and links, then the directories that this left empty. What is gone is
     /// success.
     pub(crate) fn remove<'m>(&self, entries: impl Iterator<Item = Entry<'m>>) -> Result<u64, SnapshotError> {
-        let mut cursor = DirCursor::new(self.root.as_fd());
-        let mut left: BTreeSet<&[u8]> = BTreeSet::new();
-        let mut removed = 0;
-        for entry in entries {
-            let (directory, name) = at::split(entry.path);
-            let parent = match cursor.enter(directory) {
-                Ok(parent) => parent,
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(self.failed("enter the directory of", entry.path)(error)),
-            };
-            match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-                Ok(()) => removed += 1,
-                Err(Errno::NOENT) => {}
-                Err(error) => return Err(self.failed("remove", entry.path)(error)),
-            }
-            left.insert(directory);
-        }
-        drop(cursor);
-        let mut cursor = DirCursor::new(self.root.as_fd());
-        // The greatest path first: what lies deeper comes before what it lies in.
-        while let Some(directory) = left.pop_last() {
-            if directory.is_empty() {
-                continue;
-            }
-            cursor.forget(directory);
-            let (above, name) = at::split(directory);
-            let parent = match cursor.enter(above) {
-                Ok(parent) => parent,
-                Err(Errno::NOENT) => continue,
-                Err(error) => return Err(self.failed("enter the directory of", directory)(error)),
-            };
-            match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
-                Ok(()) => {
-                    removed += 1;
-                    left.insert(above);
-                }
-                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
-                Err(error) => return Err(self.failed("remove", directory)(error)),
-            }
-        }
-        Ok(removed)
+        at::remove_files(self.root(), entries.map(|entry| entry.path))
+            .map_err(|failed| self.failed(failed.action, &failed.path)(failed.errno))
     }
 }
 

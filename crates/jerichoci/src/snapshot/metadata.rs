@@ -24,8 +24,7 @@ use super::materialize::{self, make_root};
 use super::store::{self, Store};
 use super::take::Snapshot;
 
-/// File name of the marker.
-pub const MARKER: &str = "jerichoci-snapshot.json";
+pub use jericho_manifest::MARKER;
 
 /// Where a snapshot came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

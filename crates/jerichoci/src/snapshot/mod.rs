@@ -16,17 +16,15 @@
 //! | `view`, `git`, `walk` | the view of the tree, with and without a repository |
 //! | `index`, `stat` | what is known about files that did not change |
 //! | `ingest` | reading the others, once |
-//! | [`manifest`], [`hash`] | the list of a snapshot and its format |
+//! | [`manifest`], [`hash`] | the list of a snapshot and its format, of `jericho-manifest` |
 //! | [`store`], `segment`, `objects`, [`collect`] | contents: kept, found, forgotten |
-//! | [`materialize`], `exact`, `at` | trees: new, patched, made exact; no link leads out |
+//! | [`materialize`], `exact` | trees: new, patched, made exact; no link leads out ([`jericho_manifest::at`]) |
 //! | [`workspace`], [`metadata`] | trees for jobs, trees for others |
 //! | [`changed`] | which files a branch changed |
 
 pub mod changed;
 pub mod collect;
 pub mod error;
-pub mod hash;
-pub mod manifest;
 pub mod materialize;
 pub mod metadata;
 pub mod profile;
@@ -34,13 +32,12 @@ pub mod store;
 pub mod take;
 pub mod workspace;
 
-pub(crate) mod at;
 mod exact;
 mod git;
 pub(crate) mod history;
 mod index;
 mod ingest;
-mod objects;
+pub(crate) mod objects;
 mod segment;
 mod stat;
 mod view;
@@ -52,8 +49,8 @@ pub use changed::{
 pub use collect::CollectReport;
 pub use error::SnapshotError;
 pub use git::GitFacts;
-pub use hash::ContentHash;
-pub use manifest::{Change, Entry, EntryKind, Manifest};
+pub(crate) use jericho_manifest::at;
+pub use jericho_manifest::{Change, ContentHash, Entry, EntryKind, Manifest, hash, manifest};
 pub use materialize::TreeReport;
 pub use metadata::{MARKER, SnapshotMetadata};
 pub use profile::Profile;

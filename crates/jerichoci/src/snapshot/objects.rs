@@ -129,16 +129,16 @@ impl<'o> ObjectReader<'o> {
 
     /// Hands over a content in pieces. `file` is for messages. On an error what was handed over
     /// is worthless.
-    pub(crate) fn read(
+    pub(crate) fn read<E: From<SnapshotError>>(
         &mut self,
         hash: &ContentHash,
         file: &[u8],
-        mut take: impl FnMut(&[u8]) -> Result<(), SnapshotError>,
-    ) -> Result<(), SnapshotError> {
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let damaged = |why| SnapshotError::DamagedObject { object: *hash, file: shown(file), why };
         let Some((segment, extent)) = self.objects.place(hash) else {
             self.mark("missing", hash);
-            return Err(damaged("it is not in the store"));
+            return Err(damaged("it is not in the store").into());
         };
         let mut hasher = Sha256::new();
         let (mut at, mut rest) = (extent.offset, extent.len);
@@ -156,7 +156,7 @@ impl<'o> ObjectReader<'o> {
         }
         if hasher.finalize()[..] != hash.0 {
             self.mark(&segment.id.clone(), hash);
-            return Err(damaged("its bytes do not match its name"));
+            return Err(damaged("its bytes do not match its name").into());
         }
         Ok(())
     }
@@ -166,7 +166,7 @@ impl<'o> ObjectReader<'o> {
         let mut bytes = Vec::new();
         self.read(hash, file, |piece| {
             bytes.extend_from_slice(piece);
-            Ok(())
+            Ok::<_, SnapshotError>(())
         })?;
         Ok(bytes)
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::error::OpsError;
 use crate::plan::{IncusMountPlan, IncusRuntimePlan, InstanceType};
-use crate::spec::MountKind;
+use crate::spec::{MountKind, RuntimeNetwork};
 
 /// Configuration of one device.
 pub(crate) type Device = BTreeMap<String, String>;
@@ -25,6 +25,10 @@ pub(crate) struct Site {
     pub(crate) shift: bool,
     /// The root disk as the profiles give it.
     pub(crate) root: Option<Device>,
+    /// Network devices as the profiles give them, by name. Known only where it matters.
+    pub(crate) nics: BTreeMap<String, Device>,
+    /// The first managed bridge that the project sees. Known only where it matters.
+    pub(crate) bridge: Option<String>,
 }
 
 impl Site {
@@ -50,6 +54,11 @@ pub(crate) fn volumes(plan: &IncusRuntimePlan) -> impl Iterator<Item = &str> {
 /// Whether the root disk of the profiles must be known to create the guest.
 pub(crate) fn needs_root(plan: &IncusRuntimePlan) -> bool {
     plan.resources.root_disk_gib.is_some() || plan.mounts.iter().any(|mount| !is_host_path(mount))
+}
+
+/// Whether the network devices of the profiles must be known to create the guest.
+pub(crate) fn needs_nics(plan: &IncusRuntimePlan) -> bool {
+    !plan.network.is_profile()
 }
 
 /// The plan's profiles, in the order they are applied.
@@ -120,7 +129,45 @@ pub(crate) fn devices(
         root.insert("size".to_owned(), format!("{size}GiB"));
         devices.insert(ROOT.to_owned(), root);
     }
+    nics(plan, site, &mut devices)?;
     Ok(devices)
+}
+
+/// Name of the network device that is made, as Incus's own tools call it.
+const NIC: &str = "eth0";
+
+/// Adds the network device that is asked for, and hides those of the profiles that are not.
+fn nics(
+    plan: &IncusRuntimePlan,
+    site: &Site,
+    devices: &mut BTreeMap<String, Device>,
+) -> Result<(), OpsError> {
+    let device = |pairs: &[(&str, &str)]| -> Device {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let network = match &plan.network {
+        RuntimeNetwork::Profile => return Ok(()),
+        RuntimeNetwork::Off => None,
+        RuntimeNetwork::On { network: None } if !site.nics.is_empty() => return Ok(()),
+        RuntimeNetwork::On { network } => {
+            let network = network.as_ref().or(site.bridge.as_ref()).ok_or_else(|| OpsError::Failed {
+                action: format!("create instance {}", plan.identity.instance_name),
+                message: format!(
+                    "a network is asked for, and neither the profiles {} nor the project {} have one",
+                    profiles(plan).join(", "),
+                    plan.incus.project
+                ),
+            })?;
+            Some(network)
+        }
+    };
+    for name in site.nics.keys() {
+        devices.insert(name.clone(), device(&[("type", "none")]));
+    }
+    if let Some(network) = network {
+        devices.insert(NIC.to_owned(), device(&[("type", "nic"), ("network", network), ("name", NIC)]));
+    }
+    Ok(())
 }
 
 fn no_root(plan: &IncusRuntimePlan) -> OpsError {
@@ -162,7 +209,11 @@ mod tests {
 
     fn site(shift: bool) -> Site {
         let root = [("type", "disk"), ("path", "/"), ("pool", "fast")];
-        Site { shift, root: Some(root.map(|(key, value)| (key.to_owned(), value.to_owned())).into()) }
+        Site {
+            shift,
+            root: Some(root.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            ..Site::default()
+        }
     }
 
     #[test]
@@ -229,6 +280,34 @@ mod tests {
         assert_eq!(device(InstanceType::Container, true).get("shift").map(String::as_str), Some("true"));
         assert_eq!(device(InstanceType::Container, false).get("shift"), None);
         assert_eq!(device(InstanceType::VirtualMachine, true).get("shift"), None);
+    }
+
+    #[test]
+    fn a_guest_without_network_has_none_of_its_profiles_and_one_with_it_has_one() {
+        let nic = |network: &str| -> Device {
+            [("type", "nic"), ("network", network), ("name", "eth0")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into()
+        };
+        let of = |network, site: &Site| {
+            let plan = spec().with_network(network).plan().unwrap();
+            devices(&plan, InstanceType::Container, site)
+        };
+        let own = Site { nics: [("lan".to_owned(), nic("corp"))].into(), ..site(false) };
+        let bridged = Site { bridge: Some("br0".to_owned()), ..site(false) };
+        let none: Device = [("type".to_owned(), "none".to_owned())].into();
+        assert_eq!(of(RuntimeNetwork::Profile, &own).unwrap(), BTreeMap::new());
+        assert_eq!(of(RuntimeNetwork::Off, &own).unwrap(), [("lan".to_owned(), none.clone())].into());
+        assert_eq!(of(RuntimeNetwork::Off, &bridged).unwrap(), BTreeMap::new());
+        let on = |network: Option<&str>| RuntimeNetwork::On { network: network.map(str::to_owned) };
+        assert_eq!(of(on(None), &own).unwrap(), BTreeMap::new());
+        assert_eq!(of(on(None), &bridged).unwrap(), [("eth0".to_owned(), nic("br0"))].into());
+        assert_eq!(
+            of(on(Some("other")), &own).unwrap(),
+            [("eth0".to_owned(), nic("other")), ("lan".to_owned(), none)].into()
+        );
+        let error = of(on(None), &site(false)).unwrap_err().to_string();
+        assert!(error.contains("a network is asked for"), "{error}");
     }
 
     #[test]

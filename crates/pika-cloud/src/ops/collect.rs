@@ -27,6 +27,21 @@ const MOST: usize = 100_000;
 /// Bytes that are brought back at most, all files together.
 const LARGEST: u64 = 16 * 1024 * 1024 * 1024;
 
+/// How much of the artifacts is brought back at most; never more than what [`Incus::collect`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CollectLimits {
+    /// Files.
+    pub files: usize,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+impl Default for CollectLimits {
+    fn default() -> Self {
+        Self { files: MOST, bytes: LARGEST }
+    }
+}
+
 /// What was brought back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -58,6 +73,21 @@ impl Incus {
         ended: &Ended,
         into: &Path,
     ) -> Result<Collected, OpsError> {
+        self.collect_within(plan, ended, into, CollectLimits::default())
+    }
+
+    /// The same with other limits on the artifacts.
+    ///
+    /// # Errors
+    ///
+    /// As [`collect`](Self::collect).
+    pub fn collect_within(
+        &self,
+        plan: &IncusRuntimePlan,
+        ended: &Ended,
+        into: &Path,
+        limits: CollectLimits,
+    ) -> Result<Collected, OpsError> {
         let policy = &plan.policies.output_collection;
         let mut collection = Collection {
             incus: self,
@@ -67,6 +97,7 @@ impl Incus {
             looked_at: 0,
             is_too_much: false,
             bytes: 0,
+            limits: CollectLimits::default(),
         };
         if !policy.mode.collects_after(ended) {
             return Ok(collection.collected);
@@ -87,6 +118,10 @@ impl Incus {
             collection.entry(&paths.logs_dir, Path::new("logs"), &|_| true, DEEPEST)?;
         }
         if !policy.artifact_globs.is_empty() {
+            // Logs and result do not count.
+            collection.bytes = 0;
+            let files = collection.collected.files.len().saturating_add(limits.files);
+            collection.limits = CollectLimits { files, bytes: limits.bytes.min(LARGEST) };
             let wanted = |path: &Path| path.strip_prefix("files").is_ok_and(|below| globs.is_match(below));
             collection.entry(&paths.artifacts_dir, Path::new("files"), &wanted, DEEPEST)?;
         }
@@ -103,6 +138,7 @@ struct Collection<'a> {
     looked_at: usize,
     is_too_much: bool,
     bytes: u64,
+    limits: CollectLimits,
 }
 
 impl Collection<'_> {
@@ -115,17 +151,22 @@ impl Collection<'_> {
         wanted: &dyn Fn(&Path) -> bool,
         depth: usize,
     ) -> Result<(), OpsError> {
-        if self.looked_at >= MOST {
-            if !std::mem::replace(&mut self.is_too_much, true) {
-                self.skip(source, &format!("and all after it: there are more than {MOST}"));
-            }
+        if self.is_too_much {
+            return Ok(());
+        }
+        if self.looked_at >= MOST || self.collected.files.len() >= self.limits.files {
+            self.is_too_much = true;
+            self.skip(
+                source,
+                &format!("and all after it: there are more than {} files", self.limits.files.min(MOST)),
+            );
             return Ok(());
         }
         self.looked_at += 1;
         let action = format!("collect {source} of instance {}", self.instance.name);
         let (incus, instance) = (self.incus, self.instance.clone());
         let path = self.into.join(name);
-        let left = LARGEST.saturating_sub(self.bytes);
+        let left = self.limits.bytes.saturating_sub(self.bytes);
         // A transfer that breaks begins anew, with the look at what is there.
         let looked = incus.settled(&action, &self.instance, || {
             Ok(match incus.look(&instance, source)? {
@@ -140,7 +181,10 @@ impl Collection<'_> {
                 self.bytes += bytes;
                 self.collected.files.push((name.to_owned(), bytes));
             }
-            Ok(Looked::Fetched(Ok(None))) => self.skip(source, "all together are more than 16 GiB"),
+            Ok(Looked::Fetched(Ok(None))) => {
+                let limit = self.limits.bytes;
+                self.skip(source, &format!("all together are more than {limit} bytes"));
+            }
             Ok(Looked::Fetched(Err(error))) => return Err(file_error("write", &path)(error)),
             Ok(Looked::At(Found::Directory(_))) if depth == 0 => {
                 self.skip(source, "it is a directory, or too deep");

@@ -12,7 +12,8 @@ pub enum Ended {
     /// The guest wrote its result.
     Result(RuntimeTerminalResult),
     /// The entry program ended without a result: killed (137, also by the kernel for want of
-    /// memory), missing (72), its directories not writable (73), or it does not keep the contract. The guest
+    /// memory), missing (72), its directories not writable (73), the guest not made
+    /// ready (74), or it does not keep the contract. The guest
     /// runs.
     NoResult {
         /// What it returned; absent when that is no longer known.

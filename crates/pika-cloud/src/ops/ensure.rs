@@ -142,7 +142,10 @@ impl Incus {
         body: &Value,
     ) -> Result<Creation, OpsError> {
         let action = format!("create instance {}", instance.name);
-        let path = format!("/1.0/instances?project={}", quoted(&instance.project));
+        let mut path = format!("/1.0/instances?project={}", quoted(&instance.project));
+        if let Some(target) = &plan.incus.target {
+            path.push_str(&format!("&target={}", quoted(target)));
+        }
         let request = Request::new(ureq::http::Method::POST, path).json(body);
         let ending = match self.ask_once(&action, &request) {
             Ok(Answer::Begun(id)) => self.wait(&action, &id, self.patience().operation),

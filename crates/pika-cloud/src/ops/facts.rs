@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::body::{Device, Site, profiles};
-use super::client::{Request, quoted};
+use super::body::{Device, Site, needs_nics, needs_root, profiles};
+use super::client::{Request, Trouble, quoted};
 use super::error::OpsError;
 use super::incus::Incus;
 use crate::plan::{IncusRuntimePlan, InstanceType};
+use crate::spec::RuntimeNetwork;
 
 /// The image a guest is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +53,7 @@ pub struct ServerEnvironment {
 #[derive(Deserialize)]
 pub(crate) struct Project {
     #[serde(default)]
-    config: BTreeMap<String, String>,
+    pub(crate) config: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -153,15 +155,57 @@ impl Incus {
         let is_set = |key: &str| project.config.get(key).is_some_and(|value| !value.is_empty());
         let is_restricted = project.config.get("restricted").is_some_and(|value| value == "true");
         let mut site =
-            Site { shift: !(is_restricted && is_set("restricted.devices.disk.paths")), root: None };
-        if super::body::needs_root(plan) {
+            Site { shift: !(is_restricted && is_set("restricted.devices.disk.paths")), ..Site::default() };
+        if needs_root(plan) || needs_nics(plan) {
             for profile in profiles(plan) {
-                let profile = self.profile(&plan.incus.project, profile)?;
-                let root = profile.devices.into_values().find(is_root);
-                site.root = root.or(site.root);
+                for (name, device) in self.profile(&plan.incus.project, profile)?.devices {
+                    // The later profile counts, also when it takes a device away.
+                    site.nics.remove(&name);
+                    if is_root(&device) {
+                        site.root = Some(device);
+                    } else if is_nic(&device) {
+                        site.nics.insert(name, device);
+                    }
+                }
             }
         }
+        if plan.network == (RuntimeNetwork::On { network: None }) && site.nics.is_empty() {
+            site.bridge = self.bridge(&plan.incus.project)?;
+        }
         Ok(site)
+    }
+
+    /// The first managed bridge that instances of a project can be attached to, by name.
+    fn bridge(&self, project: &str) -> Result<Option<String>, OpsError> {
+        #[derive(Deserialize)]
+        struct Network {
+            name: String,
+            #[serde(default)]
+            managed: bool,
+            r#type: String,
+        }
+        let request = Request::get(format!("/1.0/networks?project={}&recursion=1", quoted(project)));
+        let found: Option<Vec<Network>> =
+            self.find(&format!("list the networks of project {project}"), &request)?;
+        let bridges = found.unwrap_or_default().into_iter();
+        Ok(bridges.filter(|one| one.managed && one.r#type == "bridge").map(|one| one.name).min())
+    }
+
+    /// What time it is on the machine of this Incus, to the second; nothing when it does not say so. Leases
+    /// in labels are by this clock.
+    ///
+    /// # Errors
+    ///
+    /// When Incus does not answer.
+    pub fn time(&self) -> Result<Option<DateTime<Utc>>, OpsError> {
+        let action = "tell the time";
+        let request = Request::get("/1.0");
+        let response = self
+            .repeat(action, Trouble::is_transient, || self.client.fetch(&request))
+            .map_err(|trouble| self.explain(action, trouble))?;
+        let date = response.headers().get("date").and_then(|date| date.to_str().ok());
+        let time = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+        Ok(time.map(|time| time.with_timezone(&Utc)))
     }
 
     /// Checks that the plan's profiles are there.
@@ -177,7 +221,11 @@ impl Incus {
     }
 }
 
-fn is_root(device: &Device) -> bool {
+fn is_nic(device: &Device) -> bool {
+    device.get("type").is_some_and(|found| found == "nic")
+}
+
+pub(crate) fn is_root(device: &Device) -> bool {
     let has = |key: &str, value: &str| device.get(key).is_some_and(|found| found == value);
     has("type", "disk") && has("path", "/")
 }

@@ -140,6 +140,29 @@ impl Incus {
         }
     }
 
+    /// Makes a directory of a guest, below one that is there. One that is there already is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`push_file`](Self::push_file).
+    pub fn push_dir(&self, instance: &InstanceRef, path: &str, owner: FileOwner) -> Result<(), OpsError> {
+        let action = format!("make {path} of instance {}", instance.name);
+        let request = Request::new(Method::POST, file_path(instance, path))
+            .header("X-Incus-type", "directory")
+            .header("X-Incus-uid", owner.uid.to_string())
+            .header("X-Incus-gid", owner.gid.to_string())
+            .header("X-Incus-mode", format!("{:04o}", owner.mode));
+        match self.repeat(&action, Trouble::is_transient, || self.client.ask(&request)) {
+            Ok(_) => Ok(()),
+            Err(Trouble::Api { message, .. }) if message.contains("exists") => Ok(()),
+            Err(trouble) if trouble.is_missing() => Err(OpsError::NotFound {
+                what: "file",
+                name: format!("{path} of instance {}", instance.name),
+            }),
+            Err(trouble) => Err(self.explain(&action, trouble)),
+        }
+    }
+
     /// What is at a path in a guest; a symbolic link at its end is not followed.
     pub(crate) fn look(&self, instance: &InstanceRef, path: &str) -> Result<Found, Trouble> {
         let mut response = self.client.fetch(&Request::get(file_path(instance, path)))?;

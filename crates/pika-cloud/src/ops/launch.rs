@@ -42,6 +42,10 @@ pub struct Launch {
     /// program's one argument. At most 96 KiB; no secrets, the host's process list shows it.
     /// Without one the program gets no argument.
     pub request: Option<String>,
+    /// A script for the guest's `/bin/sh` that makes the guest ready, as the user of the program and in
+    /// its environment: what it exports is the program's. It may be run twice. A status other than 0 ends the
+    /// launch with code 74. No secrets, the host's process list shows it.
+    pub prepare: Option<String>,
     /// Environment beside that of Incus. No secrets.
     pub environment: BTreeMap<String, String>,
     /// User and group; root when absent. The directories of the guest must be theirs then.
@@ -98,6 +102,9 @@ impl Incus {
         if request.len() > REQUEST_LIMIT || request.contains('\0') {
             return Err(failed("the request is larger than 96 KiB, or has a NUL character"));
         }
+        if launch.prepare.as_ref().is_some_and(|script| script.contains('\0')) {
+            return Err(failed("the script that makes the guest ready has a NUL character"));
+        }
         let wait = launch.appear_within.unwrap_or(Duration::from_secs(60)).as_secs().to_string();
         let paths = &plan.paths;
         let nonce = self.ids.fresh();
@@ -115,6 +122,7 @@ impl Incus {
             &paths.guest_request_path,
             request,
             program,
+            launch.prepare.as_deref().unwrap_or_default(),
         ];
         let mut environment = launch.environment.clone();
         environment.insert(NONCE.to_owned(), nonce.clone());

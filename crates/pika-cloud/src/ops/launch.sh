@@ -1,12 +1,12 @@
 #!/bin/sh
 # Starts the entry program of a guest. Arguments: nonce, seconds to wait for the guest's system, state directory,
-# logs directory, result file, status file, request file, request, program.
+# logs directory, result file, status file, request file, request, program, script that makes the guest ready.
 #
 # It may be started twice with one nonce, by a client that did not hear the answer: one of the two goes on, and
-# says so in its first line. Its own exit codes are 72 (nothing to start), 73 (nowhere to write) and 75 (another one
-# has gone on), for Incus makes an error of its own of 126 and 127.
+# says so in its first line. Its own exit codes are 72 (nothing to start), 73 (nowhere to write), 74 (not made ready)
+# and 75 (another one has gone on), for Incus makes an error of its own of 126 and 127.
 set -u
-nonce=$1 wait=$2 state=$3 logs=$4 result=$5 status=$6 request=$7 text=$8 program=$9
+nonce=$1 wait=$2 state=$3 logs=$4 result=$5 status=$6 request=$7 text=$8 program=$9 prepare=${10}
 tries=0
 # A system that boots brings its program and its state directory into place while it does.
 until [ -x "$program" ] && [ -d "$state/." ]; do
@@ -33,6 +33,10 @@ mkdir -p "$logs" || exit 73
 rm -f "$result" "$status" || exit 73
 if [ -n "$text" ]; then
   (umask 077 && printf '%s' "$text" >"$request.new" && mv -f "$request.new" "$request") || exit 73
+fi
+if [ -n "$prepare" ]; then
+  # In this shell: what it exports is the program's. It says nothing on standard output, which is the program's too.
+  { eval "$prepare"; } >&2 || exit 74
 fi
 printf 'pika-cloud-launch %s\n' "$nonce"
 if [ -n "$text" ]; then

@@ -56,10 +56,11 @@ mod role;
 mod run;
 mod socket;
 mod state;
+mod survey;
 mod transport;
 mod volume;
 
-pub use collect::Collected;
+pub use collect::{CollectLimits, Collected};
 pub use ended::Ended;
 pub use ensure::{Ensured, InstanceRef};
 pub use error::OpsError;
@@ -75,3 +76,4 @@ pub use role::role;
 pub use run::{Course, Outcome};
 pub use socket::{SocketHost, SshSockets};
 pub use state::Inspection;
+pub use survey::ProfileFacts;

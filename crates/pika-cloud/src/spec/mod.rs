@@ -25,11 +25,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 mod mount;
+mod network;
 mod paths;
 mod policies;
 mod validate;
 
 pub use mount::{MountKind, MountMode, RuntimeMount};
+pub use network::RuntimeNetwork;
 pub use paths::RuntimePaths;
 pub use policies::{
     OutputCollectionMode, OutputCollectionPolicy, RestartPolicy, RetentionPolicy, RuntimePolicies,
@@ -66,6 +68,9 @@ pub struct RuntimeSpec {
     /// What of the host it sees.
     #[serde(default)]
     pub mounts: Vec<RuntimeMount>,
+    /// What it reaches.
+    #[serde(default, skip_serializing_if = "RuntimeNetwork::is_profile")]
+    pub network: RuntimeNetwork,
     /// Where in the guest the lifecycle files lie.
     #[serde(default)]
     pub paths: RuntimePaths,
@@ -91,6 +96,7 @@ impl RuntimeSpec {
             incus,
             resources: RuntimeResources::default(),
             mounts: Vec::new(),
+            network: RuntimeNetwork::default(),
             paths: RuntimePaths::default(),
             policies: RuntimePolicies::default(),
             entry_command: None,
@@ -117,6 +123,13 @@ impl RuntimeSpec {
     #[must_use]
     pub fn with_mount(mut self, mount: RuntimeMount) -> Self {
         self.mounts.push(mount);
+        self
+    }
+
+    /// Sets what the guest reaches.
+    #[must_use]
+    pub fn with_network(mut self, network: RuntimeNetwork) -> Self {
+        self.network = network;
         self
     }
 
@@ -168,6 +181,9 @@ pub struct RuntimeIncus {
     pub profile: String,
     /// Alias of the image, such as `jericho/dev`.
     pub image_alias: String,
+    /// Member of a cluster, or `@GROUP`, that the guest is placed on; Incus chooses when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 impl RuntimeIncus {
@@ -177,7 +193,19 @@ impl RuntimeIncus {
         profile: impl Into<String>,
         image_alias: impl Into<String>,
     ) -> Self {
-        Self { project: project.into(), profile: profile.into(), image_alias: image_alias.into() }
+        Self {
+            project: project.into(),
+            profile: profile.into(),
+            image_alias: image_alias.into(),
+            target: None,
+        }
+    }
+
+    /// Places the guest on a member of a cluster, or on one of `@GROUP`.
+    #[must_use]
+    pub fn on(mut self, target: impl Into<String>) -> Self {
+        self.target = Some(target.into());
+        self
     }
 }
 

@@ -1,6 +1,6 @@
 //! The rules of a runtime spec, checked all at once.
 
-use super::{RuntimePaths, RuntimeSpec};
+use super::{RuntimeNetwork, RuntimePaths, RuntimeSpec};
 use crate::validation::{Problems, ValidationErrors};
 
 const TEXT: &str = "some text";
@@ -63,6 +63,12 @@ impl RuntimeSpec {
         check_text(problems, "incus.project", &self.incus.project, char::is_control);
         check_text(problems, "incus.profile", &self.incus.profile, char::is_control);
         check_text(problems, "incus.image_alias", &self.incus.image_alias, char::is_control);
+        if let Some(target) = &self.incus.target {
+            check_text(problems, "incus.target", target, char::is_control);
+        }
+        if let RuntimeNetwork::On { network: Some(network) } = &self.network {
+            check_text(problems, "network.network", network, char::is_control);
+        }
     }
 
     fn check_resources(&self, problems: &mut Problems) {

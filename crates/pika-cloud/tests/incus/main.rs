@@ -2,6 +2,7 @@
 #![cfg(feature = "ops")]
 
 mod bad_input;
+mod build_host;
 mod common;
 mod cycle;
 mod faults;

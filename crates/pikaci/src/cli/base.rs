@@ -40,7 +40,9 @@ pub(super) fn check_base(
     };
     let (name, without) = match base.origin {
         Origin::Flag => ("--base".to_owned(), "leave --base out".to_owned()),
-        Origin::Environment | Origin::Default => (BASE_REF.to_owned(), format!("unset {BASE_REF}")),
+        Origin::Environment | Origin::UserFile | Origin::Default => {
+            (BASE_REF.to_owned(), format!("unset {BASE_REF}"))
+        }
         Origin::Repository(line, column) => file(FILE_NAME, line, column),
         Origin::User(line, column) => file(&session.operator()?.place, line, column),
     };

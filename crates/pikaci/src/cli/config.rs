@@ -5,12 +5,10 @@ use std::io::Write as _;
 use serde::Serialize;
 
 use super::session::Session;
-use crate::config::{
-    BASE_REF, CONFIG, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, Origin, RunFlags, STATE_ROOT,
-};
+use crate::config::{CONFIG, Origin, RunFlags};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::operator::{HostConfig, Operator};
+use crate::operator::Operator;
 use crate::render::document;
 use crate::render::text::printable;
 use crate::targets::{Catalog, FILE_NAME};
@@ -66,15 +64,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         "-C",
         "",
     )];
-    for record in settings.records() {
-        let (origin, flag, variable) = match record.name.as_str() {
-            "state_root" => (settings.state_root.origin, "--state-root", STATE_ROOT),
-            "max_concurrent_executes" => (settings.max_concurrent.origin, "-j", MAX_CONCURRENT_EXECUTES),
-            "host_local_nix_shell" => (settings.host_local_nix_shell.origin, "", HOST_LOCAL_NIX_SHELL),
-            "base_ref" => (settings.base_ref.origin, "--base", BASE_REF),
-            _ => (settings.inherit_env.origin, "--inherit-env", ""),
-        };
-        rows.push(row(&record.name, record.value, origin, flag, variable));
+    for shown in settings.shown() {
+        rows.push(row(&shown.name, shown.value, shown.origin, shown.flag, shown.variable));
     }
     let untrusted = session.surroundings().untrusted()?;
     rows.push(row("untrusted", untrusted.value.to_string(), untrusted.origin, "", UNTRUSTED_BY));
@@ -95,9 +86,6 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     };
     if !operator.allowed_secrets.is_empty() {
         rows.push(user("secrets.allow".to_owned(), operator.allowed_secrets.join(", ")));
-    }
-    for (name, host) in &operator.hosts {
-        rows.extend(of_host(host).map(|(key, value)| user(format!("hosts.{name}.{key}"), value)));
     }
     if let Ok(target) = catalog.default_target() {
         rows.push(repository("default_target".to_owned(), target.id.clone()));
@@ -122,24 +110,9 @@ fn from(origin: Origin, flag: &str, variable: &str, operator: &Operator) -> Opti
         Origin::Environment => Some(variable.to_owned()),
         Origin::Repository(line, column) => Some(format!("{FILE_NAME}:{line}:{column}")),
         Origin::User(line, column) => Some(format!("{}:{line}:{column}", operator.place)),
+        Origin::UserFile => Some(operator.place.clone()),
         Origin::Default => None,
     }
-}
-
-/// What is said about a host, and what holds where nothing is said.
-fn of_host(host: &HostConfig) -> impl Iterator<Item = (&'static str, String)> {
-    let incus = &host.incus;
-    let said = [
-        ("ssh", Some(host.ssh.clone())),
-        ("work_dir", host.work_dir.as_ref().map(|path| path.to_string_lossy().into_owned())),
-        ("incus.project", incus.project.clone()),
-        ("incus.profile", incus.profile.clone()),
-        ("incus.target", incus.target.clone()),
-        ("nix", host.nix.clone()),
-        ("allow", Some(host.allowed_words().join(", "))),
-        ("disk_budget", host.disk_budget.map(|budget| budget.to_string())),
-    ];
-    said.into_iter().filter_map(|(key, value)| Some((key, value?)))
 }
 
 fn table(rows: &[Row]) -> Result<(), CliError> {

@@ -7,7 +7,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Run", &["plan", "run", "rerun", "cancel"]),
     ("Look", &["targets", "explain", "list", "status", "logs", "report", "snapshot"]),
     ("Keep", &["gc"]),
-    ("Set up", &["config", "completions", "man"]),
+    ("Set up", &["config", "doctor", "completions", "man"]),
     (
         "For programs",
         &["schema", "prepared-outputs", "staged-linux-remote-defaults", "staged-linux-target-info"],

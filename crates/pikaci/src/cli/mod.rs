@@ -6,6 +6,7 @@ mod catalog;
 mod completions;
 mod config;
 mod diff;
+mod doctor;
 mod explain;
 mod follow;
 mod gc;
@@ -17,6 +18,7 @@ mod logs;
 mod man;
 mod measures;
 mod only;
+mod place;
 mod plan;
 mod prepared_outputs;
 mod report;
@@ -66,6 +68,7 @@ enum Command {
     Gc(gc::Args),
     Snapshot(snapshot::Args),
     Config(config::Args),
+    Doctor(doctor::Args),
     Schema(schema::Args),
     PreparedOutputs(prepared_outputs::Args),
     StagedLinuxRemoteDefaults(staged_linux_remote_defaults::Args),
@@ -119,7 +122,7 @@ fn command() -> clap::Command {
 
 fn dispatch(cli: &Cli, surroundings: Surroundings) -> Result<Exit, CliError> {
     surroundings.check_removed()?;
-    for line in surroundings.renamed() {
+    for line in surroundings.renamed().into_iter().chain(surroundings.unknown_backend()) {
         let _ = writeln!(std::io::stderr(), "warning: {line}");
     }
     let session = Session::new(surroundings, cli.globals.clone());
@@ -137,6 +140,7 @@ fn dispatch(cli: &Cli, surroundings: Surroundings) -> Result<Exit, CliError> {
         Command::Gc(args) => gc::run(&session, args),
         Command::Snapshot(args) => snapshot::run(&session, args),
         Command::Config(args) => config::run(&session, args),
+        Command::Doctor(args) => doctor::run(&session, args),
         Command::Schema(args) => schema::run(&session, args),
         Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
         Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),

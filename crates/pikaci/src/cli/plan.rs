@@ -7,6 +7,7 @@ use jerichoci::{Engine, EngineConfig};
 
 use super::base::{base, check_base};
 use super::catalog::CatalogFlag;
+use super::place::{OnFlag, placed};
 use super::run::{Interrupt, changes};
 use super::session::Session;
 use crate::config::{Origin, RunFlags};
@@ -14,6 +15,7 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::document;
 use crate::report::plan;
+use crate::targets::TargetSpec;
 
 /// Shows what a run would do, and does nothing
 ///
@@ -29,6 +31,8 @@ pub(crate) struct Args {
     /// Revision that changes are counted from [default: the upstream's default branch]
     #[arg(long, value_name = "REV")]
     base: Option<String>,
+    #[command(flatten)]
+    on: OnFlag,
     #[command(flatten)]
     catalog: CatalogFlag,
 }
@@ -52,6 +56,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         None => catalog.default_target()?,
     };
     let settings = session.settings(&RunFlags::default(), &source, &operator, catalog.settings())?;
+    let target = &TargetSpec { jobs: placed(&target.jobs, &args.on, &settings)?, ..target.clone() };
     let base = base(args.base.as_deref(), &source, &settings)?;
     let interrupt = Interrupt::listen()?;
     let filtered = !target.filters.is_empty();

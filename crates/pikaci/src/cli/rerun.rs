@@ -8,9 +8,10 @@ use jerichoci::{Engine, RerunRequest, load_run_record};
 
 use super::catalog::CatalogFlag;
 use super::junit::ReportFlags;
+use super::place::{OnFlag, placed};
 use super::run::{Interrupt, carry_out, needs_git};
 use super::session::Session;
-use crate::config::RunFlags;
+use crate::config::{HEADING, RunFlags};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::report::OutputFlags;
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     reports: ReportFlags,
     #[command(flatten)]
     flags: RunFlags,
+    /// Keep the guest of a job that does not pass for two hours, to look at: pikaci shell RUN JOB
+    #[arg(long, help_heading = HEADING)]
+    keep_on_failure: bool,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
@@ -60,9 +64,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         config.group_widths.clone_from(catalog.group_widths());
     }
     let mut again = RerunRequest::new(run_id.clone()).failed_only(args.failed);
+    again.keep_on_failure = args.keep_on_failure;
     let jobs = match args.current {
         true => {
             let jobs = current(session, &source, &run_id, &catalog?)?;
+            let jobs = placed(&jobs, &OnFlag::default(), &settings)?;
             again = again.current(jobs.clone());
             jobs
         }

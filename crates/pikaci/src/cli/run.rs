@@ -9,9 +9,10 @@ use jerichoci::{Engine, EngineConfig, EngineError, Reporter, RunMetadata, RunOpt
 use super::base::{base, check_base};
 use super::catalog::CatalogFlag;
 use super::junit::ReportFlags;
+use super::place::{OnFlag, placed};
 use super::session::Session;
 use super::{only, watch};
-use crate::config::{Origin, RunFlags, Setting};
+use crate::config::{HEADING, Origin, RunFlags, Setting};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::announce::Announcer;
@@ -41,6 +42,11 @@ pub(crate) struct Args {
     output: OutputFlags,
     #[command(flatten)]
     flags: RunFlags,
+    #[command(flatten)]
+    on: OnFlag,
+    /// Keep the guest of a job that did not pass for two hours, to look at: pikaci shell RUN JOB
+    #[arg(long, help_heading = HEADING)]
+    keep_on_failure: bool,
     #[command(flatten)]
     catalog: CatalogFlag,
     #[command(flatten)]
@@ -111,7 +117,11 @@ impl Prepared {
         let mut config = settings.engine_config(session.surroundings());
         config.group_widths.clone_from(catalog.group_widths());
         let base = base(args.base.as_deref(), source, &settings)?;
-        let target = target.clone();
+        let mut target = target.clone();
+        // What does not run need not be taken by any host.
+        let chosen =
+            closure_of_needs(&target.jobs, &only).map_err(|error| session.engine_error(error.into()))?;
+        target.jobs = placed(&chosen, &args.on, &settings)?;
         Ok(Self { config, catalog, target, only, base })
     }
 
@@ -266,6 +276,7 @@ fn request(args: &Args, target: &TargetSpec, only: Vec<String>, changes: Option<
             keep_going: args.keep_going,
             only,
             args: args.args.clone(),
+            keep_on_failure: args.keep_on_failure,
             ..RunOptions::default()
         },
         skip,

@@ -154,7 +154,7 @@ impl Session {
         if state_root.origin != Origin::Default {
             check_chosen_state_root(&state_root.value)?;
         }
-        let files = Files { repository, user: &operator.settings };
+        let files = Files { repository, user: operator };
         Settings::resolve(&self.surroundings, flags, source.root.clone(), state_root, files)
     }
 

@@ -1,6 +1,7 @@
 //! Settings: each value with where it came from. Flag, then environment, then the repository's
 //! file, then the user's, then default.
 
+mod hosts;
 mod place;
 mod surroundings;
 mod terminal;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use jerichoci::EngineConfig;
 use jerichoci::model::record::SettingRecord;
 
+pub(crate) use hosts::{HEADING, HostFlags, Places, Shown, word};
 pub(crate) use place::{check_chosen_state_root, check_state_root, existing, look_at, resolve_path};
 pub(crate) use surroundings::Surroundings;
 pub(crate) use terminal::{ColorWhen, Terminal};
@@ -20,6 +22,7 @@ pub(crate) use variables::{
 };
 
 use crate::error::CliError;
+use crate::operator::Operator;
 use crate::targets::file::{FileSettings, Placed};
 
 /// Layer that a value came from.
@@ -31,6 +34,8 @@ pub(crate) enum Origin {
     Repository(usize, usize),
     /// The user's file, at this line and column.
     User(usize, usize),
+    /// The user's file, in the table of a host or of Incus.
+    UserFile,
     Default,
 }
 
@@ -41,7 +46,7 @@ impl Origin {
             Self::Flag => "flag",
             Self::Environment => "environment",
             Self::Repository(..) => "repository",
-            Self::User(..) => "user",
+            Self::User(..) | Self::UserFile => "user",
             Self::Default => "default",
         }
     }
@@ -81,7 +86,7 @@ impl<T: Clone> Setting<Option<T>> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Files<'f> {
     pub(crate) repository: &'f FileSettings,
-    pub(crate) user: &'f FileSettings,
+    pub(crate) user: &'f Operator,
 }
 
 /// What the command line says about settings.
@@ -93,6 +98,8 @@ pub(crate) struct RunFlags {
     /// Jobs see the whole environment of this shell, not only what is known to be harmless
     #[arg(long)]
     pub(crate) inherit_env: bool,
+    #[command(flatten)]
+    pub(crate) hosts: HostFlags,
 }
 
 /// Everything a run is told that is not its target.
@@ -105,6 +112,7 @@ pub(crate) struct Settings {
     pub(crate) inherit_env: Setting<bool>,
     /// Of environment and files. The flag belongs to the commands that compare.
     pub(crate) base_ref: Setting<Option<String>>,
+    pub(crate) places: Places,
 }
 
 impl Settings {
@@ -116,7 +124,8 @@ impl Settings {
         state_root: Setting<PathBuf>,
         files: Files<'_>,
     ) -> Result<Self, CliError> {
-        let Files { repository, user } = files;
+        let Files { repository, user: operator } = files;
+        let user = &operator.settings;
         let max_concurrent = Setting::of_layers(
             flags.jobs,
             surroundings.max_concurrent_executes()?,
@@ -139,7 +148,16 @@ impl Settings {
             repository.base_ref.as_ref(),
             user.base_ref.as_ref(),
         );
-        Ok(Self { source_root, state_root, max_concurrent, host_local_nix_shell, inherit_env, base_ref })
+        let places = Places::resolve(surroundings, &flags.hosts, operator)?;
+        Ok(Self {
+            source_root,
+            state_root,
+            max_concurrent,
+            host_local_nix_shell,
+            inherit_env,
+            base_ref,
+            places,
+        })
     }
 
     /// As the engine takes them.
@@ -149,27 +167,43 @@ impl Settings {
         config.inherit_env = self.inherit_env.value;
         config.max_concurrent_executes = self.max_concurrent.value;
         config.host_local_nix_shell.clone_from(&self.host_local_nix_shell.value);
+        config.incus = self.places.incus();
+        config.hosts = self.places.hosts();
         config.settings = self.records();
         config
     }
 
     /// As they are recorded with a run.
     pub(crate) fn records(&self) -> Vec<SettingRecord> {
-        let record = |name: &str, value: String, origin: Origin| SettingRecord {
+        let record = |shown: Shown| SettingRecord {
+            name: shown.name,
+            value: shown.value,
+            origin: shown.origin.word().to_owned(),
+        };
+        self.shown().into_iter().map(record).collect()
+    }
+
+    /// As they are shown: those of runs, then those of machines.
+    pub(crate) fn shown(&self) -> Vec<Shown> {
+        let shown = |name: &str, value: String, origin: Origin, flag, variable| Shown {
             name: name.to_owned(),
             value,
-            origin: origin.word().to_owned(),
+            origin,
+            flag,
+            variable,
         };
         let state_root = self.state_root.value.to_string_lossy().into_owned();
         let jobs = self.max_concurrent.value.map_or_else(|| "processors".to_owned(), |jobs| jobs.to_string());
         let shell = self.host_local_nix_shell.value.clone().unwrap_or_else(|| "none".to_owned());
         let base = self.base_ref.value.clone().unwrap_or_else(|| "upstream".to_owned());
-        vec![
-            record("state_root", state_root, self.state_root.origin),
-            record("max_concurrent_executes", jobs, self.max_concurrent.origin),
-            record("host_local_nix_shell", shell, self.host_local_nix_shell.origin),
-            record("inherit_env", self.inherit_env.value.to_string(), self.inherit_env.origin),
-            record("base_ref", base, self.base_ref.origin),
-        ]
+        let inherit_env = self.inherit_env.value.to_string();
+        let of_runs = [
+            shown("state_root", state_root, self.state_root.origin, "--state-root", STATE_ROOT),
+            shown("max_concurrent_executes", jobs, self.max_concurrent.origin, "-j", MAX_CONCURRENT_EXECUTES),
+            shown("host_local_nix_shell", shell, self.host_local_nix_shell.origin, "", HOST_LOCAL_NIX_SHELL),
+            shown("inherit_env", inherit_env, self.inherit_env.origin, "--inherit-env", ""),
+            shown("base_ref", base, self.base_ref.origin, "--base", BASE_REF),
+        ];
+        of_runs.into_iter().chain(self.places.shown()).collect()
     }
 }

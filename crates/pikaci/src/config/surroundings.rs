@@ -1,23 +1,34 @@
 //! The one place that reads the environment and the working directory of this process.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jericho_host::Environment;
+use pika_incus_guest_role::IncusGuestRole;
 
 use super::variables::{BASE_REF, CONFIG, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT};
 use super::variables::{CI, REMOVED, REPOSITORY, UNTRUSTED, successor};
+use super::variables::{GUEST_RUNNER_DIR, INCUS_BACKEND, INCUS_DIR, INCUS_GUEST_ROLE, INCUS_SOCKET};
+use super::variables::{RECONNECT_SECS, REMOTE_WORK_DIR, SSH_BINARY};
 use super::{Origin, Setting};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::operator::{is_place, is_word};
 use crate::render::text::shorten;
+
+const ROLES: &str = "`managed-openclaw` or `jericho-runner`";
+const SECONDS: &str = "a whole number of seconds, at most a day";
+const LONGEST_RECONNECT: u64 = 24 * 3600;
 
 /// Environment and working directory, as they were at the start.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     environment: Environment,
     working_directory: std::io::Result<PathBuf>,
+    /// The file of this program, where the system says which it is.
+    program: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -33,7 +44,8 @@ impl Surroundings {
         for name in REPOSITORY {
             environment.remove(name);
         }
-        Self { environment, working_directory: std::env::current_dir() }
+        let program = std::env::current_exe().and_then(|path| path.canonicalize()).ok();
+        Self { environment, working_directory: std::env::current_dir(), program }
     }
 
     /// Made up, for tests.
@@ -44,6 +56,7 @@ impl Surroundings {
         Self {
             environment: environment.into_iter().collect(),
             working_directory: Ok(PathBuf::from("/somewhere")),
+            program: Some(PathBuf::from("/opt/jericho/bin/pikaci")),
         }
     }
 
@@ -86,6 +99,15 @@ impl Surroundings {
                 .map(|new| format!("{name} is set, but not read: the variable is called {new} now"))
         };
         self.environment.iter().filter_map(line).collect()
+    }
+
+    /// What stands for another way to have virtual machines, of which there is only one.
+    pub(crate) fn unknown_backend(&self) -> Option<String> {
+        let value = self.environment.get(INCUS_BACKEND)?.to_string_lossy();
+        match value.trim() {
+            "" | "auto" | "incus" => None,
+            other => Some(format!("{INCUS_BACKEND} is `{}`; it is always incus", shorten(other))),
+        }
     }
 
     pub(crate) fn state_root(&self) -> Result<Option<PathBuf>, CliError> {
@@ -146,6 +168,90 @@ impl Surroundings {
     /// Revision that changes are counted from.
     pub(crate) fn base_ref(&self) -> Result<Option<String>, CliError> {
         self.text(BASE_REF, "a revision")
+    }
+
+    /// A variable that another program is given: one word. Blank means nothing.
+    pub(super) fn word(&self, name: &str) -> Result<Option<String>, CliError> {
+        const EXPECTED: &str = "one word that does not start with `-`";
+        match self.text(name, EXPECTED)? {
+            Some(text) if !is_word(&text) => Err(bad(name, OsStr::new(&text), EXPECTED)),
+            text => Ok(text),
+        }
+    }
+
+    /// In place of the role of each job.
+    pub(super) fn guest_role(&self) -> Result<Option<IncusGuestRole>, CliError> {
+        let Some(text) = self.text(INCUS_GUEST_ROLE, ROLES)? else { return Ok(None) };
+        match text.parse() {
+            Ok(role) => Ok(Some(role)),
+            Err(_) => Err(bad(INCUS_GUEST_ROLE, OsStr::new(&text), ROLES)),
+        }
+    }
+
+    pub(super) fn remote_work_dir(&self) -> Result<Option<PathBuf>, CliError> {
+        const EXPECTED: &str = "an absolute path, without `..`";
+        let Some(text) = self.text(REMOTE_WORK_DIR, EXPECTED)? else { return Ok(None) };
+        match is_place(Path::new(&text)) {
+            true => Ok(Some(PathBuf::from(text))),
+            false => Err(bad(REMOTE_WORK_DIR, OsStr::new(&text), EXPECTED)),
+        }
+    }
+
+    /// A path, or a name to look up in `PATH`.
+    pub(super) fn ssh_program(&self) -> Result<Option<OsString>, CliError> {
+        match self.environment.get(SSH_BINARY) {
+            None => Ok(None),
+            Some(value) if value.is_empty() => Ok(None),
+            Some(value) if value.as_encoded_bytes().contains(&b'/') => {
+                self.absolute(Path::new(value)).map(|path| Some(path.into()))
+            }
+            Some(value) => Ok(Some(value.to_owned())),
+        }
+    }
+
+    /// How long a lost connection is tried again.
+    pub(super) fn reconnect(&self) -> Result<Option<Duration>, CliError> {
+        let Some(text) = self.text(RECONNECT_SECS, SECONDS)? else { return Ok(None) };
+        match text.parse().ok().filter(|secs| *secs <= LONGEST_RECONNECT) {
+            Some(secs) => Ok(Some(Duration::from_secs(secs))),
+            None => Err(bad(RECONNECT_SECS, OsStr::new(&text), SECONDS)),
+        }
+    }
+
+    /// Socket of the Incus of this machine, as its own client finds it.
+    pub(super) fn incus_socket(&self) -> Result<Option<PathBuf>, CliError> {
+        let path = |name: &str| self.environment.get(name).filter(|value| !value.is_empty()).map(Path::new);
+        match (path(INCUS_SOCKET), path(INCUS_DIR)) {
+            (Some(socket), _) => self.absolute(socket).map(Some),
+            (None, Some(directory)) => self.absolute(&directory.join("unix.socket")).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Directory of programs for guests and hosts that somebody named.
+    pub(super) fn guest_runner_dir(&self) -> Result<Option<PathBuf>, CliError> {
+        match self.environment.get(GUEST_RUNNER_DIR) {
+            Some(value) if !value.is_empty() => self.absolute(Path::new(value)).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Directories of programs for guests and hosts beside this program: as installed, and as
+    /// built. Never one of the tree that is checked, whose branch could bring its own along.
+    pub(super) fn usual_runner_dirs(&self) -> Vec<PathBuf> {
+        let Some(bin) = self.program.as_deref().and_then(Path::parent) else { return Vec::new() };
+        let Some(above) = bin.parent() else { return Vec::new() };
+        // Of `target/debug/pikaci`, and of `target/debug/deps/NAME`.
+        let built = match bin.ends_with("deps") {
+            true => above.parent(),
+            false => Some(above),
+        };
+        let installed = above.join("libexec/jericho");
+        [Some(installed), built.map(|target| target.join("guest"))]
+            .into_iter()
+            .flatten()
+            .filter(|path| path.is_dir())
+            .collect()
     }
 
     /// A variable whose blank value means nothing.

@@ -8,6 +8,23 @@ pub(crate) const BASE_REF: &str = "JERICHOCI_BASE_REF";
 pub(crate) const CONFIG: &str = "JERICHOCI_CONFIG";
 /// Whether what runs may come from somebody else.
 pub(crate) const UNTRUSTED: &str = "JERICHOCI_UNTRUSTED";
+pub(crate) const INCUS_BACKEND: &str = "JERICHOCI_REMOTE_LINUX_VM_BACKEND";
+pub(crate) const INCUS_GUEST_ROLE: &str = "JERICHOCI_REMOTE_LINUX_VM_INCUS_GUEST_ROLE";
+pub(crate) const INCUS_PROJECT: &str = "JERICHOCI_REMOTE_LINUX_VM_INCUS_PROJECT";
+pub(crate) const INCUS_PROFILE: &str = "JERICHOCI_REMOTE_LINUX_VM_INCUS_PROFILE";
+pub(crate) const INCUS_IMAGE_ALIAS: &str = "JERICHOCI_REMOTE_LINUX_VM_INCUS_IMAGE_ALIAS";
+pub(crate) const SSH_BINARY: &str = "JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_BINARY";
+pub(crate) const SSH_NIX_BINARY: &str = "JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_NIX_BINARY";
+/// Stands for the build host that is built in.
+pub(crate) const SSH_HOST: &str = "JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_HOST";
+pub(crate) const REMOTE_WORK_DIR: &str = "JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_REMOTE_WORK_DIR";
+pub(crate) const RECONNECT_SECS: &str = "JERICHOCI_RECONNECT_SECS";
+pub(crate) const GUEST_RUNNER_DIR: &str = "JERICHOCI_GUEST_RUNNER_DIR";
+/// Read by the client of Incus as well: the socket, else the directory that has it.
+pub(super) const INCUS_SOCKET: &str = "INCUS_SOCKET";
+pub(super) const INCUS_DIR: &str = "INCUS_DIR";
+/// The two of them, for people.
+pub(crate) const INCUS_SOCKETS: &str = "INCUS_SOCKET or INCUS_DIR";
 /// Set by most machines that run checks of others.
 pub(super) const CI: &str = "CI";
 

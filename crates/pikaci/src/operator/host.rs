@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use jerichoci::config::DiskBudget;
 use jerichoci::model::job::JobRuntimeKind;
 use toml::de::DeValue;
 
@@ -28,33 +29,21 @@ pub struct HostConfig {
     pub disk_budget: Option<DiskBudget>,
 }
 
-/// Where instances are made on a host. What is absent comes from the role of the guest.
+/// Where instances are made on a machine. What is absent has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IncusHostConfig {
     /// Project.
     pub project: Option<String>,
     /// Profile.
     pub profile: Option<String>,
+    /// Image of jobs that say neither an image nor a role.
+    pub image: Option<String>,
     /// Cluster member, or `@GROUP`.
     pub target: Option<String>,
-}
-
-/// A limit on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiskBudget {
-    /// A share of the whole, from 1 to 100.
-    Percent(u8),
-    /// An amount.
-    Bytes(u64),
-}
-
-impl std::fmt::Display for DiskBudget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Percent(percent) => write!(f, "{percent}%"),
-            Self::Bytes(bytes) => write!(f, "{}MiB", bytes >> 20),
-        }
-    }
+    /// Network of jobs that have one.
+    pub network: Option<String>,
+    /// Socket of the daemon, absolute.
+    pub socket: Option<PathBuf>,
 }
 
 const KINDS: [JobRuntimeKind; 3] = [JobRuntimeKind::HostProcess, JobRuntimeKind::Incus, JobRuntimeKind::Tart];
@@ -68,8 +57,13 @@ impl HostConfig {
 
     /// The words of the runtimes that it takes.
     pub(crate) fn allowed_words(&self) -> Vec<&'static str> {
-        RUNTIMES.into_iter().zip(KINDS).filter(|(_, kind)| self.allows(*kind)).map(|(word, _)| word).collect()
+        words_of(&self.allow)
     }
+}
+
+/// The words of runtimes.
+pub(crate) fn words_of(kinds: &[JobRuntimeKind]) -> Vec<&'static str> {
+    RUNTIMES.into_iter().zip(KINDS).filter(|(_, kind)| kinds.contains(kind)).map(|(word, _)| word).collect()
 }
 
 /// Reads a host. `None` only when nothing can be made of it; then a problem was reported. A host
@@ -93,8 +87,7 @@ pub(super) fn read(reader: &mut Reader<'_>, key: Key<'_>, value: Value<'_, '_>) 
 /// A word that a program is given as an argument, and must not take for an option.
 fn word(reader: &mut Reader<'_>, value: Value<'_, '_>, what: &str) -> Option<String> {
     let text = reader.string(value)?;
-    let plain = |c: char| !c.is_whitespace() && !c.is_control();
-    if text.is_empty() || text.starts_with('-') || !text.chars().all(plain) {
+    if !is_word(text) {
         reader.problem(
             value.at,
             format!("{} is not {what}", quoted(text)),
@@ -108,8 +101,7 @@ fn word(reader: &mut Reader<'_>, value: Value<'_, '_>, what: &str) -> Option<Str
 fn absolute(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Option<PathBuf> {
     let text = reader.line(value)?;
     let path = Path::new(text);
-    let up = path.components().any(|part| part == std::path::Component::ParentDir);
-    if !path.is_absolute() || up || path.parent().is_none() {
+    if !is_place(path) {
         let message = format!("{} is not the absolute path of a directory to work in", quoted(text));
         reader.problem(value.at, message, "write a path that starts with `/`, without `..`");
         return None;
@@ -117,11 +109,41 @@ fn absolute(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Option<PathBuf> {
     Some(path.to_owned())
 }
 
-fn incus(reader: &mut Reader<'_>, value: Value<'_, '_>) -> IncusHostConfig {
+/// Whether a path can be one of a host: absolute, without `..`, and not the root.
+pub(crate) fn is_place(path: &Path) -> bool {
+    let up = path.components().any(|part| part == std::path::Component::ParentDir);
+    path.is_absolute() && !up && path.parent().is_some()
+}
+
+/// Whether a text can be given to a program as an argument that it must not take for an option.
+pub(crate) fn is_word(text: &str) -> bool {
+    let plain = |c: char| !c.is_whitespace() && !c.is_control();
+    !text.is_empty() && !text.starts_with('-') && text.chars().all(plain)
+}
+
+/// Reads where instances are made.
+pub(super) fn incus(reader: &mut Reader<'_>, value: Value<'_, '_>) -> IncusHostConfig {
     let Some(table) = reader.table(value) else { return IncusHostConfig::default() };
     let fields = Fields::read(reader, table, &INCUS, "in `incus`");
     let mut word = |name: &str| fields.get(name).and_then(|value| word(reader, value, "a name in Incus"));
-    IncusHostConfig { project: word("project"), profile: word("profile"), target: word("target") }
+    IncusHostConfig {
+        project: word("project"),
+        profile: word("profile"),
+        image: word("image"),
+        target: word("target"),
+        network: word("network"),
+        socket: fields.get("socket").and_then(|value| socket(reader, value)),
+    }
+}
+
+fn socket(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Option<PathBuf> {
+    let text = reader.line(value)?;
+    if !is_place(Path::new(text)) {
+        let message = format!("{} is not the absolute path of a socket", quoted(text));
+        reader.problem(value.at, message, "the usual one is `\"/var/lib/incus/unix.socket\"`");
+        return None;
+    }
+    Some(PathBuf::from(text))
 }
 
 fn allow(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Vec<JobRuntimeKind> {

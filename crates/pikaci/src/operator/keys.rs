@@ -6,6 +6,7 @@ use crate::targets::file::keys::{KeySpec, RUNTIMES, SETTINGS, Shape, TableSpec, 
 pub(crate) const FILE: TableSpec = TableSpec {
     keys: &[
         key("hosts", Shape::Named(&Shape::Table(&HOST)), "machines that jobs can run on, by name", "none"),
+        key("incus", Shape::Table(&INCUS), "where instances are made on this machine", "the defaults below"),
         key("secrets", Shape::Table(&SECRETS), "what targets may use of your environment", "none"),
         key("settings", Shape::Table(&SETTINGS), "settings for every repository", "none"),
     ],
@@ -29,7 +30,7 @@ const HOST_KEYS: &[KeySpec] = &[
         "directory on the host for snapshots and outputs, absolute",
         "`\"/var/tmp/jerichoci-prepared-output\"`",
     ),
-    key("incus", Shape::Table(&INCUS), "where instances are made", "what the role of the guest says"),
+    key("incus", Shape::Table(&INCUS), "where instances are made there", "the defaults below"),
     key("nix", Shape::Text, "Nix program on the host, a name or an absolute path", "`\"nix\"`"),
     key(
         "allow",
@@ -47,13 +48,26 @@ const HOST_KEYS: &[KeySpec] = &[
 
 pub(crate) const INCUS: TableSpec = TableSpec {
     keys: &[
-        key("project", Shape::Text, "project of the instances", "what the role of the guest says"),
-        key("profile", Shape::Text, "profile of the instances", "what the role of the guest says"),
+        key("project", Shape::Text, "project of the instances", "`\"pika-managed-agents\"`"),
+        key("profile", Shape::Text, "profile of the instances", "`\"pika-agent-dev\"`"),
+        key(
+            "image",
+            Shape::Text,
+            "image of jobs that name neither an `image` nor a `role`",
+            "that of the role",
+        ),
         key("target", Shape::Text, "cluster member, or group of members as `@GROUP`", "chosen by Incus"),
+        key(
+            "network",
+            Shape::Text,
+            "network of jobs that have one",
+            "that of the profile, else the first managed bridge of the project",
+        ),
+        key("socket", Shape::Text, "socket of the daemon, absolute", "`\"/var/lib/incus/unix.socket\"`"),
     ],
     required: &[],
     filled: false,
-    elsewhere: &[],
+    elsewhere: &[("image_alias", "image")],
 };
 
 pub(crate) const SECRETS: TableSpec = TableSpec {

@@ -1,9 +1,12 @@
-//! The user's file: which hosts there are, and which secrets targets may name.
+//! The user's file: which hosts there are, where instances are made, and which secrets targets may name.
 //!
 //! ```toml
 //! [hosts.builder]
 //! ssh = "ci@builder.example"
 //! allow = ["incus"]
+//!
+//! [incus]
+//! project = "jericho-ci"
 //!
 //! [secrets]
 //! allow = ["REGISTRY_TOKEN"]
@@ -25,7 +28,9 @@ use crate::targets::file::reader::{Key, Reader, in_order};
 use crate::targets::file::{FileSettings, LOCAL, open, read_settings, reader};
 use crate::targets::quoted;
 
-pub use host::{DiskBudget, HostConfig, IncusHostConfig};
+pub use host::{HostConfig, IncusHostConfig};
+pub(crate) use host::{is_place, is_word, words_of};
+pub use jerichoci::config::DiskBudget;
 pub(crate) use secrets::SecretError;
 
 /// What the user's file says. Without a file there is no host, and no secret is allowed by name.
@@ -37,6 +42,8 @@ pub struct Operator {
     pub(crate) place: String,
     /// The hosts, by name.
     pub hosts: BTreeMap<String, HostConfig>,
+    /// Where instances are made on this machine.
+    pub incus: IncusHostConfig,
     /// Names of secrets that targets may use where the caller is not trusted.
     pub allowed_secrets: Vec<String>,
     /// Settings for every repository.
@@ -73,6 +80,9 @@ impl Operator {
                 reader.name(key, "host");
                 not_local(reader, key);
                 this.hosts.extend(host::read(reader, key, value).map(|host| (key.name.to_owned(), host)));
+            }
+            if let Some(value) = fields.get("incus") {
+                this.incus = host::incus(reader, value);
             }
             if let Some(value) = fields.get("secrets") {
                 this.allowed_secrets = secrets::read(reader, value);

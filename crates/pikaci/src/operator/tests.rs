@@ -38,6 +38,10 @@ fn every_key_arrives_where_it_belongs() {
         disk_budget = "20%"
         [hosts.mac]
         disk_budget = "200GiB"
+        [incus]
+        image = "debian/12"
+        network = "ci-bridge"
+        socket = "/run/incus/unix.socket"
         [secrets]
         allow = ["REGISTRY_TOKEN"]
         [settings]
@@ -53,13 +57,16 @@ fn every_key_arrives_where_it_belongs() {
         IncusHostConfig {
             project: incus("jericho-ci"),
             profile: incus("default"),
-            target: incus("@builders")
+            target: incus("@builders"),
+            ..IncusHostConfig::default()
         }
     );
     assert!(builder.allows(JobRuntimeKind::HostProcess) && !builder.allows(JobRuntimeKind::Tart));
     assert_eq!(builder.disk_budget, Some(DiskBudget::Percent(20)));
     let mac = &operator.hosts["mac"];
     assert_eq!((mac.ssh.as_str(), mac.disk_budget), ("mac", Some(DiskBudget::Bytes(200 << 30))));
+    assert_eq!((operator.incus.image, operator.incus.network), (incus("debian/12"), incus("ci-bridge")));
+    assert_eq!(operator.incus.socket.as_deref(), Some(Path::new("/run/incus/unix.socket")));
     assert_eq!(operator.allowed_secrets, ["REGISTRY_TOKEN"]);
     assert_eq!(operator.settings.max_concurrent_executes.unwrap().value.get(), 3);
 }
@@ -96,6 +103,8 @@ fn what_is_wrong_is_told_with_its_place() {
         "[hosts.h]\nwork_dir = '/a/../b'",
         "[hosts.h]\nwork_dir = '/'",
         "[hosts.h]\nincus = { projekt = 'x', profile = '', target = '-x' }",
+        "[incus]\nimage_alias = 'x'",
+        "[incus]\nsocket = 'incus.sock'",
         "[hosts.h]\nallow = ['incu', 'docker', 1]",
         "[hosts.h]\ndisk_budget = '20'",
         "[hosts.h]\ndisk_budget = '0%'",
@@ -143,6 +152,10 @@ fn what_is_wrong_is_told_with_its_place() {
         config.toml:2:11: unknown key `projekt` in `incus`; did you mean `project`?
         config.toml:2:36: `` is not a name in Incus; write one word that does not start with `-`
         config.toml:2:49: `-x` is not a name in Incus; write one word that does not start with `-`
+    [incus]\nimage_alias = 'x'
+        config.toml:2:1: unknown key `image_alias` in `incus`; did you mean `image`?
+    [incus]\nsocket = 'incus.sock'
+        config.toml:2:10: `incus.sock` is not the absolute path of a socket; the usual one is `"/var/lib/incus/unix.socket"`
     [hosts.h]\nallow = ['incu', 'docker', 1]
         config.toml:2:10: `allow` cannot be `incu`; did you mean `incus`?
         config.toml:2:18: `allow` cannot be `docker`; write one of `host_process`, `incus`, `tart`

@@ -92,6 +92,17 @@ fn every_command_has_its_help() {
                             on is cancelled
       -h, --help            Print help (see more with '--help')
 
+    Where jobs run:
+          --incus-project <NAME>       Project of Incus for the instances of jobs, on every machine
+          --incus-profile <NAME>       Profile of Incus for the instances of jobs, on every machine
+          --incus-image-alias <ALIAS>  Image in place of those that jobs name
+          --incus-target <MEMBER>      Cluster member for instances, or group of members as @GROUP
+          --remote-work-dir <DIR>      Directory on other hosts for snapshots and outputs, absolute
+          --on <HOST>                  Run the jobs on this host, whatever they say: `local`, a host of
+                                       the user's file, or anything that ssh takes as a destination
+          --keep-on-failure            Keep the guest of a job that did not pass for two hours, to look
+                                       at: pikaci shell RUN JOB
+
     Global options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
                               source tree]

@@ -35,8 +35,12 @@ fn every_setting_is_shown_with_its_value_and_its_origin() {
         &tree,
         "[hosts.builder]\nssh = \"ci@b.example\"\nallow = [\"incus\"]\n[secrets]\nallow = [\"TOKEN\"]\n[settings]\nbase_ref = \"origin/main\"\nmax_concurrent_executes = 5\n",
     );
-    let variables =
-        [("XDG_CONFIG_HOME", xdg.as_str()), ("JERICHOCI_HOST_LOCAL_NIX_SHELL", "ci"), ("TOKEN", "hunter22")];
+    let variables = [
+        ("XDG_CONFIG_HOME", xdg.as_str()),
+        ("JERICHOCI_HOST_LOCAL_NIX_SHELL", "ci"),
+        ("JERICHOCI_GUEST_RUNNER_DIR", "/programs"),
+        ("TOKEN", "hunter22"),
+    ];
     let ended = with(&tree, &["config", "--inherit-env"], &variables).code(0);
     let shown: Vec<String> = steady(&ended.stdout, &tree)
         .lines()
@@ -49,11 +53,35 @@ fn every_setting_is_shown_with_its_value_and_its_origin() {
     host_local_nix_shell ci environment (JERICHOCI_HOST_LOCAL_NIX_SHELL)
     inherit_env true flag (--inherit-env)
     base_ref origin/dev repository (jericho.toml:2:12)
+    incus.guest_role that of the job default
+    incus.project pika-managed-agents default
+    incus.profile pika-agent-dev default
+    incus.image that of the role default
+    incus.target chosen by Incus default
+    incus.network that of the profile default
+    incus.socket /var/lib/incus/unix.socket default
+    ssh_program ssh default
+    build_host pika-build default
+    reconnect_secs 300 default
+    guest_runner_dirs /programs environment (JERICHOCI_GUEST_RUNNER_DIR)
+    hosts.builder.ssh ci@b.example user (OUTSIDE/xdg/jerichoci/config.toml)
+    hosts.builder.work_dir /var/tmp/jerichoci-prepared-output default
+    hosts.builder.incus.project pika-managed-agents default
+    hosts.builder.incus.profile pika-agent-dev default
+    hosts.builder.incus.image that of the role default
+    hosts.builder.incus.target chosen by Incus default
+    hosts.builder.incus.network that of the profile default
+    hosts.builder.incus.socket /var/lib/incus/unix.socket default
+    hosts.builder.nix nix default
+    hosts.builder.allow incus user (OUTSIDE/xdg/jerichoci/config.toml)
+    hosts.builder.disk_budget 20% default
+    hosts.*.work_dir /var/tmp/jerichoci-prepared-output default
+    hosts.*.nix nix default
+    hosts.*.allow incus, tart default
+    hosts.*.disk_budget 20% default
     untrusted false default
     config OUTSIDE/xdg/jerichoci/config.toml default
     secrets.allow TOKEN user (OUTSIDE/xdg/jerichoci/config.toml)
-    hosts.builder.ssh ci@b.example user (OUTSIDE/xdg/jerichoci/config.toml)
-    hosts.builder.allow incus user (OUTSIDE/xdg/jerichoci/config.toml)
     default_target t repository (jericho.toml)
     groups.db 2 repository (jericho.toml:4:6)
     ");
@@ -74,6 +102,152 @@ fn every_setting_is_shown_with_its_value_and_its_origin() {
         (&"origin/dev".into(), &"repository".into(), &"jericho.toml:2:12".into())
     );
     assert!(!tree.state_root().exists(), "looking writes nothing");
+}
+
+/// A row of `pikaci config --json` as its value, its layer and what of the layer.
+fn shown(tree: &Tree, name: &str, args: &[&str], variables: &[(&str, &str)]) -> String {
+    let json = with(tree, &[&["config", "--json"], args].concat(), variables).code(0).json();
+    let rows = json["settings"].as_array().unwrap().clone();
+    let row = rows.into_iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no {name}"));
+    let text = |key: &str| row[key].as_str().unwrap_or("-").to_owned();
+    steady(&format!("{} {} {}", text("value"), text("origin"), text("from")), tree)
+}
+
+#[test]
+fn what_is_said_about_incus_and_hosts_has_the_same_layers() {
+    let tree = Tree::with_targets(HELLO);
+    let xdg = user_file(
+        &tree,
+        "[incus]\nproject = \"mine\"\nsocket = \"/run/incus.sock\"\n[hosts.b]\nwork_dir = \"/srv/ci\"\nincus = { project = \"theirs\", target = \"@fast\" }\n",
+    );
+    let user = ("XDG_CONFIG_HOME", xdg.as_str());
+    let project = ("JERICHOCI_REMOTE_LINUX_VM_INCUS_PROJECT", " env ");
+    let place = "OUTSIDE/xdg/jerichoci/config.toml";
+    for (name, of_user) in [("incus.project", "mine"), ("hosts.b.incus.project", "theirs")] {
+        let shown = |args: &[&str], variables: &[(&str, &str)]| shown(&tree, name, args, variables);
+        assert_eq!(shown(&["--incus-project", "p"], &[project, user]), "p flag --incus-project");
+        assert_eq!(shown(&[], &[project, user]), "env environment JERICHOCI_REMOTE_LINUX_VM_INCUS_PROJECT");
+        assert_eq!(shown(&[], &[user]), format!("{of_user} user {place}"));
+        assert_eq!(shown(&[], &[(project.0, "  "), user]), format!("{of_user} user {place}"));
+    }
+    assert_eq!(shown(&tree, "incus.project", &[], &[]), "pika-managed-agents default -");
+    assert_eq!(shown(&tree, "hosts.b.incus.target", &[], &[user]), format!("@fast user {place}"));
+    let work_dir = ("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_REMOTE_WORK_DIR", "/var/env");
+    for name in ["hosts.b.work_dir", "hosts.*.work_dir"] {
+        let by_variable = format!("/var/env environment {}", work_dir.0);
+        assert_eq!(shown(&tree, name, &[], &[work_dir, user]), by_variable);
+        let by_flag = shown(&tree, name, &["--remote-work-dir", "/var/flag"], &[work_dir, user]);
+        assert_eq!(by_flag, "/var/flag flag --remote-work-dir");
+    }
+    // As for the client of Incus: the socket, else its directory, else what the file says.
+    let socket = |variables: &[(&str, &str)]| shown(&tree, "incus.socket", &[], variables);
+    let by = "environment INCUS_SOCKET or INCUS_DIR";
+    assert_eq!(socket(&[("INCUS_SOCKET", "/s"), ("INCUS_DIR", "/d"), user]), format!("/s {by}"));
+    assert_eq!(socket(&[("INCUS_DIR", "/d"), user]), format!("/d/unix.socket {by}"));
+    assert_eq!(socket(&[user]), format!("/run/incus.sock user {place}"));
+    // Whatever names another backend, there is one.
+    let backend = with(&tree, &["config"], &[("JERICHOCI_REMOTE_LINUX_VM_BACKEND", "microvm")]).code(0);
+    insta::assert_snapshot!(backend.stderr, @"warning: JERICHOCI_REMOTE_LINUX_VM_BACKEND is `microvm`; it is always incus");
+    for fine in ["", " incus ", "auto"] {
+        let ended = with(&tree, &["config"], &[("JERICHOCI_REMOTE_LINUX_VM_BACKEND", fine)]).code(0);
+        assert_eq!(ended.stderr, "", "{fine:?}");
+    }
+    // And a run is told the same.
+    let record = with(&tree, &["run", "hello", "--output", "json"], &[project, user]).code(0).json();
+    let settings = record["settings"].as_array().unwrap();
+    let row = settings.iter().find(|row| row["name"] == "hosts.b.incus.project").unwrap();
+    assert_eq!((&row["value"], &row["origin"]), (&"env".into(), &"environment".into()));
+}
+
+#[test]
+fn a_variable_or_flag_that_can_be_no_host_or_name_is_refused() {
+    let tree = Tree::with_targets(HELLO);
+    let mut told = String::new();
+    for variable in [
+        ("JERICHOCI_REMOTE_LINUX_VM_INCUS_GUEST_ROLE", "agent"),
+        ("JERICHOCI_REMOTE_LINUX_VM_INCUS_PROJECT", "-p"),
+        ("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_HOST", "-oProxyCommand=touch x"),
+        ("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_REMOTE_WORK_DIR", "/var/../etc"),
+        ("JERICHOCI_RECONNECT_SECS", "1.5"),
+        ("JERICHOCI_RECONNECT_SECS", "86401"),
+        ("JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES", "x"),
+    ] {
+        told += &(refused(&tree, &["run", "hello"], &[variable]) + "\n");
+    }
+    for args in [["--on", "-x"], ["--on", "a b"], ["--incus-project", ""], ["--remote-work-dir", "work"]]
+        .map(|two| [two[0].to_owned() + "=" + two[1]])
+    {
+        told += &(refused(&tree, &["run", "hello", &args[0]], &[]) + "\n");
+    }
+    insta::assert_snapshot!(told, @r"
+    error: JERICHOCI_REMOTE_LINUX_VM_INCUS_GUEST_ROLE is `agent`; it must be `managed-openclaw` or `jericho-runner`
+      hint: unset JERICHOCI_REMOTE_LINUX_VM_INCUS_GUEST_ROLE
+    error: JERICHOCI_REMOTE_LINUX_VM_INCUS_PROJECT is `-p`; it must be one word that does not start with `-`
+      hint: unset JERICHOCI_REMOTE_LINUX_VM_INCUS_PROJECT
+    error: JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_HOST is `-oProxyCommand=touch x`; it must be one word that does not start with `-`
+      hint: unset JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_HOST
+    error: JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_REMOTE_WORK_DIR is `/var/../etc`; it must be an absolute path, without `..`
+      hint: unset JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_REMOTE_WORK_DIR
+    error: JERICHOCI_RECONNECT_SECS is `1.5`; it must be a whole number of seconds, at most a day
+      hint: unset JERICHOCI_RECONNECT_SECS
+    error: JERICHOCI_RECONNECT_SECS is `86401`; it must be a whole number of seconds, at most a day
+      hint: unset JERICHOCI_RECONNECT_SECS
+    error: JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES is set, and no longer exists: which jobs run in Incus is said by the jobs
+      hint: unset JERICHOCI_REMOTE_LINUX_VM_INCUS_LANES
+    error: --on is `-x`; it must be one word that does not start with `-`
+      hint: pikaci run --help
+    error: --on is `a b`; it must be one word that does not start with `-`
+      hint: pikaci run --help
+    error: --incus-project is empty; it must be one word that does not start with `-`
+      hint: pikaci run --help
+    error: --remote-work-dir is `work`; it must be an absolute path, without `..`
+      hint: pikaci run --help
+    ");
+}
+
+#[test]
+fn the_jobs_run_on_the_host_that_was_asked_for() {
+    let tree = Tree::with_targets(
+        "[targets.t.jobs.guest]\ncommand = \"true\"\nruntime = \"incus\"\n[targets.t.jobs.here]\ncommand = \"true\"\n",
+    );
+    let xdg = user_file(
+        &tree,
+        "[incus]\nimage = \"mine\"\n[hosts.all]\nallow = [\"incus\", \"host_process\"]\nincus = { image = \"theirs\" }\n[hosts.none]\nallow = []\n",
+    );
+    let user = ("XDG_CONFIG_HOME", xdg.as_str());
+    let plan = |args: &[&str]| {
+        let args = [&["plan", "t", "--output", "json"], args].concat();
+        let json = with(&tree, &args, &[user]).code(0).json();
+        let jobs = json["jobs"].as_array().unwrap().clone();
+        let job = |job: &serde_json::Value| {
+            let host = job["placement"]["host"].as_str().unwrap_or("here").to_owned();
+            format!("{host} {}", job["runtime"]["image_alias"].as_str().unwrap_or("-"))
+        };
+        jobs.iter().map(job).collect::<Vec<_>>()
+    };
+    assert_eq!(plan(&[]), ["here mine", "here -"]);
+    assert_eq!(plan(&["--on", "local"]), ["here mine", "here -"]);
+    assert_eq!(plan(&["--on", "all"]), ["all theirs", "all -"]);
+    insta::assert_snapshot!(refused(&tree, &["run", "t", "--on", "ci@b.example"], &[user]), @r#"
+    error: job `here` has the runtime `host_process`, and host `ci@b.example` takes only incus and tart
+      hint: allow = ["incus", "host_process"] in [hosts.NAME] of the user's file; or --only JOB
+    "#);
+    insta::assert_snapshot!(refused(&tree, &["run", "t", "--on", "none"], &[user]), @r#"
+    error: job `guest` has the runtime `incus`, and host `none` takes no jobs
+      hint: add "incus" to `allow` of the host in the user's file; or --only JOB
+    "#);
+}
+
+#[test]
+fn another_build_host_takes_the_place_of_the_one_that_is_built_in() {
+    let tree = Tree::plain();
+    let host = |variables: &[(&str, &str)]| {
+        let args = ["plan", "pre-merge-agent-contracts", "--catalog", "pika", "--output", "json"];
+        let json = with(&tree, &args, variables).code(0).json();
+        json["jobs"][0]["placement"]["host"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(host(&[]), "pika-build");
+    assert_eq!(host(&[("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_HOST", "ci@b.example")]), "ci@b.example");
 }
 
 #[test]

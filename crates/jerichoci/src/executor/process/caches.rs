@@ -148,7 +148,7 @@ impl Drop for Caches<'_> {
 }
 
 /// `JERICHO_CACHE_<NAME>`.
-pub(super) fn variable(name: &str) -> String {
+pub(in crate::executor) fn variable(name: &str) -> String {
     let name = name.chars().map(|letter| match letter {
         letter if letter.is_ascii_alphanumeric() => letter.to_ascii_uppercase(),
         _ => '_',

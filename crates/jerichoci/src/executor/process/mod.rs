@@ -1,7 +1,7 @@
 //! A host process: the command of a job as a supervised child of this machine.
 
 mod artifacts;
-mod caches;
+pub(super) mod caches;
 mod dev_shell;
 mod environment;
 mod merged;
@@ -67,7 +67,7 @@ impl Executor for HostProcess {
         if let Err(error) = self.write_result(&job, &outcome) {
             outcome.warnings.push(error);
         }
-        JobReport { outcome, phases: phases.into_records(), environment, artifacts }
+        JobReport { outcome, phases: phases.into_records(), environment, artifacts, ..JobReport::default() }
     }
 }
 
@@ -422,7 +422,7 @@ fn judge(finished: &Finished, limit: Duration) -> JobOutcome {
     outcome
 }
 
-fn cancelled(reason: CancelReason) -> JobOutcome {
+pub(super) fn cancelled(reason: CancelReason) -> JobOutcome {
     let kind = match reason {
         CancelReason::RecordsFailed => FailureKind::Infrastructure,
         _ => FailureKind::Cancelled,
@@ -431,7 +431,7 @@ fn cancelled(reason: CancelReason) -> JobOutcome {
 }
 
 /// Puts into the log what its reader would otherwise miss. A clean job's log stays as it is.
-fn note(log: &mut dyn JobLog, outcome: &mut JobOutcome) {
+pub(super) fn note(log: &mut dyn JobLog, outcome: &mut JobOutcome) {
     let mut lines: Vec<String> =
         outcome.leaked.iter().map(|process| format!("left behind and ended: {process}")).collect();
     lines.extend(outcome.warnings.iter().map(|warning| format!("warning: {warning}")));

@@ -23,7 +23,7 @@ use std::cmp::Ordering;
 
 use sha2::{Digest, Sha256};
 
-use super::hash::ContentHash;
+use crate::hash::ContentHash;
 
 /// From this many entries on a second thread is worth its start.
 const MANY: usize = 4000;
@@ -74,18 +74,26 @@ pub struct Entry<'a> {
 
 impl Entry<'_> {
     /// Whether both would be laid out the same.
-    pub(crate) fn same_content(&self, other: &Entry<'_>) -> bool {
+    #[inline]
+    #[must_use]
+    pub fn same_content(&self, other: &Entry<'_>) -> bool {
         self.kind == other.kind && self.hash == other.hash
     }
 }
 
+/// An entry whose path lies elsewhere, in one text with all others.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Row {
-    pub(crate) start: u32,
-    pub(crate) len: u32,
-    pub(crate) kind: EntryKind,
-    pub(crate) hash: ContentHash,
-    pub(crate) size: u64,
+pub struct Row {
+    /// Where its path begins in the names.
+    pub start: u32,
+    /// Bytes of its path.
+    pub len: u32,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Of the content or the link's target.
+    pub hash: ContentHash,
+    /// Of the same bytes.
+    pub size: u64,
 }
 
 /// Why bytes are not a manifest, or rows cannot become one.
@@ -143,8 +151,18 @@ impl Manifest {
         Self::from_sorted(names, rows)
     }
 
+    /// A manifest without entries: that of an empty tree.
+    #[must_use]
+    pub fn empty() -> Self {
+        let (hash, encoded_len) = (ContentHash::of(HEADER), HEADER.len() as u64);
+        Self { names: Vec::new(), rows: Vec::new(), hash, encoded_len, total_size: 0 }
+    }
+
     /// Takes rows sorted by the names they point to.
-    pub(crate) fn from_sorted(names: Vec<u8>, rows: Vec<Row>) -> Result<Self, ManifestError> {
+    ///
+    /// # Errors
+    /// [`ManifestError`] when a path is bad, twice there or out of order.
+    pub fn from_sorted(names: Vec<u8>, rows: Vec<Row>) -> Result<Self, ManifestError> {
         check(&names, &rows)?;
         let total_size = total_size(&rows);
         let mut manifest = Self { names, rows, hash: ContentHash([0; 32]), encoded_len: 0, total_size };
@@ -180,18 +198,21 @@ impl Manifest {
     }
 
     /// The content hash.
+    #[inline]
     #[must_use]
     pub fn hash(&self) -> ContentHash {
         self.hash
     }
 
     /// Number of entries.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
     /// Whether there is no entry.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -210,16 +231,19 @@ impl Manifest {
     }
 
     /// Bytes of all names together.
-    pub(crate) fn names_len(&self) -> usize {
+    #[must_use]
+    pub fn names_len(&self) -> usize {
         self.names.len()
     }
 
     /// All entries, sorted by the bytes of their paths.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Entry<'_>> {
         self.rows.iter().map(|row| self.entry_of(row))
     }
 
     /// The entry at a position of [`Manifest::iter`].
+    #[inline]
     #[must_use]
     pub fn at(&self, position: usize) -> Option<Entry<'_>> {
         self.rows.get(position).map(|row| self.entry_of(row))
@@ -232,6 +256,7 @@ impl Manifest {
         self.at(found)
     }
 
+    #[inline]
     fn entry_of(&self, row: &Row) -> Entry<'_> {
         Entry { path: name_of(&self.names, row), kind: row.kind, hash: row.hash, size: row.size }
     }
@@ -245,7 +270,7 @@ impl Manifest {
     }
 
     /// The bytes of the format, in pieces of about 64 KiB.
-    pub(crate) fn encode_with(&self, mut take: impl FnMut(&[u8])) {
+    pub fn encode_with(&self, mut take: impl FnMut(&[u8])) {
         const PIECE: usize = 64 * 1024;
         let mut buffer = Vec::with_capacity(PIECE + 8192);
         buffer.extend_from_slice(HEADER);
@@ -287,7 +312,7 @@ impl Manifest {
     }
 
     /// Reads bytes again that this engine wrote from a manifest with this hash.
-    pub(crate) fn decode_own(bytes: &[u8], hash: ContentHash) -> Option<Self> {
+    pub fn decode_own(bytes: &[u8], hash: ContentHash) -> Option<Self> {
         let (is_it, parsed) = if bytes.len() < MANY * 100 {
             (ContentHash::of(bytes) == hash, Self::parse(bytes))
         } else {
@@ -364,6 +389,7 @@ fn total_size(rows: &[Row]) -> u64 {
     rows.iter().fold(0u64, |sum, row| sum.saturating_add(row.size))
 }
 
+#[inline]
 fn name_of<'a>(names: &'a [u8], row: &Row) -> &'a [u8] {
     // Rows are only made with the name they point to; an empty name fails every check.
     names.get(row.start as usize..row.start as usize + row.len as usize).unwrap_or_default()
@@ -395,16 +421,16 @@ fn check(names: &[u8], rows: &[Row]) -> Result<(), ManifestError> {
         // Components that the previous path has too were looked at there.
         let fresh = path[..shared].iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
         if !is_plain(&path[fresh..]) {
-            return Err(ManifestError::Path(super::error::shown(path)));
+            return Err(ManifestError::Path(crate::shown::shown(path)));
         }
         if path.get(shared) <= previous.get(shared) {
-            return Err(ManifestError::Order(super::error::shown(path)));
+            return Err(ManifestError::Order(crate::shown::shown(path)));
         }
         // A file above this path sorts before it, though not always directly; only components
         // that the previous path does not share can be new files.
         for (end, _) in path.iter().enumerate().skip(shared).filter(|&(_, &byte)| byte == b'/') {
             if rows.binary_search_by(|row| name_of(names, row).cmp(&path[..end])).is_ok() {
-                return Err(ManifestError::Conflict(super::error::shown(&path[..end])));
+                return Err(ManifestError::Conflict(crate::shown::shown(&path[..end])));
             }
         }
         previous = path;

@@ -1,5 +1,6 @@
 //! File access below a directory by descriptors, so that no symbolic link leads out of it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -18,17 +19,22 @@ const LOOK_UP: OFlags = DIRECTORY.union(OFlags::PATH);
 const LOOK_UP: OFlags = DIRECTORY;
 
 /// A path from raw bytes.
-pub(crate) fn path_of(bytes: &[u8]) -> &Path {
+#[inline]
+#[must_use]
+pub fn path_of(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
 
 /// `root` and a path relative to it.
-pub(crate) fn join(root: &Path, relative: &[u8]) -> PathBuf {
+#[must_use]
+pub fn join(root: &Path, relative: &[u8]) -> PathBuf {
     root.join(path_of(relative))
 }
 
 /// Directory and last component.
-pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+#[inline]
+#[must_use]
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (b"", path),
@@ -36,27 +42,42 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Opens the root of a tree. Its own path may lead through links.
-pub(crate) fn open_root(root: &Path) -> Result<OwnedFd> {
+///
+/// # Errors
+/// What open(2) says.
+pub fn open_root(root: &Path) -> Result<OwnedFd> {
     rustix::fs::open(root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Opens a directory for listing.
-pub(crate) fn open_dir(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
+///
+/// # Errors
+/// What openat(2) says; `ELOOP` or `ENOTDIR` for a link.
+pub fn open_dir(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
     rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())
 }
 
 /// lstat(2) of a name in a directory.
-pub(crate) fn lstat(parent: impl AsFd, name: &[u8]) -> Result<Stat> {
+///
+/// # Errors
+/// What fstatat(2) says.
+#[inline]
+pub fn lstat(parent: impl AsFd, name: &[u8]) -> Result<Stat> {
     rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 /// What kind of file a status speaks of.
-pub(crate) fn kind_of(stat: &Stat) -> FileType {
+#[inline]
+#[must_use]
+pub fn kind_of(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode as RawMode)
 }
 
 /// The names in a directory without `.` and `..`, in no order.
-pub(crate) fn names_in(directory: impl AsFd) -> Result<Vec<Vec<u8>>> {
+///
+/// # Errors
+/// What getdents(2) says.
+pub fn names_in(directory: impl AsFd) -> Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -69,7 +90,8 @@ pub(crate) fn names_in(directory: impl AsFd) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Walks to directories below a root in sorted order, keeping the way open.
-pub(crate) struct DirCursor<'r> {
+#[derive(Debug)]
+pub struct DirCursor<'r> {
     root: BorrowedFd<'r>,
     path: Vec<u8>,
     /// For each open component: where it ends in `path`, and its directory.
@@ -77,24 +99,32 @@ pub(crate) struct DirCursor<'r> {
 }
 
 impl<'r> DirCursor<'r> {
-    pub(crate) fn new(root: BorrowedFd<'r>) -> Self {
+    /// A cursor at the root.
+    #[must_use]
+    pub fn new(root: BorrowedFd<'r>) -> Self {
         Self { root, path: Vec::new(), open: Vec::new() }
     }
 
     /// The directory at this path, every component of which is a real directory.
+    ///
+    /// # Errors
     /// `ENOENT`, `ENOTDIR` or `ELOOP` when it is not.
-    pub(crate) fn enter(&mut self, directory: &[u8]) -> Result<BorrowedFd<'_>> {
+    #[inline]
+    pub fn enter(&mut self, directory: &[u8]) -> Result<BorrowedFd<'_>> {
         self.walk(directory, None)
     }
 
-    /// The same, making what is missing with mode 0755. Fails with `EEXIST` or `ENOTDIR` when
-    /// something else has the name.
-    pub(crate) fn enter_or_make(&mut self, directory: &[u8]) -> Result<BorrowedFd<'_>> {
+    /// The same, making what is missing with mode 0755.
+    ///
+    /// # Errors
+    /// `EEXIST` or `ENOTDIR` when something else has the name.
+    #[inline]
+    pub fn enter_or_make(&mut self, directory: &[u8]) -> Result<BorrowedFd<'_>> {
         self.walk(directory, Some(Mode::from_raw_mode(0o755)))
     }
 
     /// Forgets what is open below and at this path, because it is to be removed.
-    pub(crate) fn forget(&mut self, directory: &[u8]) {
+    pub fn forget(&mut self, directory: &[u8]) {
         while let Some(&(end, _)) = self.open.last() {
             let path = &self.path[..end];
             if path == directory || (path.starts_with(directory) && path.get(directory.len()) == Some(&b'/'))
@@ -166,13 +196,83 @@ fn make_dir(parent: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<OwnedFd> 
     Ok(made)
 }
 
+/// A step on a file of a tree that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// A verb and what it is done to.
+    pub action: &'static str,
+    /// Relative to the root of the tree.
+    pub path: Vec<u8>,
+    /// What the system said.
+    pub errno: Errno,
+}
+
+/// Removes files and links below a root, given in the order of their paths, then the directories that
+/// this left empty. What is gone is success. Returns how many names went.
+///
+/// # Errors
+/// Of the first step that fails.
+pub fn remove_files<'p>(
+    root: BorrowedFd<'_>,
+    paths: impl Iterator<Item = &'p [u8]>,
+) -> std::result::Result<u64, Failed> {
+    let failed = |action, path: &[u8]| {
+        let path = path.to_vec();
+        move |errno| Failed { action, path, errno }
+    };
+    let mut cursor = DirCursor::new(root);
+    let mut left: BTreeSet<&[u8]> = BTreeSet::new();
+    let mut removed = 0;
+    for path in paths {
+        let (directory, name) = split(path);
+        let parent = match cursor.enter(directory) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(failed("enter the directory of", path)(error)),
+        };
+        match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+            Ok(()) => removed += 1,
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(failed("remove", path)(error)),
+        }
+        left.insert(directory);
+    }
+    drop(cursor);
+    let mut cursor = DirCursor::new(root);
+    // The greatest path first: what lies deeper comes before what it lies in.
+    while let Some(directory) = left.pop_last() {
+        if directory.is_empty() {
+            continue;
+        }
+        cursor.forget(directory);
+        let (above, name) = split(directory);
+        let parent = match cursor.enter(above) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT) => continue,
+            Err(error) => return Err(failed("enter the directory of", directory)(error)),
+        };
+        match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) => {
+                removed += 1;
+                left.insert(above);
+            }
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
+            Err(error) => return Err(failed("remove", directory)(error)),
+        }
+    }
+    Ok(removed)
+}
+
 /// How deep [`remove_all`] descends before it brings what is deeper to the top: each level
 /// holds a descriptor.
 const REMOVE_DEPTH: u32 = 64;
 
 /// Removes a name and all below it. Directories are made writable where they are not; links
 /// are removed, never followed. What is gone is success.
-pub(crate) fn remove_all(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// Of the first step that fails; what was not reached is still there.
+pub fn remove_all(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
@@ -192,7 +292,7 @@ pub(crate) fn remove_all(parent: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
 fn aside(name: &[u8], number: u64) -> Vec<u8> {
     // Short, so that it fits where `name` has 255 bytes; at the top of what is being removed.
     let mut text = format!(".jericho-removing-{number}-").into_bytes();
-    text.extend_from_slice(super::hash::ContentHash::of(name).to_string().as_bytes());
+    text.extend_from_slice(crate::hash::ContentHash::of(name).to_string().as_bytes());
     text.truncate(200);
     text
 }
@@ -231,7 +331,10 @@ fn empty_dir(
 }
 
 /// Opens a directory for listing; one without `rwx` for its owner gets them first.
-pub(crate) fn open_for_change(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+///
+/// # Errors
+/// `ENOTDIR` when it is none; what chmod(2) and open(2) say.
+pub fn open_for_change(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     let stat = lstat(parent, name)?;
     if kind_of(&stat) != FileType::Directory {
         return Err(Errno::NOTDIR);

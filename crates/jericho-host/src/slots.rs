@@ -1,6 +1,6 @@
-//! How many commands run at once over one connection: what is too many waits.
+//! How many may do something at once: who is too many waits, and still hears its token.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
 
@@ -8,54 +8,67 @@ use crate::cancel::CancelToken;
 use crate::host::HostError;
 use crate::wait::wait;
 
-/// Free places. A waiter sleeps on the descriptor, so that it also hears its token.
+/// Free places.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub struct Slots(Arc<Places>);
+
+/// A waiter sleeps on the descriptor, so that it also hears its token.
+#[derive(Debug)]
+struct Places {
     /// A semaphore: each read takes one.
     free: std::os::fd::OwnedFd,
     used: Mutex<usize>,
 }
 
 impl Slots {
-    pub(super) fn new(count: usize) -> std::io::Result<Self> {
+    /// So many free places, at least one.
+    ///
+    /// # Errors
+    /// When the process has no file descriptors left.
+    pub fn new(count: usize) -> std::io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK | EventfdFlags::SEMAPHORE;
         let count = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-        Ok(Self { free: eventfd(count, flags)?, used: Mutex::new(0) })
+        Ok(Self(Arc::new(Places { free: eventfd(count, flags)?, used: Mutex::new(0) })))
     }
 
     /// Takes a place, however long it takes to get one.
-    pub(super) fn take(&self, cancel: &CancelToken) -> Result<Slot<'_>, HostError> {
-        let system = |error| HostError::System("cannot wait for a free session", error);
+    ///
+    /// # Errors
+    /// [`HostError::Cancelled`]; [`HostError::System`] when waiting itself fails.
+    pub fn take(&self, cancel: &CancelToken) -> Result<Slot, HostError> {
+        let places = &self.0;
+        let system = |error| HostError::System("cannot wait for a free place", error);
         loop {
             if let Some(reason) = cancel.reason() {
                 return Err(HostError::Cancelled(reason));
             }
-            match rustix::io::read(&self.free, &mut [0u8; 8]) {
+            match rustix::io::read(&places.free, &mut [0u8; 8]) {
                 Ok(_) => {
-                    *self.used.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-                    return Ok(Slot(self));
+                    *places.used.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+                    return Ok(Slot(Arc::clone(places)));
                 }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(system(error.into())),
             }
             let token = cancel.fd();
             let mut fds =
-                [PollFd::new(&self.free, PollFlags::IN), PollFd::from_borrowed_fd(token, PollFlags::IN)];
+                [PollFd::new(&places.free, PollFlags::IN), PollFd::from_borrowed_fd(token, PollFlags::IN)];
             wait(&mut fds, None).map_err(system)?;
         }
     }
 
     /// Places taken now.
-    pub(super) fn used(&self) -> usize {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    #[must_use]
+    pub fn used(&self) -> usize {
+        *self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One place; dropped, it is free again.
 #[derive(Debug)]
-pub(super) struct Slot<'a>(&'a Slots);
+pub struct Slot(Arc<Places>);
 
-impl Drop for Slot<'_> {
+impl Drop for Slot {
     fn drop(&mut self) {
         *self.0.used.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         // Fails only when there are 2^64 free places.

@@ -11,13 +11,15 @@ pub struct ContentHash(pub [u8; 32]);
 
 impl ContentHash {
     /// The hash of these bytes.
+    #[inline]
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
     /// Writes the 64 digits to the end of `out`.
-    pub(crate) fn push_hex(&self, out: &mut Vec<u8>) {
+    #[inline]
+    pub fn push_hex(&self, out: &mut Vec<u8>) {
         let mut text = [[0u8; 2]; 32];
         for (pair, byte) in text.iter_mut().zip(self.0) {
             *pair = PAIRS[usize::from(byte)];
@@ -26,7 +28,9 @@ impl ContentHash {
     }
 
     /// Reads exactly 64 lower case digits.
-    pub(crate) fn from_hex(text: &[u8]) -> Option<Self> {
+    #[inline]
+    #[must_use]
+    pub fn from_hex(text: &[u8]) -> Option<Self> {
         let text: &[u8; 64] = text.try_into().ok()?;
         let mut hash = [0u8; 32];
         let mut bad = 0;

@@ -1,0 +1,205 @@
+//! Whether a tree still is what its manifest says.
+//!
+//! By lstat(2): every directory and file is there, of its kind, with its mode and size, and none was
+//! changed after the publication. The time of a directory tells of names that came or went in it. Contents
+//! are read when the system was booted since they were last known to be right.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use jericho_host::sys::processors;
+use jericho_manifest::at::{self, DirCursor};
+use jericho_manifest::shown::shown;
+use jericho_manifest::{ContentHash, Entry, EntryKind, MARKER, Manifest};
+use rustix::fs::{FileType, Mode, OFlags, RawMode, Stat};
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+/// A thread more is worth its start from this many entries on.
+const MANY: usize = 2000;
+
+/// How closely a tree is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Its directories.
+    Directories,
+    /// Every file too.
+    Files,
+    /// Every content too.
+    Contents,
+}
+
+/// Looks at the tree of a snapshot. `dir` is the directory of the snapshot. The error is a part of a
+/// sentence.
+pub(super) fn tree(
+    dir: impl AsFd,
+    manifest: &Manifest,
+    published: (i64, i64),
+    depth: Depth,
+) -> Result<(), String> {
+    let root = at::open_dir(&dir, b"snapshot").map_err(|errno| format!("its tree is missing ({errno})"))?;
+    let checker = Checker { root: root.as_fd(), manifest, published, depth };
+    let stat = rustix::fs::fstat(&root).map_err(|errno| errno.to_string())?;
+    checker.directory(b"", &stat)?;
+    if !shadows_marker(manifest) && at::lstat(&root, MARKER.as_bytes()).is_err() {
+        return Err("the marker in its tree is missing".to_owned());
+    }
+    let count = manifest.len();
+    let threads = if count < MANY || depth == Depth::Directories { 1 } else { processors() };
+    let part = count.div_ceil(threads.max(1)).max(1);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads)
+            .map(|number| {
+                let checker = &checker;
+                scope.spawn(move || checker.range(number * part, (number + 1) * part))
+            })
+            .collect();
+        let mut all = checker.range(0, part);
+        for other in others {
+            all = all.and(other.join().unwrap_or_else(|_| Err("the check has a fault".to_owned())));
+        }
+        all
+    })
+}
+
+/// Whether the source has a file or directory where the marker would lie in the tree.
+pub(super) fn shadows_marker(manifest: &Manifest) -> bool {
+    let inside = [MARKER.as_bytes(), b"/"].concat();
+    manifest.get(MARKER.as_bytes()).is_some() || manifest.iter().any(|entry| entry.path.starts_with(&inside))
+}
+
+/// Visits entries in the order of their paths, and each directory on the way before what is in it.
+pub(super) fn walk<'m, E>(
+    root: BorrowedFd<'_>,
+    entries: impl Iterator<Item = Entry<'m>>,
+    mut directory: impl FnMut(&[u8], &Stat) -> Result<(), E>,
+    mut entry_in: impl FnMut(&Entry<'m>, BorrowedFd<'_>, &[u8]) -> Result<(), E>,
+    broken: impl Fn(&[u8], Errno) -> E,
+) -> Result<(), E> {
+    let mut cursor = DirCursor::new(root);
+    let mut previous: &[u8] = b"";
+    for entry in entries {
+        let (dir, name) = at::split(entry.path);
+        if dir != previous {
+            let ends = dir.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(end, _)| end);
+            for end in ends.chain([dir.len()]).filter(|&end| end > 0) {
+                let above = &dir[..end];
+                let seen = previous.starts_with(above) && matches!(previous.get(end), None | Some(b'/'));
+                if !seen {
+                    let entered = cursor.enter(above).map_err(|errno| broken(above, errno))?;
+                    let stat = rustix::fs::fstat(entered).map_err(|errno| broken(above, errno))?;
+                    directory(above, &stat)?;
+                }
+            }
+            previous = dir;
+        }
+        let parent = cursor.enter(dir).map_err(|errno| broken(dir, errno))?;
+        entry_in(&entry, parent, name)?;
+    }
+    Ok(())
+}
+
+struct Checker<'c> {
+    root: BorrowedFd<'c>,
+    manifest: &'c Manifest,
+    published: (i64, i64),
+    depth: Depth,
+}
+
+impl Checker<'_> {
+    fn range(&self, from: usize, to: usize) -> Result<(), String> {
+        let entries = (from..to.min(self.manifest.len())).filter_map(|position| self.manifest.at(position));
+        let broken = |path: &[u8], errno: Errno| format!("{} is missing ({errno})", shown(path));
+        if self.depth == Depth::Directories {
+            // The first entry of each directory leads to it.
+            let mut previous: Option<&[u8]> = None;
+            let firsts = entries.filter(|entry| {
+                let dir = at::split(entry.path).0;
+                previous.replace(dir) != Some(dir)
+            });
+            return walk(
+                self.root,
+                firsts,
+                |path, stat| self.directory(path, stat),
+                |_, _, _| Ok(()),
+                broken,
+            );
+        }
+        walk(
+            self.root,
+            entries,
+            |path, stat| self.directory(path, stat),
+            |entry, parent, name| self.entry(entry, parent, name),
+            broken,
+        )
+    }
+
+    fn directory(&self, path: &[u8], stat: &Stat) -> Result<(), String> {
+        let what = || if path.is_empty() { "its tree".to_owned() } else { shown(path) };
+        if stat.st_mode as RawMode & 0o777 != 0o755 {
+            return Err(format!("{} has another mode", what()));
+        }
+        if self.is_later(stat) {
+            return Err(format!("names in {} were changed", what()));
+        }
+        Ok(())
+    }
+
+    fn entry(&self, entry: &Entry<'_>, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), String> {
+        let path = || shown(entry.path);
+        let stat = at::lstat(parent, name).map_err(|errno| format!("{} is missing ({errno})", path()))?;
+        let (kind, mode) = match entry.kind {
+            EntryKind::File => (FileType::RegularFile, 0o644),
+            EntryKind::Executable => (FileType::RegularFile, 0o755),
+            EntryKind::Symlink => (FileType::Symlink, 0o777),
+        };
+        if at::kind_of(&stat) != kind {
+            return Err(format!("{} is something else", path()));
+        }
+        if stat.st_mode as RawMode & 0o7777 != mode && kind == FileType::RegularFile {
+            return Err(format!("{} has another mode", path()));
+        }
+        if u64::try_from(stat.st_size) != Ok(entry.size) {
+            return Err(format!("{} has another length", path()));
+        }
+        if self.is_later(&stat) {
+            return Err(format!("{} was changed", path()));
+        }
+        if self.depth == Depth::Contents {
+            let hash = content(entry, parent, name);
+            if hash.map_err(|error| format!("{} cannot be read ({error})", path()))? != entry.hash {
+                return Err(format!("{} has another content", path()));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_later(&self, stat: &Stat) -> bool {
+        (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)) > self.published
+    }
+}
+
+fn content(entry: &Entry<'_>, parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<ContentHash> {
+    if entry.kind == EntryKind::Symlink {
+        return Ok(ContentHash::of(rustix::fs::readlinkat(parent, name, Vec::new())?.as_bytes()));
+    }
+    let mut file = open_file(parent, name)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(ContentHash(hasher.finalize().into())),
+            Ok(count) => hasher.update(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Opens a file of a tree for reading, and nothing else that has its name.
+pub(super) fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::openat(parent, name, flags, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file")) }
+}

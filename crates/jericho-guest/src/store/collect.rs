@@ -1,0 +1,90 @@
+//! What nobody needs: by lease first, then the least recently used, until the snapshots are within their budget.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+
+use jericho_manifest::protocol::{Budget, Collect, Collected};
+use jericho_manifest::{ContentHash, at};
+
+use super::refused::Refused;
+use super::{Receiver, shelf};
+
+/// One snapshot, and what it costs.
+struct Candidate {
+    hash: ContentHash,
+    leased: bool,
+    used: (i64, i64),
+}
+
+pub(super) fn collect(receiver: &Receiver, wanted: &Collect) -> Result<Collected, Refused> {
+    let (shelf, leases, work_dir) = (&receiver.shelf, &receiver.leases, &receiver.work_dir);
+    let mut report = Collected::default();
+    let total = work_dir.space()?.total;
+    let budget = match wanted.budget {
+        Budget::Bytes(bytes) => bytes,
+        Budget::Percent(percent) => total / 100 * u64::from(percent.min(100)),
+    };
+    for hash in leases.hashes()? {
+        let lock = work_dir.lock()?;
+        leases.tidy(&lock, &hash, &wanted.instances, wanted.dry_run, &mut report.dead_leases)?;
+    }
+    let leased = |hash: &ContentHash| -> Result<bool, Refused> {
+        let lock = work_dir.lock()?;
+        leases.tidy(&lock, hash, &wanted.instances, true, &mut 0)
+    };
+    let mut candidates = Vec::new();
+    for hash in shelf.hashes()? {
+        let used = shelf.open_snapshot(&hash).map_or((0, 0), shelf::last_used);
+        candidates.push(Candidate { hash, leased: leased(&hash)?, used });
+    }
+    // What stays comes first, so that a file counts for the last tree that would lose it.
+    candidates.sort_by_key(|one| std::cmp::Reverse((one.leased, one.used, one.hash)));
+    let mut counted = HashSet::new();
+    for candidate in candidates {
+        let bytes = disk_use(receiver, &candidate.hash, &mut counted);
+        let fits = report.used.saturating_add(bytes) <= budget;
+        if candidate.leased || fits {
+            report.used += bytes;
+            report.kept += 1;
+            report.leased += u64::from(candidate.leased);
+            continue;
+        }
+        if !wanted.dry_run {
+            // Somebody may have leased it since.
+            let lock = work_dir.lock()?;
+            if leases.tidy(&lock, &candidate.hash, &wanted.instances, true, &mut 0)? {
+                (report.used, report.kept) = (report.used + bytes, report.kept + 1);
+                report.leased += 1;
+                continue;
+            }
+            shelf.set_aside(&lock, &candidate.hash)?;
+        }
+        report.removed.push(candidate.hash);
+        report.freed += bytes;
+    }
+    let aside = if wanted.dry_run { 0 } else { report.removed.len() as u64 };
+    report.leftovers = shelf.sweep(work_dir, leases, wanted.dry_run)?.saturating_sub(aside);
+    let space = work_dir.space()?;
+    (report.free, report.total) = (space.free, space.total);
+    Ok(report)
+}
+
+/// Bytes on disk of what was not counted yet: trees share files. What cannot be read counts as nothing.
+fn disk_use(receiver: &Receiver, hash: &ContentHash, counted: &mut HashSet<(u64, u64)>) -> u64 {
+    let mut bytes = 0;
+    let mut waiting = Vec::new();
+    waiting.extend(receiver.shelf.open_snapshot(hash));
+    while let Some(dir) = waiting.pop() {
+        for name in at::names_in(&dir).unwrap_or_default() {
+            let Ok(stat) = at::lstat(&dir, &name) else { continue };
+            let is_dir = at::kind_of(&stat) == rustix::fs::FileType::Directory;
+            if is_dir || stat.st_nlink < 2 || counted.insert((stat.st_dev, stat.st_ino)) {
+                bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            }
+            if is_dir {
+                waiting.extend(at::open_dir(dir.as_fd(), &name));
+            }
+        }
+    }
+    bytes
+}

@@ -1,0 +1,253 @@
+//! `jerichoci-incus-run store`: receives snapshots on a host, keeps who uses them, and removes the others.
+//!
+//! It is talked to over its standard input and output (`jericho_manifest::protocol`) and ends with its
+//! input. Everything it does lies below one work dir, and is reached by descriptors, name by name, so that
+//! no link leads out of it.
+//!
+//! | path below the work dir | what |
+//! |---|---|
+//! | `snapshots/.lock` | flock: a tree appears, is claimed, renamed or set aside; held for moments |
+//! | `snapshots/<hash>/snapshot` | the tree |
+//! | `snapshots/<hash>/manifest` | what is in it |
+//! | `snapshots/<hash>/jerichoci-snapshot.json` | the marker; its time is that of publication |
+//! | `snapshots/<hash>/used` | by which engine last, in which boot; its time says when |
+//! | `snapshots/tmp-*` | what is being received; a lock on it says that its receiver lives |
+//! | `snapshots/old-<hash>-*` | set aside: removed once nobody has leased that snapshot |
+//! | `leases/<hash>/<id>` | who uses a snapshot |
+//!
+//! | module | subject |
+//! |---|---|
+//! | `input` | reading what is sent, until a signal ends it |
+//! | `work_dir` | the work dir and the lock |
+//! | `leases` | who uses a snapshot, and whether they live |
+//! | `shelf` | snapshots that are there: found, checked, set aside |
+//! | `check` | whether a tree still is what its manifest says |
+//! | `receive` | from a stream to a published tree |
+//! | `tree` | files, links, directories of a tree that is being made |
+//! | `collect` | what nobody needs |
+
+mod check;
+mod collect;
+mod input;
+mod leases;
+mod receive;
+mod refused;
+mod shelf;
+mod tree;
+mod work_dir;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use jericho_host::CancelToken;
+use jericho_manifest::protocol::{Answer, Ask, Fault, Have, Hello, How, Lacks, Request, VERSION};
+use jericho_manifest::{ContentHash, Manifest};
+use serde::de::DeserializeOwned;
+
+use crate::runner::complain;
+use crate::{BOOTSTRAP_ERROR, signals};
+use input::Input;
+use leases::Leases;
+use refused::Refused;
+use shelf::{Found, Shelf};
+use work_dir::WorkDir;
+
+/// Serves one engine until its input ends. Returns the exit code of the process.
+pub(crate) fn serve(work_dir: &Path) -> u8 {
+    // Exactly the modes that are asked for.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let token = match CancelToken::new().and_then(|token| signals::listen(&token, false).map(|()| token)) {
+        Ok(token) => token,
+        Err(error) => {
+            complain(&format!("cannot hear signals: {error}"));
+            return BOOTSTRAP_ERROR;
+        }
+    };
+    match talk(work_dir, &mut Input::new(token), &mut io::stdout().lock()) {
+        Ok(()) => 0,
+        Err(error) => {
+            complain(&error.to_string());
+            BOOTSTRAP_ERROR
+        }
+    }
+}
+
+fn talk(work_dir: &Path, input: &mut Input, output: &mut impl Write) -> io::Result<()> {
+    let mut tell = |answer: &Answer| -> io::Result<()> {
+        let mut line = serde_json::to_vec(answer)?;
+        line.push(b'\n');
+        output.write_all(&line)?;
+        output.flush()
+    };
+    let Some(line) = input.line()? else { return Ok(()) };
+    let opened = parse::<Hello>(&line).and_then(|hello| Receiver::open(work_dir, hello));
+    let mut receiver = match opened {
+        Ok(receiver) => receiver,
+        Err(refused) => return tell(&refused.into()),
+    };
+    while let Some(line) = input.line()? {
+        let answer = parse(&line).and_then(|request| receiver.answer(request, input));
+        let answer = answer.unwrap_or_else(Answer::from);
+        tell(&answer)?;
+        if let Answer::Failed { fault, .. } = answer
+            && fault != Fault::Request
+        {
+            // What was sent with the question was not read to its end.
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, Refused> {
+    let sorry = |error| Refused::new(Fault::Request, format!("the question cannot be read: {error}"));
+    serde_json::from_slice(line).map_err(sorry)
+}
+
+/// One conversation.
+struct Receiver {
+    engine: String,
+    work_dir: WorkDir,
+    shelf: Shelf,
+    leases: Leases,
+    /// A snapshot that an engine was told it can send the difference to.
+    base: Option<Base>,
+}
+
+/// A base that is claimed until the next question.
+struct Base {
+    hash: ContentHash,
+    manifest: Arc<Manifest>,
+}
+
+impl Receiver {
+    fn open(path: &Path, hello: Hello) -> Result<Self, Refused> {
+        if hello.version != VERSION {
+            let message = format!("this receiver speaks version {VERSION}, not {}", hello.version);
+            return Err(Refused::new(Fault::WorkDir, message));
+        }
+        leases::check_name("engine id", &hello.engine)
+            .map_err(|refused| Refused { fault: Fault::WorkDir, ..refused })?;
+        let work_dir = WorkDir::open(path)?;
+        let shelf = Shelf::open(&work_dir)?;
+        let leases = Leases::open(&work_dir, &hello.engine)?;
+        Ok(Self { engine: hello.engine, work_dir, shelf, leases, base: None })
+    }
+
+    fn answer(&mut self, request: Request, input: &mut Input) -> Result<Answer, Refused> {
+        match request {
+            Request::Ask(ask) => {
+                self.drop_base();
+                self.ask(&ask)
+            }
+            Request::Receive(receive) => {
+                let base = self.base.take();
+                let received = receive::receive(self, &receive, base.as_ref(), input);
+                if let Some(base) = base {
+                    self.leases.release_own(&base.hash);
+                }
+                Ok(Answer::Have(self.have(received?)?))
+            }
+            Request::Hold { hash, lease } => {
+                leases::check_name("lease", &lease.id)?;
+                let lock = self.work_dir.lock()?;
+                if !self.shelf.has(&hash)? {
+                    let message = format!("snapshot {hash} is not there any more");
+                    return Err(Refused::new(Fault::Request, message));
+                }
+                self.leases.write(&lock, &hash, &lease)?;
+                Ok(Answer::Done)
+            }
+            Request::Release { hash, lease } => {
+                leases::check_name("lease", &lease)?;
+                self.leases.release(&self.work_dir.lock()?, &hash, &lease)?;
+                Ok(Answer::Done)
+            }
+            Request::Collect(wanted) => {
+                self.drop_base();
+                Ok(Answer::Collected(collect::collect(self, &wanted)?))
+            }
+        }
+    }
+
+    fn have(&self, how: How) -> Result<Have, Refused> {
+        let space = self.work_dir.space()?;
+        Ok(Have { how, free: space.free, total: space.total })
+    }
+
+    fn ask(&mut self, ask: &Ask) -> Result<Answer, Refused> {
+        leases::check_name("lease", &ask.lease.id)?;
+        let space = self.work_dir.space()?;
+        if space.free < ask.min_free {
+            let message = format!(
+                "{} has {} MiB of free space left and needs {}; make room there, or choose a work dir on another disk",
+                self.work_dir.path().display(),
+                space.free >> 20,
+                ask.min_free >> 20
+            );
+            return Err(Refused::new(Fault::NoSpace, message));
+        }
+        let mut damaged = None;
+        let lock = self.work_dir.lock()?;
+        if self.shelf.has(&ask.hash)? {
+            // Claimed first, so that it stays as it is found.
+            self.leases.write(&lock, &ask.hash, &ask.lease)?;
+            drop(lock);
+            match self.shelf.check(&ask.hash)? {
+                Found::Sound(_) => {
+                    self.shelf.note_use(&ask.hash, &self.engine)?;
+                    return Ok(Answer::Have(self.have(How::AlreadyThere)?));
+                }
+                Found::Damaged(why) => {
+                    let lock = self.work_dir.lock()?;
+                    self.leases.release(&lock, &ask.hash, &ask.lease.id)?;
+                    self.shelf.set_aside(&lock, &ask.hash)?;
+                    damaged = Some(format!("snapshot {}: {why}", ask.hash));
+                }
+                Found::Nothing => {}
+            }
+        } else {
+            drop(lock);
+        }
+        for hash in &ask.bases {
+            let lock = self.work_dir.lock()?;
+            if !self.shelf.has(hash)? {
+                continue;
+            }
+            self.leases.claim_own(&lock, hash)?;
+            drop(lock);
+            match self.shelf.check(hash) {
+                Ok(Found::Sound(manifest)) => {
+                    self.base = Some(Base { hash: *hash, manifest });
+                    break;
+                }
+                Ok(Found::Damaged(why)) => {
+                    let lock = self.work_dir.lock()?;
+                    self.leases.release_own(hash);
+                    self.shelf.set_aside(&lock, hash)?;
+                    damaged.get_or_insert(format!("snapshot {hash}: {why}"));
+                }
+                Ok(Found::Nothing) => self.leases.release_own(hash),
+                Err(refused) => {
+                    self.leases.release_own(hash);
+                    return Err(refused);
+                }
+            }
+        }
+        Ok(Answer::Lacks(Lacks { base: self.base.as_ref().map(|base| base.hash), damaged }))
+    }
+
+    /// Gives up the base that was offered with the last answer.
+    fn drop_base(&mut self) {
+        if let Some(base) = self.base.take() {
+            self.leases.release_own(&base.hash);
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.drop_base();
+    }
+}

@@ -1,0 +1,335 @@
+//! Whether guests can be made on a machine: its Incus, and what they are made from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jericho_host::HostError;
+use pika_cloud::ops::{Incus, OpsError, Patience, Server, SocketHost};
+use pika_incus_guest_role::IncusGuestRole;
+
+use super::facts::Facts;
+use super::{Place, Visit, quoted};
+use crate::engine::EngineError;
+
+/// Extensions of its interface without which no job runs.
+const NEEDED: [&str; 6] = [
+    "container_exec_recording",
+    "container_exec_user_group_cwd",
+    "projects_restrictions",
+    "storage_initial_owner",
+    "storage_shifted",
+    "container_disk_shift",
+];
+
+/// Without it a guest is made in two requests in place of one.
+const FASTER: &str = "instance_create_start";
+
+/// The profile that every guest has, below the one of the settings.
+const BASE_PROFILE: &str = "default";
+
+/// Drivers that make a guest without copying its image.
+const FAST_DRIVERS: [&str; 5] = ["btrfs", "zfs", "lvm", "ceph", "lvmcluster"];
+
+pub(super) fn check(
+    visit: &mut Visit<'_>,
+    place: &Place,
+    facts: &Facts,
+    sockets: Arc<dyn SocketHost>,
+) -> Result<(), EngineError> {
+    if !place.takes_guests {
+        return Ok(());
+    }
+    if !socket(visit, place, facts) {
+        return Ok(());
+    }
+    // Somebody waits and looks: what does not answer soon is told.
+    let soon = Duration::from_secs(5);
+    let patience = Patience { first_contact: soon, reconnect: soon, request: soon, ..Patience::default() };
+    let incus = Incus::new(sockets, &place.incus.socket, visit.cancel).with_patience(patience);
+    let server = match incus.server() {
+        Ok(server) => server,
+        Err(error) => {
+            let mend = match &error {
+                OpsError::NoRights { .. } => grant(visit, facts),
+                _ => visit.as_root(facts, "systemctl restart incus"),
+            };
+            return failed(visit, "incus", error, mend);
+        }
+    };
+    visit.ok("incus", format!("Incus {} trusts {}", server.environment.server_version, facts.account()));
+    api(visit, facts, &server);
+    slow_stop(visit, facts);
+    if !project(visit, place, &incus)? {
+        return Ok(());
+    }
+    if let Some(pool) = profile(visit, place, &incus)? {
+        storage(visit, place, &incus, &pool)?;
+    }
+    network(visit, place, &incus)?;
+    image(visit, place, &incus)
+}
+
+/// Whether there is a socket that can be tried.
+fn socket(visit: &mut Visit<'_>, place: &Place, facts: &Facts) -> bool {
+    const CHECK: &str = "incus";
+    let path = place.incus.socket.to_string_lossy();
+    match (facts.get("socket"), facts.is("socket_usable", "yes")) {
+        (Some("there"), true) => true,
+        (Some(_), _) => {
+            let mend = grant(visit, facts);
+            visit.problem(CHECK, format!("{} has no right to use Incus at {path}", facts.account()), mend);
+            false
+        }
+        (None, _) => {
+            let (found, command) = match facts.is("incusd", "yes") {
+                true => (format!("Incus does not listen at {path}"), "systemctl start incus"),
+                false => (format!("there is no Incus: nothing is at {path}"), "apt-get install incus"),
+            };
+            let mend = visit.as_root(facts, command);
+            match visit.is_remote() || facts.is("incusd", "yes") {
+                true => visit.problem(CHECK, found, mend),
+                // A machine that only sends jobs away needs none.
+                false => visit.note(CHECK, format!("{found}; guests run on other hosts only"), mend),
+            }
+            false
+        }
+    }
+}
+
+/// Lets the account in. It is root on that machine then, which the page of the docs says.
+fn grant(visit: &Visit<'_>, facts: &Facts) -> String {
+    let command = format!("usermod -aG incus-admin {}", quoted(facts.account()));
+    format!("{}; then log in anew", visit.as_root(facts, &command))
+}
+
+fn api(visit: &mut Visit<'_>, facts: &Facts, server: &Server) {
+    const CHECK: &str = "incus_api";
+    let has = |name: &str| server.api_extensions.iter().any(|known| known == name);
+    let missing: Vec<&str> = NEEDED.into_iter().filter(|name| !has(name)).collect();
+    let upgrade = visit.as_root(facts, "apt-get install -t bookworm-backports incus");
+    if !missing.is_empty() {
+        visit.problem(CHECK, format!("it lacks {}", missing.join(", ")), upgrade);
+        return;
+    }
+    match has(FASTER) {
+        true => {
+            visit.ok(CHECK, format!("all of the {} extensions that are used are there", NEEDED.len() + 1))
+        }
+        false => visit.note(CHECK, format!("without {FASTER} each guest takes a request more"), upgrade),
+    }
+}
+
+/// A hook of Debian's lxcfs waits whenever a guest stops.
+fn slow_stop(visit: &mut Visit<'_>, facts: &Facts) {
+    const CHECK: &str = "lxcfs_hook";
+    match facts.get("slow_stop") {
+        None => visit.ok(CHECK, "nothing makes guests stop late"),
+        Some(file) => {
+            let found = format!("a hook of lxcfs, named in {file}, waits 0.5 s whenever a guest stops");
+            let mend = visit.as_root(facts, &format!("sed -i '/post-stop/s/^/#/' {}", quoted(file)));
+            visit.note(CHECK, found, mend);
+        }
+    }
+}
+
+/// Whether it is there.
+fn project(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<bool, EngineError> {
+    const CHECK: &str = "incus_project";
+    let name = &place.incus.project;
+    let dir = place.dir.to_string_lossy();
+    let config = match incus.project_config(name) {
+        Ok(config) => config,
+        Err(error) => {
+            let command = format!(
+                "incus project create {} -c features.images=false -c restricted=true -c restricted.devices.disk=allow \
+                 -c {}",
+                quoted(name),
+                quoted(&format!("restricted.devices.disk.paths={dir}"))
+            );
+            let mend = visit.ssh(&command);
+            return failed(visit, CHECK, error, mend).map(|()| false);
+        }
+    };
+    let set = |visit: &Visit<'_>, settings: &[String]| {
+        let settings: Vec<String> = settings.iter().map(|setting| quoted(setting)).collect();
+        visit.ssh(&format!("incus project set {} {}", quoted(name), settings.join(" ")))
+    };
+    let is = |key: &str, value: &str| config.get(key).is_some_and(|found| found == value);
+    let paths = format!("restricted.devices.disk.paths={dir}");
+    if !is("restricted", "true") {
+        let mend =
+            set(visit, &["restricted=true".to_owned(), "restricted.devices.disk=allow".to_owned(), paths]);
+        visit.problem(
+            CHECK,
+            format!("the project {name} is not restricted, so a job could be root of the host"),
+            mend,
+        );
+        return Ok(true);
+    }
+    if is("restricted.containers.privilege", "allow") {
+        let mend = set(visit, &["restricted.containers.privilege=unprivileged".to_owned()]);
+        visit.problem(
+            CHECK,
+            format!("the project {name} allows privileged containers, which are root of the host"),
+            mend,
+        );
+        return Ok(true);
+    }
+    if let Some(mend) = disk_paths(&config, &place.dir) {
+        let mend = set(visit, &mend);
+        let found = format!("the project {name} does not let guests see {dir}, where their sources lie");
+        visit.problem(CHECK, found, mend);
+        return Ok(true);
+    }
+    let limit = match config.get("limits.instances").filter(|limit| !limit.is_empty()) {
+        Some(limit) => format!("at most {limit} instances"),
+        None => "no limit of instances".to_owned(),
+    };
+    visit.ok(CHECK, format!("{name} is restricted and lets guests see {dir}; {limit}"));
+    Ok(true)
+}
+
+/// What has to be set for guests to see a directory of the host; nothing when they can.
+fn disk_paths(config: &BTreeMap<String, String>, dir: &Path) -> Option<Vec<String>> {
+    let value = |key: &str| config.get(key).map_or("", String::as_str);
+    let paths = value("restricted.devices.disk.paths");
+    let covered =
+        paths.split(',').map(str::trim).any(|path| !path.is_empty() && dir.starts_with(Path::new(path)));
+    // Without paths, all of the host is allowed.
+    let open = paths.is_empty();
+    if value("restricted.devices.disk") == "allow" && covered {
+        return None;
+    }
+    let all = match open {
+        true => dir.to_string_lossy().into_owned(),
+        false if covered => paths.to_owned(),
+        false => format!("{paths},{}", dir.to_string_lossy()),
+    };
+    Some(vec!["restricted.devices.disk=allow".to_owned(), format!("restricted.devices.disk.paths={all}")])
+}
+
+/// Looks at both profiles; returns the pool of the root disk.
+fn profile(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<Option<String>, EngineError> {
+    const CHECK: &str = "incus_profile";
+    let (project, own) = (&place.incus.project, place.incus.profile.as_str());
+    let mut pool = None;
+    let names = if own == BASE_PROFILE { vec![own] } else { vec![BASE_PROFILE, own] };
+    for name in &names {
+        match incus.profile_facts(project, name) {
+            Ok(facts) => pool = facts.root_pool().map(str::to_owned).or(pool),
+            Err(error) => {
+                let command = format!("incus profile create {} --project {}", quoted(name), quoted(project));
+                let mend = visit.ssh(&command);
+                return failed(visit, CHECK, error, mend).map(|()| None);
+            }
+        }
+    }
+    match pool {
+        Some(pool) => {
+            visit.ok(CHECK, format!("{} of {project}: root disk in the pool {pool}", names.join(" and ")));
+            Ok(Some(pool))
+        }
+        None => {
+            let command = format!(
+                "incus profile device add {} root disk path=/ pool=POOL --project {}",
+                quoted(own),
+                quoted(project)
+            );
+            let found =
+                format!("{} of {project}: no root disk, so there is no pool for guests", names.join(" and "));
+            let mend = format!("{}; incus storage list names the pools", visit.ssh(&command));
+            visit.problem(CHECK, found, mend);
+            Ok(None)
+        }
+    }
+}
+
+fn storage(visit: &mut Visit<'_>, place: &Place, incus: &Incus, pool: &str) -> Result<(), EngineError> {
+    const CHECK: &str = "incus_storage";
+    let driver = match incus.pool_driver(pool) {
+        Ok(driver) => driver,
+        Err(error) => {
+            let mend = visit.ssh("incus storage list");
+            return failed(visit, CHECK, error, mend);
+        }
+    };
+    if FAST_DRIVERS.contains(&driver.as_str()) {
+        visit
+            .ok(CHECK, format!("the pool {pool} is {driver}: guests are made without a copy of their image"));
+        return Ok(());
+    }
+    let command = format!(
+        "sh -c 'incus storage create fast btrfs size=50GiB && incus profile device set {} root pool=fast --project {}'",
+        quoted(&place.incus.profile),
+        quoted(&place.incus.project)
+    );
+    let mend = visit.ssh(&command);
+    let found = format!("the pool {pool} is {driver}: each guest copies its image, which takes 0.5 to 9 s");
+    visit.note(CHECK, found, mend);
+    Ok(())
+}
+
+fn network(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<(), EngineError> {
+    const CHECK: &str = "incus_network";
+    let Some(network) = &place.incus.network else { return Ok(()) };
+    let project = &place.incus.project;
+    match incus.has_network(project, network) {
+        Ok(true) => visit.ok(CHECK, format!("{network} is there for jobs that have a network")),
+        Ok(false) => {
+            let mend =
+                visit.ssh(&format!("incus network create {} --project {}", quoted(network), quoted(project)));
+            visit.problem(CHECK, format!("there is no network {network} for jobs that have one"), mend);
+        }
+        Err(error) => {
+            let mend = visit.ssh("incus network list");
+            return failed(visit, CHECK, error, mend);
+        }
+    }
+    Ok(())
+}
+
+fn image(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<(), EngineError> {
+    const CHECK: &str = "incus_image";
+    let role = place.incus.guest_role.unwrap_or(IncusGuestRole::JerichoRunner);
+    let alias = place.incus.image_alias.as_deref().unwrap_or_else(|| role.image_alias());
+    match incus.image(&place.incus.project, alias) {
+        Ok(image) => {
+            let short: String = image.fingerprint.chars().take(12).collect();
+            let kind = match image.kind {
+                pika_cloud::InstanceType::Container => "a container",
+                pika_cloud::InstanceType::VirtualMachine => "a virtual machine",
+            };
+            visit.ok(CHECK, format!("{alias} is {short}, {kind}"));
+            Ok(())
+        }
+        Err(error) => {
+            let host = match &visit.destination {
+                None => String::new(),
+                Some(destination) => format!(" --remote-host {}", quoted(destination)),
+            };
+            let mend = format!(
+                "scripts/incus-role-image.sh --role {} build-import{host} --project {} --alias {}",
+                role.as_str(),
+                quoted(&place.incus.project),
+                quoted(alias)
+            );
+            failed(visit, CHECK, error, mend)
+        }
+    }
+}
+
+/// Tells why something could not be looked at, or is not there.
+fn failed(
+    visit: &mut Visit<'_>,
+    check: &'static str,
+    error: OpsError,
+    mend: String,
+) -> Result<(), EngineError> {
+    if let OpsError::Cancelled(reason) = error {
+        return Err(HostError::Cancelled(reason).into());
+    }
+    visit.problem(check, crate::causes::with_causes(&error), mend);
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! What a guest left, brought into the directory of its job's artifacts.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use pika_cloud::IncusRuntimePlan;
+use pika_cloud::glob::GlobSet;
+use pika_cloud::ops::{CollectLimits, Ended, Incus, OpsError};
+
+use crate::beneath;
+use crate::model::attempt::ArtifactRecord;
+use crate::model::demands::ArtifactsWhen;
+use crate::model::job::JobSpec;
+use crate::model::outcome::Verdict;
+
+/// Names at the top of the artifacts that belong to the engine.
+const ENGINES: [&str; 4] = ["result.json", "status.json", "events.jsonl", "guest.log"];
+
+/// Of what is left out, this many are named in warnings; the others are counted.
+const NAMED: usize = 10;
+
+/// What was brought back.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    pub(super) files: Vec<ArtifactRecord>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Where to, and how much.
+pub(super) struct Collection<'a> {
+    /// A directory that goes with the job, on the file system of `artifacts`.
+    pub(super) scratch: &'a Path,
+    pub(super) artifacts: &'a Path,
+    pub(super) limits: CollectLimits,
+}
+
+/// Brings it: result, status and events, and what lies in the guest's directory of artifacts.
+pub(super) fn collect(
+    incus: &Incus,
+    plan: &IncusRuntimePlan,
+    job: &JobSpec,
+    (ended, verdict): (&Ended, Verdict),
+    collection: &Collection<'_>,
+) -> Result<Collected, OpsError> {
+    let staged = collection.scratch.join("collected");
+    let found = incus.collect_within(plan, ended, &staged, collection.limits)?;
+    let mut collected = Collected::default();
+    let unwanted = match job.artifacts_when {
+        // The runner does not know the verdict when it copies.
+        ArtifactsWhen::Failure if verdict == Verdict::Passed => {
+            GlobSet::new(&super::spec::globs(&job.artifacts)).ok()
+        }
+        _ => None,
+    };
+    let mut left_out: Vec<String> = found.skipped;
+    for (path, bytes) in found.files {
+        let (to, is_file) = match path.strip_prefix("files") {
+            Ok(below) => (below.to_path_buf(), true),
+            Err(_) => (path.clone(), false),
+        };
+        if is_file {
+            use std::os::unix::ffi::OsStrExt as _;
+            if unwanted.as_ref().is_some_and(|globs| globs.matches(to.as_os_str().as_bytes())) {
+                continue;
+            }
+            if ENGINES.iter().any(|name| to == Path::new(name)) {
+                left_out.push(format!("{}: the engine writes a file of that name", to.display()));
+                continue;
+            }
+        }
+        match put(&staged.join(&path), collection.artifacts, &to) {
+            Ok(()) if is_file => {
+                collected.files.push(ArtifactRecord { path: to.to_string_lossy().into_owned(), bytes });
+            }
+            Ok(()) => {}
+            Err(error) => left_out.push(format!("{}: {error}", to.display())),
+        }
+    }
+    let more = left_out.len().saturating_sub(NAMED);
+    collected.warnings.extend(left_out.into_iter().take(NAMED).map(|line| format!("artifacts: {line}")));
+    if more > 0 {
+        collected.warnings.push(format!("artifacts: {more} more files, links and other things are left out"));
+    }
+    collected.files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(collected)
+}
+
+/// Gives a file its place below the artifacts, never through a link.
+fn put(from: &Path, artifacts: &Path, to: &Path) -> io::Result<()> {
+    let (parent, name) = beneath::split(to)?;
+    let parent = beneath::walk(artifacts, parent, true)?;
+    Ok(rustix::fs::renameat(rustix::fs::CWD, from, &parent, name)?)
+}
+
+/// Removes what was staged.
+pub(super) fn clear(scratch: &Path) -> io::Result<()> {
+    let staged: PathBuf = scratch.join("collected");
+    match fs::symlink_metadata(&staged) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => jericho_host::fs::remove_tree(&staged),
+    }
+}

@@ -1,0 +1,97 @@
+//! What is written down before a guest is made, so that whoever comes later finds it: in the directory of
+//! its job which instance it is, and under the state root where guests were ever made.
+//!
+//! | path below the state root | what |
+//! |---|---|
+//! | `runs/<run>/jobs/<job>/instance.json` | the guest of the job; there as long as the guest may be |
+//! | `guests/<16 hex>.json` | a place where guests were made: a reaper looks nowhere else |
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::model::version;
+
+/// Name of the file in the directory of a job.
+const INSTANCE: &str = "instance.json";
+
+/// An Incus project on a machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GuestPlace {
+    /// [`version::GUESTS`].
+    pub schema_version: u32,
+    /// The host, by the name that jobs use; absent for this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Socket of Incus there.
+    pub socket: PathBuf,
+    /// Project.
+    pub project: String,
+}
+
+/// The guest of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestIntent {
+    /// Where it is.
+    #[serde(flatten)]
+    pub place: GuestPlace,
+    /// Its name.
+    pub instance: String,
+}
+
+impl GuestPlace {
+    pub(super) fn new(host: Option<String>, socket: PathBuf, project: String) -> Self {
+        Self { schema_version: version::GUESTS, host, socket, project }
+    }
+
+    /// For messages.
+    pub(super) fn host_name(&self) -> &str {
+        self.host.as_deref().unwrap_or("this machine")
+    }
+}
+
+impl GuestIntent {
+    /// Writes down that a guest is about to be made.
+    pub(super) fn store(&self, guests: &Path, job_dir: &Path) -> io::Result<()> {
+        let place = serde_json::to_vec_pretty(&self.place)?;
+        let digest = Sha256::digest(&place);
+        let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let path = guests.join(format!("{name}.json"));
+        if !path.exists() {
+            fs::create_dir_all(guests)?;
+            jericho_host::fs::write_atomic(&path, &place, false)?;
+        }
+        let text = serde_json::to_vec_pretty(self)?;
+        jericho_host::fs::write_atomic(&job_dir.join(INSTANCE), &text, false)
+    }
+
+    /// The guest is gone.
+    pub(super) fn forget(job_dir: &Path) {
+        // Left behind it only makes a reaper look once more.
+        let _ = fs::remove_file(job_dir.join(INSTANCE));
+    }
+}
+
+/// All places where guests were ever made from this state root. What cannot be read is left out: it was not
+/// written by this program.
+pub(super) fn places(guests: &Path) -> io::Result<Vec<GuestPlace>> {
+    let entries = match fs::read_dir(guests) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut places = Vec::new();
+    for entry in entries {
+        let text = fs::read(entry?.path())?;
+        if let Ok(place) = serde_json::from_slice::<GuestPlace>(&text)
+            && place.schema_version <= version::GUESTS
+        {
+            places.push(place);
+        }
+    }
+    places.sort();
+    places.dedup();
+    Ok(places)
+}

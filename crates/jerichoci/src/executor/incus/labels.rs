@@ -1,0 +1,78 @@
+//! The labels of guests: whose they are, and how long they may stay. Times are by the clock of their host.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use pika_cloud::ops::Listed;
+
+/// Identity of the state root that a guest was made for.
+pub(super) const ENGINE: &str = "jerichoci.engine";
+/// Its run.
+pub(super) const RUN: &str = "jerichoci.run_id";
+/// Its job.
+pub(super) const JOB: &str = "jerichoci.job_id";
+/// When it was asked for.
+const CREATED_AT: &str = "jerichoci.created_at";
+/// Until when somebody may need it, whoever made it: after that anybody may end it.
+const LEASE_UNTIL: &str = "jerichoci.lease_until";
+/// Until when a person wants to look at it.
+pub(super) const KEEP_UNTIL: &str = "jerichoci.keep_until";
+
+/// Labels by name.
+pub(super) type Labels = BTreeMap<String, String>;
+
+/// Those of a guest that is made now.
+pub(super) fn of_job(
+    engine: &str,
+    run: &str,
+    job: &str,
+    now: DateTime<Utc>,
+    lease: std::time::Duration,
+) -> Labels {
+    let lease_until = later(now, lease);
+    [
+        (ENGINE, engine.to_owned()),
+        (RUN, run.to_owned()),
+        (JOB, job.to_owned()),
+        (CREATED_AT, text(now)),
+        (LEASE_UNTIL, text(lease_until)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// The lease, begun anew.
+pub(super) fn lease(now: DateTime<Utc>, lease: std::time::Duration) -> Labels {
+    [(LEASE_UNTIL.to_owned(), text(later(now, lease)))].into()
+}
+
+/// Kept until then, and not a burden of anybody's afterwards.
+pub(super) fn kept(until: DateTime<Utc>) -> Labels {
+    [KEEP_UNTIL, LEASE_UNTIL].map(|name| (name.to_owned(), text(until))).into()
+}
+
+/// Until when a person wants to look at it, when anybody does.
+pub(super) fn keep_until(listed: &Listed) -> Option<DateTime<Utc>> {
+    time(listed, KEEP_UNTIL)
+}
+
+/// Whether nobody can need it any more, whoever made it. One without a lease is none of ours.
+pub(super) fn is_expired(listed: &Listed, now: DateTime<Utc>) -> bool {
+    time(listed, LEASE_UNTIL).is_some_and(|until| until < now)
+        && time(listed, KEEP_UNTIL).is_none_or(|until| until < now)
+}
+
+fn time(listed: &Listed, label: &str) -> Option<DateTime<Utc>> {
+    let text = listed.label(label)?;
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc))
+}
+
+/// A time after another one.
+pub(super) fn later(time: DateTime<Utc>, by: std::time::Duration) -> DateTime<Utc> {
+    let by = chrono::Duration::from_std(by).unwrap_or(chrono::Duration::MAX);
+    time.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+fn text(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}

@@ -1,0 +1,426 @@
+//! A guest: the command of a job in a fresh Incus instance.
+//!
+//! Written once for all machines: what differs between them is how Incus is reached, how a snapshot and the
+//! kit get there, and nothing else.
+
+mod artifacts;
+mod caches;
+mod errors;
+mod intent;
+mod judge;
+mod kit;
+mod labels;
+mod place;
+mod remove;
+mod snapshot;
+mod spec;
+mod told;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jericho_host::{CancelReason, CancelToken};
+use pika_cloud::ops::{
+    CollectLimits, Ended, FileOwner, Incus, InstanceRef, Launch, Limits, OpsError, Patience, Progress,
+    Started, Watchdog,
+};
+use pika_cloud::{IncusRuntimePlan, LifecycleState, instance_name};
+
+pub use intent::{GuestIntent, GuestPlace};
+use place::{Place, Prepared};
+use remove::Leftover;
+use snapshot::MountSource;
+use told::Told;
+
+use super::after::Cleanup;
+use super::command::{Compiled, compile_with};
+use super::process::{cancelled, note};
+use super::{Executor, JobContext, JobReport, Phases, Tools};
+use crate::causes::with_causes;
+use crate::model::attempt::ArtifactRecord;
+use crate::model::demands::WorkspaceGit;
+use crate::model::job::JobRuntimeConfig;
+use crate::model::outcome::JobOutcome;
+use crate::model::record::{
+    PhaseRecord, RemoteLinuxVmBackend, RemoteLinuxVmExecutionRecord, RemoteLinuxVmImageRecord,
+    RemoteLinuxVmPhase, RemoteLinuxVmPhaseRecord,
+};
+
+/// How long a guest may take to say that the command is about to start: it may be booting, and a workspace
+/// may have to be copied.
+const START_WITHIN: Duration = Duration::from_secs(600);
+
+/// How long a runner that an image has may take to appear: under a system that boots it does so late.
+const APPEAR_WITHIN: Duration = Duration::from_secs(20);
+
+/// Runs in a guest before the runner.
+const PREPARE: &str = include_str!("prepare.sh");
+
+/// By how much the limit of this side is longer than that of the guest, so that logs and result come back.
+const LONGER: Duration = Duration::from_secs(120);
+
+/// How much longer than its job somebody may need a guest.
+const LEASE: Duration = Duration::from_secs(3600);
+
+/// A lease that is older than this is begun anew before the command starts.
+const STALE_LEASE: Duration = Duration::from_secs(60);
+
+/// How long is waited for the last words of a guest that was cancelled.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Runs jobs in instances.
+#[derive(Debug)]
+pub struct IncusGuest {
+    tools: Tools,
+}
+
+/// What has come of a job so far, also when it goes no further.
+#[derive(Default)]
+struct Made {
+    environment: Vec<String>,
+    artifacts: Vec<ArtifactRecord>,
+    image: Option<RemoteLinuxVmImageRecord>,
+    instance: Option<String>,
+    cleanup: Option<Cleanup>,
+    warnings: Vec<String>,
+    leaked: Vec<String>,
+}
+
+/// Why there is no verdict of the command.
+enum Failure {
+    Cancelled(CancelReason),
+    Errored(String),
+}
+
+impl Failure {
+    fn into_outcome(self) -> JobOutcome {
+        match self {
+            Self::Cancelled(reason) => cancelled(reason),
+            Self::Errored(message) => JobOutcome::errored(message),
+        }
+    }
+
+    /// What was cut short by the token did not fail by itself.
+    fn of(cancel: &CancelToken, error: &(dyn std::error::Error + 'static)) -> Self {
+        match cancel.reason() {
+            Some(reason) => Self::Cancelled(reason),
+            None => Self::Errored(with_causes(error)),
+        }
+    }
+}
+
+impl IncusGuest {
+    /// With these tools.
+    #[must_use]
+    pub fn new(tools: Tools) -> Self {
+        Self { tools }
+    }
+}
+
+impl Executor for IncusGuest {
+    fn execute(&self, mut job: JobContext<'_>) -> JobReport {
+        let clock = Arc::clone(&self.tools.clock);
+        let mut phases = Phases::new(&*clock);
+        let mut made = Made::default();
+        let ran = self.run(&mut job, &mut phases, &mut made);
+        let mut outcome = ran.unwrap_or_else(Failure::into_outcome);
+        outcome.warnings.append(&mut made.warnings);
+        outcome.leaked.append(&mut made.leaked);
+        if let Err(error) = self.tools.host.remove(job.scratch) {
+            outcome.warnings.push(with_causes(&error));
+        }
+        note(job.log, &mut outcome);
+        let phases = phases.into_records();
+        let guest = RemoteLinuxVmExecutionRecord {
+            backend: RemoteLinuxVmBackend::Incus,
+            incus_image: made.image,
+            phases: phases.iter().filter_map(vm_phase).collect(),
+            instance: made.instance,
+            kept: None,
+        };
+        JobReport {
+            outcome,
+            phases,
+            environment: made.environment,
+            artifacts: made.artifacts,
+            guest: Some(guest),
+            cleanup: made.cleanup,
+        }
+    }
+}
+
+/// A phase in the words of the older records.
+fn vm_phase(phase: &PhaseRecord) -> Option<RemoteLinuxVmPhaseRecord> {
+    let word = serde_json::Value::from(phase.phase.as_str());
+    let name: RemoteLinuxVmPhase = serde_json::from_value(word).ok()?;
+    let PhaseRecord { started_at, finished_at, duration_ms, .. } = *phase;
+    Some(RemoteLinuxVmPhaseRecord { phase: name, started_at, finished_at, duration_ms })
+}
+
+impl IncusGuest {
+    fn run(
+        &self,
+        job: &mut JobContext<'_>,
+        phases: &mut Phases<'_>,
+        made: &mut Made,
+    ) -> Result<JobOutcome, Failure> {
+        let config = &self.tools.config;
+        let JobRuntimeConfig::Incus(runtime) = &job.spec.runtime else {
+            return Err(Failure::Errored("the job is not one for Incus".to_owned()));
+        };
+        if job.spec.git != WorkspaceGit::None {
+            return Err(Failure::Errored(
+                "a guest has no repository: take `git` away from the job, or run it as a host process"
+                    .to_owned(),
+            ));
+        }
+        let compiled = compile_with(&job.spec.command, job.args)
+            .map_err(|error| Failure::Errored(with_causes(&error)))?;
+        let request = spec::request(job.spec, &compiled, config)
+            .map_err(|error| Failure::Errored(with_causes(&error)))?;
+        let environment = spec::environment(job.spec, &job.tag, config).map_err(Failure::Errored)?;
+        made.environment = environment.variables.keys().cloned().collect();
+        let environment = environment.to_json().map_err(|error| Failure::Errored(with_causes(&error)))?;
+        let request =
+            serde_json::to_string(&request).map_err(|error| Failure::Errored(with_causes(&error)))?;
+        let place = Place::of(&job.spec.placement, &self.tools, job.cancel)?;
+        self.tell_start(job, &place, &compiled)?;
+
+        let (prepared, caches) = phases.time("prepare_directories", || self.prepare(job, &place))?;
+        let instance = InstanceRef {
+            project: place.config.project.clone(),
+            name: instance_name(job.run_id, &job.spec.id),
+        };
+        let MountSource { source, hold } = phases
+            .time("stage_workspace_snapshot", || place.stage(job, &prepared, &self.tools, &instance))?;
+
+        let image = spec::image(runtime, &place.config);
+        made.image = Some(RemoteLinuxVmImageRecord {
+            guest_role: image.role,
+            project: place.config.project.clone(),
+            alias: image.alias.clone(),
+            fingerprint: None,
+        });
+        made.instance = Some(instance.name.clone());
+        let intent = GuestIntent { place: place.record(), instance: instance.name.clone() };
+        let volumes = caches.volumes().clone();
+        let mut leftover = Leftover {
+            incus: place.incus.clone(),
+            instance: instance.clone(),
+            intent: intent.clone(),
+            run_id: job.run_id.to_owned(),
+            job_id: job.spec.id.clone(),
+            job_dir: job.dir.to_path_buf(),
+            clock: Arc::clone(&self.tools.clock),
+            hold,
+            caches,
+        };
+        let limit = self.limit(job);
+        let lease = limit.saturating_add(LEASE);
+        let asked = self.tools.clock.monotonic();
+        let mut told = Told::new(job.log, job.guest_log, place.name());
+        let made_ready = phases.time("prepare_runtime", || {
+            let guests = guests_dir(&config.state_root);
+            intent.store(&guests, job.dir).map_err(|error| {
+                Failure::Errored(format!("what is about to be made cannot be written down: {error}"))
+            })?;
+            let around = spec::Surroundings {
+                run_id: job.run_id,
+                config: &place.config,
+                image: &image,
+                snapshot: source,
+                runner_dir: prepared.runner_dir.as_deref(),
+                volumes: &volumes,
+                labels: labels::of_job(
+                    self.tools.hosts.engine_id(),
+                    job.run_id,
+                    &job.spec.id,
+                    place.now(&self.tools),
+                    lease,
+                ),
+            };
+            let plan = spec::runtime_spec(job.spec, runtime, around)
+                .plan()
+                .map_err(|error| Failure::Errored(with_causes(&error)))?;
+            let ensured = place.incus.ensure(&plan, &mut told);
+            let ensured = ensured.map_err(|error| self.failed(&place, made, &image, error))?;
+            Ok((plan, ensured))
+        });
+        let (plan, ensured) = match made_ready {
+            Ok(made_ready) => made_ready,
+            Err(failure) => {
+                leftover.was_not_made(made.leaked.is_empty());
+                return Err(failure);
+            }
+        };
+        let held = leftover.hold.by_instance(&instance, job.cancel);
+        made.cleanup = Some(leftover.into_cleanup());
+        held.map_err(|error| Failure::of(job.cancel, &error))?;
+        if let Some(record) = &mut made.image {
+            record.fingerprint = Some(ensured.image.fingerprint.clone());
+        }
+
+        let started = phases.time("launch_guest", || {
+            if self.tools.clock.monotonic().saturating_sub(asked) > STALE_LEASE {
+                let labels = labels::lease(place.now(&self.tools), lease);
+                place.incus.set_labels(&instance, &labels)?;
+            }
+            place.incus.push_file(
+                &instance,
+                spec::ENV_FILE,
+                &environment,
+                FileOwner { uid: 0, gid: 0, mode: 0o400 },
+            )?;
+            let mut launch = Launch {
+                request: Some(request),
+                prepare: Some(PREPARE.to_owned()),
+                appear_within: Some(APPEAR_WITHIN),
+                ..Launch::default()
+            };
+            if job.spec.writable_workspace {
+                launch.environment.insert("JERICHO_WORKSPACE".to_owned(), "copy".to_owned());
+            }
+            place.incus.start_detached(&plan, &launch)
+        });
+        let started = started.map_err(|error| self.failed(&place, made, &image, error))?;
+
+        let mut progress = Progress::default();
+        let ended = phases.time("wait_for_completion", || {
+            let limits = Limits {
+                watchdog: Some(Watchdog { state: LifecycleState::Starting, within: START_WITHIN }),
+                time_limit: Some(limit.saturating_add(START_WITHIN)),
+            };
+            place.incus.follow(&started, &plan.paths, &limits, &mut progress, &mut told)
+        });
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(OpsError::Cancelled(reason)) => {
+                if reason != CancelReason::Forced {
+                    last_words(&place.incus, &started, &plan, &mut progress, &mut told);
+                }
+                told.finish();
+                return Err(Failure::Cancelled(reason));
+            }
+            Err(error) => {
+                told.finish();
+                return Err(self.failed(&place, made, &image, error));
+            }
+        };
+        told.finish();
+        let (problem, complaint) = (told.problem.take(), told.last_complaint.take());
+        let mut outcome = judge::outcome(&ended, &instance.name, job.spec.timeout_secs, complaint.as_deref());
+        if let Some(error) = problem {
+            return Err(Failure::Errored(format!("the host log could not be written: {error}")));
+        }
+        if job.cancel.reason() != Some(CancelReason::Forced) {
+            phases.time("collect_artifacts", || {
+                self.collect(job, &place.incus, &plan, (&ended, &mut outcome), made);
+            });
+        }
+        Ok(outcome)
+    }
+
+    /// How long the guest may work altogether, as this side sees it.
+    fn limit(&self, job: &JobContext<'_>) -> Duration {
+        Duration::from_secs(job.spec.timeout_secs)
+            .saturating_add(self.tools.config.grace)
+            .saturating_add(LONGER)
+    }
+
+    fn tell_start(
+        &self,
+        job: &mut JobContext<'_>,
+        place: &Place,
+        compiled: &Compiled,
+    ) -> Result<(), Failure> {
+        let line = format!(
+            "guest job: backend incus, direct_guest_command, host {}, {}, command: {}",
+            place.name(),
+            self.tools.clock.now().to_rfc3339_opts(chrono::SecondsFormat::Millis, false),
+            compiled.line
+        );
+        job.log
+            .engine_line(&line)
+            .map_err(|error| Failure::Errored(format!("the host log could not be written: {error}")))
+    }
+
+    /// Everything that a guest is given beside the source.
+    fn prepare(
+        &self,
+        job: &mut JobContext<'_>,
+        place: &Place,
+    ) -> Result<(Prepared, caches::Caches), Failure> {
+        let config = &self.tools.config;
+        std::fs::create_dir_all(job.scratch).map_err(|error| {
+            Failure::Errored(format!("the scratch directory of the job cannot be made: {error}"))
+        })?;
+        let prepared = place.prepare(job, &self.tools)?;
+        let locks = config.state_root.join("cache").join("guest-caches");
+        let caches = caches::take(&locks, self.tools.hosts.engine_id(), job)?;
+        Ok((prepared, caches))
+    }
+
+    fn collect(
+        &self,
+        job: &JobContext<'_>,
+        incus: &Incus,
+        plan: &IncusRuntimePlan,
+        (ended, outcome): (&Ended, &mut JobOutcome),
+        made: &mut Made,
+    ) {
+        let limits = self.tools.config.artifact_limits;
+        let collection = artifacts::Collection {
+            scratch: job.scratch,
+            artifacts: job.artifacts,
+            limits: CollectLimits { files: limits.files, bytes: limits.bytes },
+        };
+        match artifacts::collect(incus, plan, job.spec, (ended, outcome.verdict), &collection) {
+            Ok(collected) => {
+                made.artifacts = collected.files;
+                outcome.warnings.extend(collected.warnings);
+            }
+            Err(error) => outcome.warnings.push(format!("artifacts: {}", with_causes(&error))),
+        }
+    }
+
+    /// What to tell of an operation that failed.
+    fn failed(&self, place: &Place, made: &mut Made, image: &spec::Image, error: OpsError) -> Failure {
+        let (error, left) = errors::left_behind(error);
+        if let Some(left) = left {
+            made.leaked.push(format!("{left} on {}; the next command there ends it", place.name()));
+        }
+        match error {
+            OpsError::Cancelled(reason) => Failure::Cancelled(reason),
+            error => Failure::Errored(errors::explain(&error, &place.config, image)),
+        }
+    }
+}
+
+/// Ends a guest that was cancelled, and brings what it has printed until then.
+fn last_words(
+    incus: &Incus,
+    started: &Started,
+    plan: &IncusRuntimePlan,
+    progress: &mut Progress,
+    told: &mut Told<'_>,
+) {
+    let Ok(token) = CancelToken::new() else { return };
+    let brief = incus.with_cancel(&token).with_patience(Patience {
+        first_contact: LAST_WORDS,
+        reconnect: LAST_WORDS,
+        request: LAST_WORDS,
+        operation: LAST_WORDS,
+        ..incus.patience()
+    });
+    let limits = Limits { watchdog: None, time_limit: Some(LAST_WORDS) };
+    // It is as good as gone: what does not come is only missed.
+    if brief.stop(&started.instance).is_ok() {
+        let _ = brief.follow(started, &plan.paths, &limits, progress, told);
+    }
+}
+
+/// Where the places are written down at which guests were made.
+pub(crate) fn guests_dir(state_root: &Path) -> PathBuf {
+    state_root.join("guests")
+}

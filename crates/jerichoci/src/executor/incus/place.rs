@@ -1,0 +1,133 @@
+//! The machine on which the guest of a job is made: this one, or a host over SSH.
+//!
+//! What differs between them is how Incus is reached, and how the runner and the snapshot get there.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use jericho_host::{CancelToken, LocalHost, SystemIds};
+use pika_cloud::ops::{Incus, InstanceRef, Patience};
+
+use super::intent::GuestPlace;
+use super::snapshot::{self, MountSource};
+use super::{Failure, kit};
+use crate::config::IncusConfig;
+use crate::executor::{JobContext, JobLog, Tools};
+use crate::model::job::{JobPlacement, JobRuntimeKind};
+use crate::remote::{BuildHost, Ready};
+
+/// The machine of a guest.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) config: IncusConfig,
+    pub(super) incus: Incus,
+    machine: Machine,
+}
+
+#[derive(Debug, Clone)]
+enum Machine {
+    This,
+    Host(Arc<BuildHost>),
+}
+
+/// What of a machine a guest is given beside the source.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The directory of the runner on that machine; absent where the image has to have one.
+    pub(super) runner_dir: Option<PathBuf>,
+    /// A host that is ready.
+    pub(super) ready: Option<Ready>,
+}
+
+impl Place {
+    /// Of a job. Nothing is connected yet.
+    pub(super) fn of(placement: &JobPlacement, tools: &Tools, cancel: &CancelToken) -> Result<Self, Failure> {
+        let settings = &tools.config;
+        let patience = Patience { reconnect: settings.hosts.reconnect, ..Patience::default() };
+        let (config, incus, machine) = match placement {
+            JobPlacement::Local => {
+                let config = settings.incus.clone();
+                let incus = Incus::new(Arc::new(LocalHost::new()), &config.socket, cancel);
+                (config, incus, Machine::This)
+            }
+            JobPlacement::RemoteSsh { host } => {
+                let host = tools.hosts.get(host).map_err(|error| Failure::of(cancel, &error))?;
+                host.permit(JobRuntimeKind::Incus).map_err(|error| Failure::of(cancel, &error))?;
+                (host.config().incus.clone(), host.incus(cancel), Machine::Host(host))
+            }
+        };
+        let incus = incus.with_patience(patience).with_clock(Arc::clone(&tools.clock), Arc::new(SystemIds));
+        Ok(Self { config, incus, machine })
+    }
+
+    /// For messages.
+    pub(super) fn name(&self) -> &str {
+        match &self.machine {
+            Machine::This => "local",
+            Machine::Host(host) => host.name(),
+        }
+    }
+
+    /// As it is written down.
+    pub(super) fn record(&self) -> GuestPlace {
+        let host = match &self.machine {
+            Machine::This => None,
+            Machine::Host(host) => Some(host.name().to_owned()),
+        };
+        GuestPlace::new(host, self.config.socket.clone(), self.config.project.clone())
+    }
+
+    /// What time it is there.
+    pub(super) fn now(&self, tools: &Tools) -> DateTime<Utc> {
+        let there = match &self.machine {
+            Machine::This => None,
+            // One that does not say it will not answer the next question either.
+            Machine::Host(_) => self.incus.time().ok().flatten(),
+        };
+        there.unwrap_or_else(|| tools.clock.now())
+    }
+
+    /// Makes ready what a guest is given there.
+    pub(super) fn prepare(&self, job: &mut JobContext<'_>, tools: &Tools) -> Result<Prepared, Failure> {
+        match &self.machine {
+            Machine::This => {
+                let config = &tools.config;
+                let runner = kit::find_runner(&config.hosts.runner_dirs, std::env::consts::ARCH);
+                let kits = config.state_root.join("cache").join("guest-runner");
+                let runner_dir = runner.map(|runner| kit::deliver(&kits, &runner)).transpose();
+                let runner_dir = runner_dir.map_err(|error| {
+                    Failure::Errored(format!("the runner cannot be brought to where guests see it: {error}"))
+                })?;
+                Ok(Prepared { runner_dir, ready: None })
+            }
+            Machine::Host(host) => {
+                let ready = host
+                    .ready(&mut |line| quietly(job.log, line), job.cancel)
+                    .map_err(|error| Failure::of(job.cancel, &error))?;
+                let runner_dir = ready.runner.parent().map(Path::to_path_buf);
+                Ok(Prepared { runner_dir, ready: Some(ready) })
+            }
+        }
+    }
+
+    /// Brings the source to where a guest can be given it.
+    pub(super) fn stage(
+        &self,
+        job: &mut JobContext<'_>,
+        prepared: &Prepared,
+        tools: &Tools,
+        instance: &InstanceRef,
+    ) -> Result<MountSource, Failure> {
+        match (&self.machine, &prepared.ready) {
+            (Machine::Host(host), Some(ready)) => snapshot::on_host(host, ready, job, tools, instance),
+            _ => snapshot::on_this_machine(job.source, job.dir, job.may_be_kept, job.cancel)
+                .map_err(|error| Failure::of(job.cancel, &error)),
+        }
+    }
+}
+
+/// A line that nobody waits for: a log that cannot be written shows with the next one that matters.
+pub(super) fn quietly(log: &mut dyn JobLog, line: &str) {
+    let _ = log.engine_line(line);
+}

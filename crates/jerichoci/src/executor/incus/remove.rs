@@ -1,0 +1,121 @@
+//! The end of a guest: it goes, with all that only it needed, or it is kept to be looked at.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use jericho_host::{CancelToken, Clock};
+use pika_cloud::ops::{Incus, InstanceRef, OpsError, Patience};
+
+use super::caches::Caches;
+use super::intent::GuestIntent;
+use super::labels;
+use super::snapshot::Hold;
+use crate::causes::with_causes;
+use crate::executor::after::{Cleaned, Cleanup, Fate};
+use crate::model::record::KeptInstanceRecord;
+
+/// How long a guest is kept to be looked at.
+const KEPT_FOR: Duration = Duration::from_secs(2 * 3600);
+
+/// How long the removal of a guest may take.
+const PATIENCE: Patience = Patience {
+    first_contact: Duration::from_secs(5),
+    reconnect: Duration::from_secs(30),
+    request: Duration::from_secs(30),
+    operation: Duration::from_secs(120),
+    full: Duration::ZERO,
+};
+
+/// A guest whose job has ended, with what it stands on.
+pub(super) struct Leftover {
+    pub(super) incus: Incus,
+    pub(super) instance: InstanceRef,
+    pub(super) intent: GuestIntent,
+    pub(super) run_id: String,
+    pub(super) job_id: String,
+    pub(super) job_dir: PathBuf,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) hold: Hold,
+    pub(super) caches: Caches,
+}
+
+impl Leftover {
+    /// It was never made, or is gone already; else what is written down stays for the reaper.
+    pub(super) fn was_not_made(self, is_gone: bool) {
+        if is_gone && let Ok(token) = CancelToken::new() {
+            GuestIntent::forget(&self.job_dir);
+            // What cannot be removed goes with the run, and a lease with the connection.
+            let _ = self.hold.release(&token);
+        }
+    }
+
+    /// What is left to do.
+    pub(super) fn into_cleanup(self) -> Cleanup {
+        Cleanup::new(move |fate, cancel| match fate {
+            Fate::Remove => self.remove(cancel),
+            Fate::Keep => self.keep(cancel),
+        })
+    }
+
+    fn remove(self, cancel: &CancelToken) -> Cleaned {
+        let mut cleaned = Cleaned::default();
+        match self.incus.with_cancel(cancel).with_patience(PATIENCE).destroy(&self.instance) {
+            Ok(()) => {
+                GuestIntent::forget(&self.job_dir);
+                cleaned.warnings.extend(self.hold.release(cancel).err());
+            }
+            Err(error) => {
+                let InstanceRef { project, name } = &self.instance;
+                let host = self.intent.place.host_name();
+                cleaned.leaked.push(format!(
+                    "instance {name} in the Incus project {project} on {host}; the next run, or `pikaci reap`, \
+                     ends it"
+                ));
+                cleaned.warnings.push(format!("instance {name} was not removed: {}", with_causes(&error)));
+            }
+        }
+        // Until here: a guest that is still there may still write to them.
+        drop(self.caches);
+        cleaned
+    }
+
+    fn keep(self, cancel: &CancelToken) -> Cleaned {
+        let incus = self.incus.with_cancel(cancel).with_patience(PATIENCE);
+        let until = labels::later(self.now(&incus), KEPT_FOR);
+        if let Err(error) = incus.set_labels(&self.instance, &labels::kept(until)) {
+            let why = match &error {
+                OpsError::NotFound { .. } => "it is gone".to_owned(),
+                other => with_causes(other),
+            };
+            let mut cleaned = self.remove(cancel);
+            cleaned.warnings.push(format!("the guest is not kept: {why}"));
+            return cleaned;
+        }
+        let InstanceRef { project, name } = self.instance;
+        let (run_id, job_id, place) = (self.run_id, self.job_id, self.intent.place);
+        let line = format!(
+            "kept until {}: instance {name} in the Incus project {project} on {}; look at it with \
+             `pikaci shell {run_id} {job_id}`",
+            until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            place.host_name(),
+        );
+        let kept = KeptInstanceRecord {
+            run_id,
+            job_id,
+            host: place.host,
+            project,
+            instance: name,
+            keep_until: until,
+        };
+        Cleaned { kept: Some(kept), lines: vec![line], ..Cleaned::default() }
+    }
+
+    /// By the clock of the guest's host, as far as it is known.
+    fn now(&self, incus: &Incus) -> DateTime<Utc> {
+        let here = self.intent.place.host.is_none();
+        let there = if here { None } else { incus.time().ok().flatten() };
+        there.unwrap_or_else(|| self.clock.now())
+    }
+}

@@ -1,0 +1,151 @@
+//! How a guest gets at the source: a snapshot turned into what can be mounted.
+//!
+//! This is the one place that knows where a snapshot has to be. On this machine it is a tree of the store, on a
+//! host a tree that was delivered there and is leased; another way ends in a [`MountSource`] too.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jericho_host::CancelToken;
+use pika_cloud::ops::InstanceRef;
+
+use super::Failure;
+use super::place::quietly;
+use crate::causes::with_causes;
+use crate::executor::workspace::{RunSource, WorkspaceError};
+use crate::executor::{JobContext, Tools};
+use crate::remote::sync::{self, Holder, How, Lease, MIN_FREE, Remote, SyncError, Told};
+use crate::remote::{BuildHost, Ready};
+use crate::snapshot::{ContentHash, TreeLease};
+
+/// A snapshot that can be mounted, for the life of this value.
+#[derive(Debug)]
+pub(super) struct MountSource {
+    /// A directory of the guest's host, or the name of a volume.
+    pub(super) source: String,
+    /// What keeps it as it is.
+    pub(super) hold: Hold,
+}
+
+/// What keeps a snapshot as it is, to be released when no guest sees it any more.
+#[derive(Debug)]
+pub(super) enum Hold {
+    /// A tree that all jobs of the run share, and that the next run changes.
+    Tree { _lease: Arc<TreeLease> },
+    /// A tree of the job's own, in the directory of its records: a guest that is kept still sees its source
+    /// when other runs have come and gone.
+    Own(PathBuf),
+    /// A lease on a host.
+    Lease(Box<HostLease>),
+}
+
+/// A lease on a host: first the engine's, then that of the instance.
+#[derive(Debug)]
+pub(super) struct HostLease {
+    host: Arc<BuildHost>,
+    ready: Ready,
+    engine_id: String,
+    hash: ContentHash,
+    lease: Lease,
+}
+
+/// A snapshot for guests of this machine.
+pub(super) fn on_this_machine(
+    source: &RunSource,
+    job_dir: &Path,
+    may_be_kept: bool,
+    cancel: &CancelToken,
+) -> Result<MountSource, WorkspaceError> {
+    let (path, hold) = if may_be_kept {
+        let dir = job_dir.join("kept-tree");
+        source.own_tree(&dir, cancel)?;
+        (dir.clone(), Hold::Own(dir))
+    } else {
+        let tree = source.tree(cancel)?;
+        (tree.path.clone(), Hold::Tree { _lease: tree })
+    };
+    Ok(MountSource { source: path.to_string_lossy().into_owned(), hold })
+}
+
+/// A snapshot for guests of a host.
+pub(super) fn on_host(
+    host: &Arc<BuildHost>,
+    ready: &Ready,
+    job: &mut JobContext<'_>,
+    tools: &Tools,
+    instance: &InstanceRef,
+) -> Result<MountSource, Failure> {
+    let held = HostLease {
+        host: Arc::clone(host),
+        ready: ready.clone(),
+        engine_id: tools.hosts.engine_id().to_owned(),
+        hash: job.source.manifest().hash(),
+        // A collection that comes before the instance must not take it for one that is gone.
+        lease: Lease { id: instance.name.clone(), holder: Holder::Engine },
+    };
+    let metadata = job.source.metadata(&tools.config.source_root, tools.clock.now());
+    let log = &mut *job.log;
+    let mut tell = |told: Told<'_>| {
+        if let Told::Line(line) = told {
+            quietly(log, line);
+        }
+    };
+    let delivered = sync::deliver(
+        &held.remote(),
+        job.source.store(),
+        job.source.manifest(),
+        &metadata,
+        &held.lease,
+        &mut tell,
+        job.cancel,
+    )
+    .map_err(|error| Failure::of(job.cancel, &error))?;
+    if delivered.how != How::AlreadyThere {
+        let (files, bytes) = (delivered.sent_files, delivered.sent_bytes);
+        quietly(job.log, &format!("sent the snapshot to {}: {files} files, {bytes} bytes", host.name()));
+    }
+    let source = delivered.path.to_string_lossy().into_owned();
+    Ok(MountSource { source, hold: Hold::Lease(Box::new(held)) })
+}
+
+impl HostLease {
+    fn remote(&self) -> Remote<'_> {
+        Remote {
+            ssh: self.host.ssh(),
+            work_dir: &self.ready.work_dir,
+            runner: &self.ready.runner,
+            engine_id: &self.engine_id,
+            line: self.host.line(),
+            min_free: MIN_FREE,
+        }
+    }
+}
+
+impl Hold {
+    /// The instance is there: what holds the snapshot holds it as long as that is, whatever becomes of this
+    /// engine.
+    pub(super) fn by_instance(
+        &mut self,
+        instance: &InstanceRef,
+        cancel: &CancelToken,
+    ) -> Result<(), SyncError> {
+        let Self::Lease(held) = self else { return Ok(()) };
+        held.lease.holder =
+            Holder::Instance { project: instance.project.clone(), name: instance.name.clone() };
+        sync::hold(&held.remote(), &held.hash, &held.lease, cancel)
+    }
+
+    /// No guest sees it any more.
+    pub(super) fn release(self, cancel: &CancelToken) -> Result<(), String> {
+        match self {
+            Self::Tree { .. } => Ok(()),
+            Self::Own(dir) => jericho_host::fs::remove_tree(&dir)
+                .map_err(|error| format!("cannot remove {}: {error}", dir.display())),
+            Self::Lease(held) => {
+                sync::release(&held.remote(), &held.hash, &held.lease.id, cancel).map_err(|error| {
+                    format!("a lease of the snapshot is not given back: {}", with_causes(&error))
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! One host: its connection, and what makes it ready for jobs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jericho_host::{CancelToken, Clock, HostError, IdSource, SshConfig, SshHost};
+use pika_cloud::ops::{Incus, SocketHost, SshSockets};
+
+use super::error::{RemoteError, WorkDirProblem};
+use super::runner_binary::{NAME, Runners};
+use super::sync::Line;
+use super::work_dir::{self, Facts, Look};
+use crate::causes::with_causes;
+use crate::config::{EngineConfig, HostConfig};
+use crate::model::job::JobRuntimeKind;
+
+/// Below this much free space no run begins.
+const FLOOR: u64 = 5 << 30;
+
+/// A host that jobs can be given to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// The work directory, absolute and without links. Mode 0700, of the account of the connection.
+    pub work_dir: PathBuf,
+    /// The runner there: `<work dir>/bin/<sha256>/jerichoci-incus-run`.
+    pub runner: PathBuf,
+    /// Hash of the runner, 64 hexadecimal digits.
+    pub runner_sha256: String,
+    /// `uname -m` of the host.
+    pub arch: String,
+    /// User of the connection.
+    pub uid: u32,
+    /// Group of the connection.
+    pub gid: u32,
+    /// Of the kernel of the host: another one means that it was started anew.
+    pub boot_id: Option<String>,
+}
+
+/// One host over SSH. All jobs of a run share it, and its one connection.
+#[derive(Debug)]
+pub struct BuildHost {
+    name: String,
+    config: HostConfig,
+    reconnect: Duration,
+    ssh: Arc<SshHost>,
+    sockets: Arc<SshSockets>,
+    runners: Arc<Runners>,
+    line: Line,
+    ids: Arc<dyn IdSource>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: Option<Ready>,
+    /// Somebody makes it ready now.
+    at_work: bool,
+    /// Attempts that have ended.
+    attempts: u64,
+    /// What the last of them ended with.
+    error: Option<RemoteError>,
+}
+
+impl BuildHost {
+    pub(super) fn new(
+        name: &str,
+        engine: &EngineConfig,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+        runners: Arc<Runners>,
+    ) -> Result<Self, RemoteError> {
+        let config = engine.hosts.get(name);
+        let ssh = SshConfig {
+            program: engine.hosts.ssh_program.clone(),
+            // It is the user's own program with the user's own configuration, which may name others.
+            env: engine.caller_environment.clone(),
+            ..SshConfig::new(config.ssh.clone())
+        };
+        let ssh = SshHost::with_parts(ssh, clock, Arc::clone(&ids)).map_err(|source| RemoteError::Ssh {
+            host: name.to_owned(),
+            destination: config.ssh.clone(),
+            source: Arc::new(source),
+        })?;
+        let ssh = Arc::new(ssh);
+        let line = Line::new().map_err(|error| RemoteError::Ssh {
+            host: name.to_owned(),
+            destination: config.ssh.clone(),
+            source: Arc::new(HostError::System("cannot make a line to a host", error)),
+        })?;
+        Ok(Self {
+            name: name.to_owned(),
+            config,
+            reconnect: engine.hosts.reconnect,
+            sockets: Arc::new(SshSockets::new(Arc::clone(&ssh))),
+            ssh,
+            runners,
+            line,
+            ids,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// The name that jobs use.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &HostConfig {
+        &self.config
+    }
+
+    /// Its connection.
+    #[must_use]
+    pub fn ssh(&self) -> &Arc<SshHost> {
+        &self.ssh
+    }
+
+    /// The conversation with its receiver of snapshots, which all jobs of a run share.
+    #[must_use]
+    pub fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Whether its operator lets jobs have a runtime. Nothing is connected for this.
+    ///
+    /// # Errors
+    /// [`RemoteError::NotAllowed`].
+    pub fn permit(&self, runtime: JobRuntimeKind) -> Result<(), RemoteError> {
+        if self.config.allow.contains(&runtime) {
+            return Ok(());
+        }
+        let (host, allowed) = (self.name.clone(), self.config.allow.clone());
+        Err(RemoteError::NotAllowed { host, runtime, allowed })
+    }
+
+    /// Incus there, over sockets that the connection forwards. Nothing is connected yet.
+    #[must_use]
+    pub fn incus(&self, cancel: &CancelToken) -> Incus {
+        let sockets: Arc<dyn SocketHost> = Arc::clone(&self.sockets) as _;
+        Incus::new(sockets, self.config.incus.socket.clone(), cancel)
+    }
+
+    /// Connects, checks the work directory and delivers the runner: once, however many jobs ask, and in
+    /// one or two round trips. `log` hears what takes long.
+    ///
+    /// Those who ask while somebody is at it get what comes of that, also when it is an error;
+    /// whoever asks later tries again. Once it is ready it stays so: a connection that is lost later
+    /// is the affair of [`BuildHost::reconnect`].
+    ///
+    /// # Errors
+    /// [`RemoteError`], at once when the host cannot be reached.
+    pub fn ready(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
+        let mut state = self.state();
+        let before = state.attempts;
+        loop {
+            if let Some(ready) = &state.ready {
+                return Ok(ready.clone());
+            }
+            if !state.at_work {
+                break;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            match &state.error {
+                // Who is cancelled speaks for no other job.
+                Some(error) if state.attempts > before && !matches!(error, RemoteError::Cancelled(_)) => {
+                    return Err(error.clone());
+                }
+                _ => {}
+            }
+        }
+        state.at_work = true;
+        state.error = None;
+        drop(state);
+        let at_work = AtWork(self);
+        let made = self.make_ready(log, cancel);
+        let mut state = self.state();
+        match &made {
+            Ok(ready) => state.ready = Some(ready.clone()),
+            Err(error) => state.error = Some(error.clone()),
+        }
+        drop(state);
+        drop(at_work);
+        made
+    }
+
+    /// Connects again, for as long as the settings say. `log` hears of each attempt.
+    ///
+    /// # Errors
+    /// [`RemoteError::Ssh`] of the last attempt; [`RemoteError::Cancelled`].
+    pub fn reconnect(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<(), RemoteError> {
+        self.ssh
+            .reconnect(self.reconnect, cancel, &mut |failed| {
+                log(&format!(
+                    "attempt {} to connect to {} again failed: {}; next in {} ms",
+                    failed.number,
+                    self.name,
+                    with_causes(failed.error),
+                    failed.pause.as_millis()
+                ));
+            })
+            .map_err(|error| self.error(error))
+    }
+
+    /// What an error of the connection means for a job.
+    #[must_use]
+    pub fn error(&self, error: HostError) -> RemoteError {
+        match error {
+            HostError::Cancelled(reason) => RemoteError::Cancelled(reason),
+            source => RemoteError::Ssh {
+                host: self.name.clone(),
+                destination: self.config.ssh.clone(),
+                source: Arc::new(source),
+            },
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make_ready(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
+        let dir = &self.config.work_dir;
+        if !work_dir::is_plain(dir) {
+            return Err(self.bad_work_dir(WorkDirProblem::Path));
+        }
+        if !self.ssh.is_connected() {
+            log(&format!("connecting to {}", self.name));
+            self.ssh.connect(cancel).map_err(|error| self.error(error))?;
+        }
+        let runners = self.runners.all();
+        let looked = work_dir::look(&*self.ssh, dir, runners, cancel).map_err(|error| self.error(error))?;
+        let facts = match looked {
+            Look::Facts(facts) => facts,
+            Look::Problem(problem) => return Err(self.bad_work_dir(problem)),
+            Look::Unreadable(said) => return Err(RemoteError::Answer { host: self.name.clone(), said }),
+        };
+        if facts.free_bytes < FLOOR {
+            return Err(RemoteError::Disk {
+                host: self.name.clone(),
+                path: facts.work_dir,
+                free_bytes: facts.free_bytes,
+                floor_bytes: FLOOR,
+            });
+        }
+        self.with_runner(facts, log, cancel)
+    }
+
+    fn with_runner(
+        &self,
+        facts: Facts,
+        log: &mut dyn FnMut(&str),
+        cancel: &CancelToken,
+    ) -> Result<Ready, RemoteError> {
+        let is_linux = facts.system == "Linux";
+        let runner = self.runners.all().iter().find(|runner| is_linux && runner.arch == facts.arch);
+        let Some(runner) = runner else { return Err(self.no_runner(&facts)) };
+        let failed = |reason: String| RemoteError::Runner { host: self.name.clone(), reason };
+        if facts.runner.as_deref() != Some(runner.sha256.as_str()) {
+            let read = runner.read();
+            let content =
+                read.map_err(|error| failed(format!("cannot read {}: {error}", runner.path.display())))?;
+            log(&format!("delivering the runner to {} ({} KiB)", self.name, content.len() / 1024));
+            work_dir::deliver(
+                &*self.ssh,
+                &facts.work_dir,
+                &runner.sha256,
+                content,
+                &self.ids.fresh(),
+                cancel,
+            )
+            .map_err(|error| self.error(error))?
+            .map_err(failed)?;
+        }
+        Ok(Ready {
+            runner: runner_path(&facts.work_dir, &runner.sha256),
+            runner_sha256: runner.sha256.clone(),
+            work_dir: facts.work_dir,
+            arch: facts.arch,
+            uid: facts.uid,
+            gid: facts.gid,
+            boot_id: facts.boot_id,
+        })
+    }
+
+    fn no_runner(&self, facts: &Facts) -> RemoteError {
+        let host = self.name.clone();
+        if let (Some(problem), "Linux") = (self.runners.problems().first(), facts.system.as_str()) {
+            return RemoteError::Runner { host, reason: problem.clone() };
+        }
+        let arch = match facts.system.as_str() {
+            "Linux" => facts.arch.clone(),
+            other => format!("{other} {}", facts.arch),
+        };
+        RemoteError::NoRunner { host, arch, searched: self.runners.dirs().to_vec() }
+    }
+
+    fn bad_work_dir(&self, problem: WorkDirProblem) -> RemoteError {
+        RemoteError::WorkDir {
+            host: self.name.clone(),
+            destination: self.config.ssh.clone(),
+            path: self.config.work_dir.clone(),
+            problem,
+        }
+    }
+}
+
+/// Where a runner lies.
+fn runner_path(work_dir: &Path, sha256: &str) -> PathBuf {
+    work_dir.join("bin").join(sha256).join(NAME)
+}
+
+/// Whoever waits goes on when this goes, also after a panic.
+struct AtWork<'a>(&'a BuildHost);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.at_work = false;
+        state.attempts += 1;
+        drop(state);
+        self.0.changed.notify_all();
+    }
+}

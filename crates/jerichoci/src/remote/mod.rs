@@ -1,0 +1,75 @@
+//! Hosts over SSH, as the jobs of one run share them.
+//!
+//! [`Hosts`] is the pool: one [`BuildHost`] per name, one connection per host, for the length of a
+//! run. A host is made ready once ([`BuildHost::ready`]), however many jobs ask: connected, its work
+//! directory checked, the runner there. Nothing here knows what a job is.
+
+mod error;
+mod host;
+mod runner_binary;
+pub mod sync;
+mod work_dir;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jericho_host::{Clock, IdSource};
+
+use crate::config::EngineConfig;
+
+pub use error::{RemoteError, WorkDirProblem};
+pub use host::{BuildHost, Ready};
+
+/// The hosts of one run: made when they are first asked for, disconnected when this is dropped and
+/// nobody else holds them.
+#[derive(Debug)]
+pub struct Hosts {
+    config: Arc<EngineConfig>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    engine_id: String,
+    runners: Arc<runner_binary::Runners>,
+    made: Mutex<BTreeMap<String, Arc<BuildHost>>>,
+}
+
+impl Hosts {
+    /// Of an engine, with the id of its state root. Nothing is connected.
+    #[must_use]
+    pub fn new(
+        config: Arc<EngineConfig>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+        engine_id: String,
+    ) -> Self {
+        let runners = Arc::new(runner_binary::Runners::new(config.hosts.runner_dirs.clone()));
+        Self { config, clock, ids, engine_id, runners, made: Mutex::default() }
+    }
+
+    /// Id of the engine: what it leaves on a host carries it.
+    #[must_use]
+    pub fn engine_id(&self) -> &str {
+        &self.engine_id
+    }
+
+    /// The host of this name: that of the operator's configuration, else what ssh(1) makes of it.
+    /// Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`RemoteError::Ssh`] when this process has no file descriptors left.
+    pub fn get(&self, name: &str) -> Result<Arc<BuildHost>, RemoteError> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(host) = made.get(name) {
+            return Ok(Arc::clone(host));
+        }
+        let host = BuildHost::new(
+            name,
+            &self.config,
+            Arc::clone(&self.clock),
+            Arc::clone(&self.ids),
+            Arc::clone(&self.runners),
+        )?;
+        let host = Arc::new(host);
+        made.insert(name.to_owned(), Arc::clone(&host));
+        Ok(host)
+    }
+}

@@ -1,0 +1,167 @@
+//! The work directory of a host: made, checked, and what the host says of itself on the way.
+
+use std::path::{Component, Path, PathBuf};
+
+use jericho_host::{CancelToken, Command, Host, HostError};
+
+use super::error::WorkDirProblem;
+use super::runner_binary::{NAME, Runner};
+
+/// The programs for the shell of a host.
+const LOOK: &str = include_str!("look.sh");
+const DELIVER: &str = include_str!("deliver.sh");
+
+/// What a host says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// The work directory, without links.
+    pub(super) work_dir: PathBuf,
+    /// `uname -s`.
+    pub(super) system: String,
+    /// `uname -m`.
+    pub(super) arch: String,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Free for this account at the work directory, in bytes.
+    pub(super) free_bytes: u64,
+    /// Of its kernel; nothing where there is none.
+    pub(super) boot_id: Option<String>,
+    /// Hash of the runner that is there under the name of one of the hashes it was asked about.
+    pub(super) runner: Option<String>,
+}
+
+/// What came of a look.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Facts(Facts),
+    Problem(WorkDirProblem),
+    /// Not what the program prints.
+    Unreadable(String),
+}
+
+/// Whether a directory may be one's work directory, by its name alone.
+pub(super) fn is_plain(dir: &Path) -> bool {
+    let names = dir.components().skip(1);
+    dir.is_absolute()
+        && dir.components().count() > 1
+        && names.clone().all(|part| matches!(part, Component::Normal(_)))
+        && !dir.as_os_str().as_encoded_bytes().contains(&b'\n')
+}
+
+/// Makes and checks the directory. One command.
+pub(super) fn look(
+    host: &dyn Host,
+    dir: &Path,
+    runners: &[Runner],
+    cancel: &CancelToken,
+) -> Result<Look, HostError> {
+    let mut command = Command::new("sh").args(["-c", LOOK, "sh"]).arg(dir).arg(NAME);
+    for runner in runners {
+        command = command.arg(&runner.arch).arg(&runner.sha256);
+    }
+    let output = host.run(&command, cancel)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    Ok(read(&said).unwrap_or_else(|| {
+        let words = if said.trim().is_empty() { String::from_utf8_lossy(&output.stderr) } else { said };
+        Look::Unreadable(words.trim().chars().take(300).collect())
+    }))
+}
+
+fn read(said: &str) -> Option<Look> {
+    let mut facts = Facts::default();
+    let mut is_whole = false;
+    let mut lines = said.lines();
+    while let Some(line) = lines.next() {
+        let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+        let text = || value.to_owned();
+        match name {
+            "problem" => {
+                let rest: Vec<&str> = std::iter::once(value).chain(lines).collect();
+                return problem(&rest.join(" ")).map(Look::Problem);
+            }
+            "path" => facts.work_dir = PathBuf::from(value),
+            "system" => facts.system = text(),
+            "arch" => facts.arch = text(),
+            "uid" => facts.uid = value.parse().ok()?,
+            "gid" => facts.gid = value.parse().ok()?,
+            "free_kib" => facts.free_bytes = value.parse::<u64>().ok()?.saturating_mul(1024),
+            "boot_id" => facts.boot_id = Some(text()),
+            "runner" => facts.runner = Some(text()),
+            "end" => is_whole = true,
+            _ => return None,
+        }
+    }
+    (is_whole && super::runner_binary::is_arch(&facts.arch) && facts.work_dir.is_absolute())
+        .then_some(Look::Facts(facts))
+}
+
+fn problem(words: &str) -> Option<WorkDirProblem> {
+    let (kind, rest) = words.split_once(' ').unwrap_or((words, ""));
+    Some(match kind {
+        "link" => WorkDirProblem::Link,
+        "no_directory" => WorkDirProblem::NoDirectory,
+        "owner" => {
+            let (owner, account) = rest.split_once(' ')?;
+            WorkDirProblem::Owner { owner: owner.to_owned(), account: account.to_owned() }
+        }
+        "open" => WorkDirProblem::Open,
+        "read_only" => WorkDirProblem::ReadOnly(rest.to_owned()),
+        "missing" => WorkDirProblem::Missing(rest.to_owned()),
+        _ => return None,
+    })
+}
+
+/// Puts a runner there. One command.
+///
+/// # Errors
+/// In the middle, what the host had against it.
+pub(super) fn deliver(
+    host: &dyn Host,
+    dir: &Path,
+    hash: &str,
+    content: Vec<u8>,
+    fresh: &str,
+    cancel: &CancelToken,
+) -> Result<Result<(), String>, HostError> {
+    let mut command = Command::new("sh").args(["-c", DELIVER, "sh"]).arg(dir).args([NAME, hash, fresh]);
+    command.stdin = Some(content);
+    let output = host.run(&command, cancel)?;
+    if output.exit.success() {
+        return Ok(Ok(()));
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    Ok(Err(if said.is_empty() { "the host did not say why".to_owned() } else { said }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_host_says_is_read_and_half_of_it_is_nothing() {
+        let said =
+            "path /w\nsystem Linux\narch x86_64\nuid 0\ngid 0\nfree_kib 12\nboot_id b\nrunner ab\nend\n";
+        let Some(Look::Facts(facts)) = read(said) else { panic!("{said}") };
+        assert_eq!((facts.free_bytes, facts.runner.as_deref()), (12 << 10, Some("ab")));
+        assert_eq!(read(said.strip_suffix("end\n").unwrap()), None);
+        assert_eq!(read("Welcome to box\n"), None);
+        let owner = WorkDirProblem::Owner { owner: "eve".into(), account: "ci".into() };
+        assert_eq!(read("problem owner eve ci\n"), Some(Look::Problem(owner)));
+        let read_only = WorkDirProblem::ReadOnly("sh: a: b c".into());
+        assert_eq!(read("problem read_only sh: a: b\nc\n"), Some(Look::Problem(read_only)));
+    }
+
+    #[test]
+    fn a_work_directory_is_absolute_and_has_names_only() {
+        for (dir, fine) in [
+            ("/w", true),
+            ("/var/tmp/a b", true),
+            ("w", false),
+            ("/", false),
+            ("/a/../b", false),
+            ("", false),
+        ] {
+            assert_eq!(is_plain(Path::new(dir)), fine, "{dir}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Jobs in real guests on Incus.
+
+mod local;
+mod over_ssh;
+mod rig;

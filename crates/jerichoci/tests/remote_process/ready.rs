@@ -1,0 +1,226 @@
+//! What makes a host ready, and what is said of one that cannot be.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jericho_host::SshError;
+use jericho_testkit::need::{needs_ordinary_user, needs_root};
+use jerichoci::model::job::JobRuntimeKind;
+use jerichoci::remote::{BuildHost, Ready, RemoteError, WorkDirProblem};
+
+use crate::rig::{Rig, token};
+
+fn ready(host: &BuildHost) -> (Result<Ready, RemoteError>, Vec<String>) {
+    let mut lines = Vec::new();
+    let made = host.ready(&mut |line| lines.push(line.to_owned()), &token());
+    (made, lines)
+}
+
+fn host(rig: &Rig) -> Arc<BuildHost> {
+    rig.hosts().get("box").unwrap()
+}
+
+fn problem(rig: &Rig) -> (WorkDirProblem, String) {
+    let error = ready(&host(rig)).0.unwrap_err();
+    let told = error.told();
+    match error {
+        RemoteError::WorkDir { problem, .. } => (problem, told),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn a_host_gets_a_private_work_directory_and_the_runner_once() {
+    let Some(rig) = Rig::start("a_host_gets_a_private_work_directory_and_the_runner_once") else { return };
+    let first = host(&rig);
+    let (made, lines) = ready(&first);
+    let made = made.unwrap();
+    assert_eq!(made.work_dir, rig.work_dir());
+    assert_eq!(mode(&rig.work_dir()), 0o700);
+    assert_eq!(made.runner, rig.work_dir().join("bin").join(&made.runner_sha256).join("jerichoci-incus-run"));
+    let own = rig.config.hosts.runner_dirs[0].join(&made.arch).join("jerichoci-incus-run");
+    assert_eq!(fs::read(&made.runner).unwrap(), fs::read(own).unwrap());
+    assert_eq!(mode(&made.runner), 0o755);
+    assert_eq!(
+        (made.uid, made.gid),
+        (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw())
+    );
+    assert!(made.boot_id.as_deref().is_some_and(|id| !id.is_empty()));
+    assert!(lines.iter().any(|line| line.starts_with("delivering the runner to box")), "{lines:?}");
+    // It was asked once, and answers from memory.
+    let pid = first.ssh().master_pid();
+    rig.sshd.kill_sessions();
+    let (again, lines) = ready(&first);
+    assert_eq!((again.unwrap(), lines), (made.clone(), Vec::new()));
+    assert!(pid.is_some());
+    // Another run finds the same file, which nobody has touched.
+    let before = fs::metadata(&made.runner).unwrap().modified().unwrap();
+    let (again, lines) = ready(&host(&rig));
+    assert_eq!(again.unwrap(), made);
+    assert_eq!(lines, ["connecting to box"]);
+    assert_eq!(fs::metadata(&made.runner).unwrap().modified().unwrap(), before);
+}
+
+#[test]
+fn a_runner_that_is_not_what_its_name_says_is_replaced_and_never_written_to() {
+    let name = "a_runner_that_is_not_what_its_name_says_is_replaced_and_never_written_to";
+    let Some(rig) = Rig::start(name) else { return };
+    let made = ready(&host(&rig)).0.unwrap();
+    let content = fs::read(&made.runner).unwrap();
+    fs::remove_file(&made.runner).unwrap();
+    fs::write(&made.runner, "damaged").unwrap();
+    fs::set_permissions(&made.runner, fs::Permissions::from_mode(0o755)).unwrap();
+    let old = rig.outside().join("old");
+    fs::hard_link(&made.runner, &old).unwrap();
+    ready(&host(&rig)).0.unwrap();
+    assert_eq!(fs::read(&made.runner).unwrap(), content);
+    assert_eq!(fs::read(&old).unwrap(), b"damaged");
+    let left: Vec<PathBuf> =
+        fs::read_dir(rig.work_dir().join("bin")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, [made.runner.parent().unwrap()]);
+}
+
+#[test]
+fn many_jobs_make_a_host_ready_once() {
+    let Some(rig) = Rig::start("many_jobs_make_a_host_ready_once") else { return };
+    let host = host(&rig);
+    let lines: Vec<String> = std::thread::scope(|scope| {
+        let jobs: Vec<_> = (0..8).map(|_| scope.spawn(|| ready(&host))).collect();
+        jobs.into_iter()
+            .flat_map(|job| {
+                let (made, lines) = job.join().unwrap();
+                made.unwrap();
+                lines
+            })
+            .collect()
+    });
+    assert_eq!(lines.iter().filter(|line| line.starts_with("connecting")).count(), 1, "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("delivering")).count(), 1, "{lines:?}");
+    assert_eq!(rig.sshd.log().matches("Accepted publickey").count(), 1);
+}
+
+#[test]
+fn a_host_that_cannot_be_reached_is_told_apart_and_at_once() {
+    let Some(mut rig) = Rig::start("a_host_that_cannot_be_reached_is_told_apart_and_at_once") else { return };
+    let mut error = |destination: &str| {
+        destination.clone_into(&mut rig.host().ssh);
+        ready(&host(&rig)).0.unwrap_err()
+    };
+    let sort = |error: &RemoteError| match error {
+        RemoteError::Ssh { source, .. } => match &**source {
+            jericho_host::HostError::Ssh(SshError::Connect { .. }) => "connect",
+            jericho_host::HostError::Ssh(SshError::Authentication { .. }) => "authentication",
+            jericho_host::HostError::Ssh(SshError::HostKey { .. }) => "host key",
+            _ => "another",
+        },
+        _ => "no ssh",
+    };
+    for (destination, kind, hint) in [
+        ("rig-refused", "connect", "ssh_config(5)"),
+        ("rig-nowhere", "connect", "`[hosts.box]`"),
+        ("rig-wrong-key", "authentication", "authorized_keys"),
+        ("rig-unknown", "host key", "`ssh rig-unknown true`"),
+        ("rig-changed", "host key", "`ssh rig-changed true`"),
+    ] {
+        let error = error(destination);
+        assert_eq!(sort(&error), kind, "{error:?}");
+        let told = error.told();
+        assert!(told.starts_with("host box: ") && told.contains(hint), "{told}");
+    }
+}
+
+#[test]
+fn a_work_directory_that_others_have_a_hand_in_is_refused() {
+    let Some(mut rig) = Rig::start("a_work_directory_that_others_have_a_hand_in_is_refused") else { return };
+    let dir = rig.work_dir();
+    let other = rig.outside().join("other");
+    fs::create_dir(&other).unwrap();
+    symlink(&other, &dir).unwrap();
+    assert_eq!(problem(&rig).0, WorkDirProblem::Link);
+    fs::remove_file(&dir).unwrap();
+    fs::write(&dir, "").unwrap();
+    assert_eq!(problem(&rig).0, WorkDirProblem::NoDirectory);
+    fs::remove_file(&dir).unwrap();
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+    let (open, told) = problem(&rig);
+    assert_eq!(open, WorkDirProblem::Open);
+    assert!(told.contains(&format!("`ssh rig 'chmod 0700 {}'`", dir.display())), "{told}");
+    // Readable by others is mended.
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    ready(&host(&rig)).0.unwrap();
+    assert_eq!(mode(&dir), 0o700);
+    rig.host().work_dir = dir.join("../work");
+    assert_eq!(problem(&rig).0, WorkDirProblem::Path);
+    rig.host().work_dir = "work".into();
+    assert_eq!(problem(&rig).0, WorkDirProblem::Path);
+    rig.host().work_dir = "/proc/nothing/here".into();
+    assert!(matches!(problem(&rig).0, WorkDirProblem::Missing(_)));
+}
+
+#[test]
+fn a_work_directory_of_somebody_else_is_refused_with_the_command_that_mends_it() {
+    let name = "a_work_directory_of_somebody_else_is_refused_with_the_command_that_mends_it";
+    if !needs_root(name) {
+        return;
+    }
+    let Some(rig) = Rig::start(name) else { return };
+    fs::create_dir(rig.work_dir()).unwrap();
+    chown(rig.work_dir(), Some(65534), None).unwrap();
+    let (problem, told) = problem(&rig);
+    let expected = WorkDirProblem::Owner { owner: "nobody".into(), account: "root".into() };
+    assert_eq!(problem, expected);
+    assert!(told.contains(&format!("sudo chown root {}", rig.work_dir().display())), "{told}");
+}
+
+#[test]
+fn a_work_directory_that_cannot_be_written_is_refused() {
+    let name = "a_work_directory_that_cannot_be_written_is_refused";
+    if !needs_ordinary_user(name) {
+        return;
+    }
+    let Some(mut rig) = Rig::start(name) else { return };
+    let closed = rig.outside().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
+    rig.host().work_dir = closed.join("work");
+    assert!(matches!(problem(&rig).0, WorkDirProblem::Missing(_)));
+}
+
+#[test]
+fn without_a_runner_for_its_processors_a_host_is_refused_with_the_command_that_builds_one() {
+    let name = "without_a_runner_for_its_processors_a_host_is_refused_with_the_command_that_builds_one";
+    let Some(mut rig) = Rig::start(name) else { return };
+    let empty = rig.outside().join("none");
+    fs::create_dir_all(empty.join("sparc")).unwrap();
+    fs::write(empty.join("sparc/jerichoci-incus-run"), "").unwrap();
+    rig.config.hosts.runner_dirs = vec![empty.clone()];
+    let error = ready(&host(&rig)).0.unwrap_err();
+    let told = error.told();
+    assert!(matches!(error, RemoteError::NoRunner { .. }), "{told}");
+    let arch = std::env::consts::ARCH;
+    assert!(told.contains(&format!("scripts/build-guest --arch {arch}")), "{told}");
+    assert!(told.contains(&empty.display().to_string()), "{told}");
+}
+
+#[test]
+fn a_runtime_that_the_operator_does_not_allow_is_refused_without_connecting() {
+    let name = "a_runtime_that_the_operator_does_not_allow_is_refused_without_connecting";
+    let Some(mut rig) = Rig::start(name) else { return };
+    rig.host().allow = vec![JobRuntimeKind::Incus];
+    let host = host(&rig);
+    host.permit(JobRuntimeKind::Incus).unwrap();
+    let told = host.permit(JobRuntimeKind::HostProcess).unwrap_err().told();
+    assert_eq!(
+        told,
+        "host box does not allow jobs with the runtime host_process; who answers for the host lets them \
+         with `allow = [\"incus\", \"host_process\"]` under `[hosts.box]`"
+    );
+    assert!(!host.ssh().is_connected());
+}
