@@ -99,7 +99,7 @@ impl Tree {
 
     /// The steps of nix since this was asked last.
     fn steps(&self) -> Vec<&'static str> {
-        let known = ["add-path", "hash path", "path-info", "--realise"];
+        let known = ["builtins.path", "hash path", "path-info", "--realise"];
         let calls = self.nix.take_calls().unwrap();
         calls.iter().map(|call| known.into_iter().find(|step| call.contains(step)).unwrap()).collect()
     }
@@ -141,7 +141,7 @@ fn a_staged_job_runs_its_wrapper_from_outputs_that_were_built_for_it() {
     };
     let run = tree.run(vec![staged("a", "run-test"), staged("b", "run-test")]);
     assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
-    assert_eq!(tree.steps(), ["add-path", "hash path", "path-info", "--realise", "path-info", "--realise"]);
+    assert_eq!(tree.steps(), ["builtins.path", "hash path", "path-info", "--realise", "path-info", "--realise"]);
     let log = tree.log(&run, "jobs/a/host.log");
     assert!(
         log.contains("staged-linux-rust/workspace-build/bin/run-test") && log.contains("deps\n"),
@@ -187,7 +187,7 @@ fn the_second_run_adds_nothing_and_builds_nothing_also_when_an_unused_file_chang
     assert_eq!(tree.log(&again, "prepares/prepare-t-workspace-build.log").matches("building").count(), 0);
     fs::write(tree.root.join("unused"), "x").unwrap();
     let changed = tree.run(jobs());
-    assert_eq!(tree.steps()[0], "add-path");
+    assert_eq!(tree.steps()[0], "builtins.path");
     assert_eq!(tree.log(&changed, "prepares/prepare-t-workspace-build.log").matches("building").count(), 0);
 }
 

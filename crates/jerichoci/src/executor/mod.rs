@@ -18,11 +18,13 @@ use std::sync::Arc;
 
 use jericho_host::{CancelToken, Clock, Host, OutputSink};
 
+use crate::causes::with_causes;
 use crate::config::EngineConfig;
 use crate::model::attempt::ArtifactRecord;
 use crate::model::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
 use crate::model::outcome::JobOutcome;
 use crate::model::record::{PhaseRecord, RemoteLinuxVmExecutionRecord};
+use crate::model::staged::StagedLinuxRustPayloadRole;
 use crate::remote::Hosts;
 use jericho_host::secrets::Masker;
 
@@ -72,12 +74,32 @@ pub struct JobContext<'a> {
     pub cancel: &'a CancelToken,
 }
 
+impl JobContext<'_> {
+    /// What the job runs: its command, or the wrapper of a staged job where that is to be found.
+    ///
+    /// # Errors
+    /// One line for people.
+    pub(crate) fn compile(&self) -> Result<command::Compiled, String> {
+        let Some(staged) = &self.spec.staged else {
+            return command::compile_with(&self.spec.command, self.args).map_err(|error| with_causes(&error));
+        };
+        let output = match self.spec.runtime.kind() {
+            JobRuntimeKind::HostProcess => self.prepared.build_output.as_deref(),
+            _ => Some(Path::new(StagedLinuxRustPayloadRole::WorkspaceBuild.guest_mount_path())),
+        };
+        let output = output.ok_or_else(|| "its outputs are not prepared".to_owned())?;
+        let program = output.join("bin").join(&staged.wrapper);
+        let program = program.to_str().ok_or_else(|| format!("{} is no text", program.display()))?;
+        command::compile_program(program).map_err(|error| with_causes(&error))
+    }
+}
+
 /// What was prepared for a job, on the host it runs on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prepared {
     /// What it sees read-only, in this order. Empty for a job that is not staged.
     pub mounts: Vec<PreparedMount>,
-    /// Where the workspace build output is for a process of this machine.
+    /// Where the workspace build output is for a process of that host.
     pub build_output: Option<PathBuf>,
 }
 

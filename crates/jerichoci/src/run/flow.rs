@@ -2,8 +2,8 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock};
 
 use jericho_host::sys::processors;
 use jericho_host::{CancelReason, CancelToken};
@@ -13,7 +13,7 @@ use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
 use super::outputs::Mode;
 use super::plan::{PlanInputs, RunPlan, plan_run};
-use super::prepare::Preparer;
+use super::prepare::{Preparer, Sites};
 use super::report::Reporter;
 use super::request::{RequestError, RunRequest};
 use super::schedule::Limits;
@@ -263,7 +263,8 @@ fn stages(
         fresh_id: around.fresh_id,
         masker: around.masker.clone(),
         cancel,
-        local: OnceLock::new(),
+        jobs: &request.jobs,
+        sites: Sites::default(),
     };
     let (sender, messages) = channel;
     dispatcher.carry_out(

@@ -23,7 +23,6 @@ use caches::{CacheError, Caches};
 use dev_shell::{DevShellError, Entered};
 use merged::Roots;
 
-use super::command::{compile_program, compile_with};
 use super::workspace::JobView;
 use super::{Executor, JobContext, JobLog, JobReport, Phases, PreparedMount, Tools};
 use crate::causes::with_causes;
@@ -209,15 +208,7 @@ impl HostProcess {
         env: Environment,
         phases: &mut Phases<'_>,
     ) -> Result<JobOutcome, Failure> {
-        let compiled = match &job.spec.staged {
-            Some(staged) => {
-                let output = job.prepared.build_output.as_deref();
-                let output = output.ok_or_else(|| Failure::Errored("its outputs are not prepared".into()))?;
-                compile_program(&output.join("bin").join(&staged.wrapper).to_string_lossy())
-            }
-            None => compile_with(&job.spec.command, job.args),
-        }
-        .map_err(|error| errored(&error))?;
+        let compiled = job.compile().map_err(Failure::Errored)?;
         if compiled.run_as_root {
             return Err(Failure::Errored("a host process cannot ask to run as root".to_owned()));
         }

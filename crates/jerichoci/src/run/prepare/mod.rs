@@ -5,21 +5,25 @@
 //! the records.
 
 mod log;
+mod site;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use jericho_host::{CancelToken, Environment};
+use jericho_host::CancelToken;
 
 use self::log::PrepareLog;
-use super::layout::{Layout, RunLayout};
+use self::site::Site;
+pub(crate) use self::site::Sites;
+use super::layout::RunLayout;
 use super::outputs::handover::{self, Handover};
 use super::outputs::payload::{self, MANIFEST};
-use super::outputs::realize::{Locks, NixOnHost, Realized, Realizer, SourceTree, Wanted};
+use super::outputs::realize::{NixOnHost, Realized, Wanted};
 use super::outputs::{Mode, OutputsError};
 use super::plan::{NodeIndex, NodeWork, PlanNode, RunPlan};
 use crate::causes::with_causes;
+use crate::executor::incus::check_image;
 use crate::executor::process::JOB_TAG;
 use crate::executor::workspace::RunSource;
 use crate::executor::{JobLog, Prepared, PreparedMount, Tools};
@@ -41,6 +45,8 @@ pub(crate) struct PrepareEnd {
     pub(crate) warnings: Vec<String>,
     /// Whether it has a log.
     pub(crate) has_log: bool,
+    /// Which output it is.
+    pub(crate) role: Option<StagedLinuxRustPayloadRole>,
     /// What was realised, also when it was not handed over.
     pub(crate) output: Option<PreparedOutputRecord>,
     /// What guests are to see of it, or why nobody knows.
@@ -49,7 +55,15 @@ pub(crate) struct PrepareEnd {
 
 impl PrepareEnd {
     fn new(verdict: Verdict, message: String) -> Self {
-        Self { verdict, message, warnings: Vec::new(), has_log: false, output: None, mounts: Ok(Vec::new()) }
+        Self {
+            verdict,
+            message,
+            warnings: Vec::new(),
+            has_log: false,
+            role: None,
+            output: None,
+            mounts: Ok(Vec::new()),
+        }
     }
 
     pub(crate) fn errored(message: String) -> Self {
@@ -70,33 +84,8 @@ pub(crate) struct Preparer<'a> {
     pub(crate) fresh_id: &'a (dyn Fn() -> String + Sync),
     pub(crate) masker: Option<Arc<Masker>>,
     pub(crate) cancel: &'a CancelToken,
-    /// Nix of this machine, when it is needed.
-    pub(crate) local: OnceLock<Realizer>,
-}
-
-/// Nix of this machine, with what it needs below the state root.
-pub(crate) fn local_nix(tools: &Tools) -> NixOnHost {
-    let config = &tools.config;
-    let own = Layout::new(&config.state_root).nix();
-    let locks = user_cache(&config.caller_environment).map_or_else(|| own.clone(), |dir| dir.join("nix"));
-    NixOnHost {
-        host: Arc::clone(&tools.host),
-        program: config.nix_program.clone(),
-        // Nix runs as the caller does; its builders do not see that environment.
-        env: config.caller_environment.clone(),
-        sources: own.join("sources"),
-        // Below the state root, runs of two state roots would not know of each other.
-        locks: Locks::Here(locks.join("locks")),
-        grace: config.grace,
-    }
-}
-
-/// Where programs of the user keep what only costs time when it is lost.
-fn user_cache(env: &Environment) -> Option<PathBuf> {
-    let absolute = |name: &str| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let dir = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    let dir = dir.join("jerichoci");
-    std::fs::create_dir_all(&dir).is_ok().then_some(dir)
+    pub(crate) jobs: &'a [JobSpec],
+    pub(crate) sites: Sites,
 }
 
 impl Preparer<'_> {
@@ -107,9 +96,8 @@ impl Preparer<'_> {
             NodeWork::BuildOutput { role, output_name, placement, .. } => {
                 self.output(index, *role, output_name, placement)
             }
-            NodeWork::CheckBackend { .. } | NodeWork::Execute(_) => {
-                PrepareEnd::new(Verdict::Passed, String::new())
-            }
+            NodeWork::CheckBackend { job_id } => self.backend(job_id),
+            NodeWork::Execute(_) => PrepareEnd::new(Verdict::Passed, String::new()),
         }));
         let mut end =
             ended.unwrap_or_else(|_| PrepareEnd::errored("the engine panicked in this node".to_owned()));
@@ -133,16 +121,36 @@ impl Preparer<'_> {
                 Err(_) => {}
             }
         }
-        if !in_guest {
-            let layout = self.run.job(&job.id);
-            prepared.build_output = Some(layout.staged_output(StagedLinuxRustPayloadRole::WorkspaceBuild));
-        }
+        prepared.build_output = match (in_guest, &job.placement) {
+            (true, _) => None,
+            (false, JobPlacement::Local) => {
+                Some(self.run.job(&job.id).staged_output(StagedLinuxRustPayloadRole::WorkspaceBuild))
+            }
+            // The links of the job are on this machine.
+            (false, JobPlacement::RemoteSsh { .. }) => {
+                let build = |end: &&&PrepareEnd| end.role == Some(StagedLinuxRustPayloadRole::WorkspaceBuild);
+                let output = needs.iter().find(build).and_then(|end| end.output.as_ref());
+                output.map(|output| PathBuf::from(&output.realized_path))
+            }
+        };
         Ok(prepared)
     }
 
     /// Lets go of what was realised. To be called when nothing of the jobs is left.
     pub(crate) fn release(&self) -> Result<(), String> {
-        self.tools.host.remove(&self.run.roots()).map_err(|error| with_causes(&error))
+        let released: Vec<String> = self.sites.all().iter().filter_map(|site| site.release().err()).collect();
+        if released.is_empty() { Ok(()) } else { Err(released.join("; ")) }
+    }
+
+    /// Whether a guest can be made for a staged job: news that there is no image must not wait for a
+    /// long build. Any other job finds out itself.
+    fn backend(&self, job_id: &str) -> PrepareEnd {
+        let job = self.jobs.iter().find(|job| job.id == *job_id && job.staged.is_some());
+        let checked = job.map_or(Ok(()), |job| check_image(job, self.tools, &mut |_| {}, self.cancel));
+        match checked {
+            Ok(()) => PrepareEnd::new(Verdict::Passed, String::new()),
+            Err(outcome) => PrepareEnd::new(outcome.verdict, outcome.message),
+        }
     }
 
     fn output(
@@ -179,23 +187,25 @@ impl Preparer<'_> {
         placement: &JobPlacement,
         log: &mut PrepareLog<'_>,
     ) -> PrepareEnd {
-        if let JobPlacement::RemoteSsh { .. } = placement {
-            return PrepareEnd::errored(
-                "prepared outputs of remote jobs are not built into this version".into(),
-            );
-        }
-        let local = self.local.get_or_init(|| Realizer::new(local_nix(self.tools)));
-        let realized = match self.realize(local, node, output_name, log) {
+        let around = (self.tools, self.run, self.run_id);
+        let site = self.sites.get(placement, around, &mut |line| quietly(log, line), self.cancel);
+        let site = match site {
+            Ok(site) => site,
+            Err(outcome) => return PrepareEnd::new(outcome.verdict, outcome.message),
+        };
+        let nix = site.realizer.nix();
+        let realized = match self.realize(&site, node, output_name, log) {
             Ok(realized) => realized,
             Err(error) => return PrepareEnd::new(error.verdict(), with_causes(&error)),
         };
         let mut end = PrepareEnd::new(Verdict::Passed, String::new());
-        let payload = read_payload(local.nix(), &realized.path, &mut end);
+        end.role = Some(role);
+        let payload = read_payload(nix, &realized.path, &mut end);
         end.mounts = payload
             .as_ref()
             .ok_or_else(|| format!("{} has no usable {MANIFEST}", realized.path.display()))
             .and_then(|payload| {
-                payload::mounts(local.nix(), &realized.path, payload, Some(role), self.cancel)
+                payload::mounts(nix, &realized.path, payload, Some(role), self.cancel)
                     .map_err(|error| with_causes(&error))
             });
         let bound = &self.bound.nodes[index.0];
@@ -228,24 +238,32 @@ impl Preparer<'_> {
 
     fn realize(
         &self,
-        realizer: &Realizer,
+        site: &Site,
         node: &PlanNode,
         output_name: &str,
         log: &mut dyn JobLog,
     ) -> Result<Realized, super::outputs::realize::RealizeError> {
         let tag = format!("{}/{}/{}", self.run_id, node.id, (self.fresh_id)());
+        let lease_id = format!("{}-{}", self.run_id, node.id);
+        // The realizer has the log while it asks for the tree.
+        let said = Mutex::new(Vec::new());
         let tree = |cancel: &CancelToken| {
-            let lease = self.source.tree(cancel).map_err(|error| with_causes(&error))?;
-            Ok(SourceTree { path: lease.path.clone(), held: Box::new(lease) })
+            let mut tell =
+                |line: &str| said.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
+            site.tree(self.source, self.tools, &lease_id, &mut tell, cancel)
         };
         let wanted = Wanted {
             content_hash: self.source.content_hash(),
             tree: &tree,
             output_name,
-            root: &self.run.roots().join(&node.id),
+            root: &site.roots.join(&node.id),
             tag: (JOB_TAG, &tag),
         };
-        realizer.realize(&wanted, log, self.cancel)
+        let realized = site.realizer.realize(&wanted, log, self.cancel);
+        for line in said.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            quietly(log, &line);
+        }
+        realized
     }
 }
 
@@ -254,4 +272,9 @@ fn read_payload(nix: &NixOnHost, output: &Path, end: &mut PrepareEnd) -> Option<
         end.warnings.push(with_causes(&error));
         None
     })
+}
+
+/// A line that nobody waits for: a log that cannot be written shows with the next one that matters.
+fn quietly(log: &mut dyn JobLog, line: &str) {
+    let _ = log.engine_line(line);
 }

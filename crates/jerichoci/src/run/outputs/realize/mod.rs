@@ -1,7 +1,7 @@
 //! Builds one output of a flake on a host, by the same steps on this machine and over SSH.
 //!
 //! ```text
-//! nix store add-path --name source TREE              once a content hash; remembered
+//! nix eval --expr 'builtins.path { TREE }'            into the store, once a content hash; remembered
 //! nix hash path SOURCE
 //! nix path-info --derivation 'path:SOURCE?narHash=HASH#OUTPUT'
 //! nix-store --realise DRV --add-root ROOT            under the lock of DRV; its output is the log
@@ -31,6 +31,7 @@ pub use error::RealizeError;
 
 use crate::executor::JobLog;
 use crate::nix::{percent_encode, store_program};
+use crate::snapshot::MARKER;
 
 /// What is kept of the end of a build log, for the message.
 const TAIL_BYTES: usize = 16 << 10;
@@ -61,6 +62,12 @@ pub enum Locks {
     /// Files below this directory of the host, held by flock(1).
     OnHost(PathBuf),
 }
+
+/// Becomes the command when the lock is free, and holds it until that has ended.
+const LOCKED: &str = r#"exec 9>"$1" || exit 74
+shift
+flock -n 9 || { echo '[jerichoci] waiting for another run that builds the same'; flock 9 || exit 74; }
+exec "$@""#;
 
 /// What is to be realised.
 pub struct Wanted<'a> {
@@ -231,9 +238,9 @@ impl Realizer {
             Some(reason) => RealizeError::Cancelled(reason),
             None => RealizeError::Tree(problem),
         })?;
-        // The name is part of the path, and the one that flakes expect.
+        let expression = add_expression(&tree.path)?;
         let said = self.ask(wanted, "add the source of", false, cancel, |nix| {
-            nix.args(["store", "add-path", "--name", "source"]).arg(&tree.path)
+            nix.args(["eval", "--impure", "--raw", "--expr"]).arg(&expression)
         })?;
         drop(tree.held);
         let store_path = last_line(&said);
@@ -263,7 +270,7 @@ impl Realizer {
             }
             Locks::OnHost(dir) => {
                 self.nix.host.make_dirs(dir).map_err(|error| self.asked(wanted).host_error(error))?;
-                Command::new("flock").arg(dir.join(lock)).arg(store).args(args)
+                Command::new("sh").args(["-c", LOCKED, "sh"]).arg(dir.join(lock)).arg(store).args(args)
             }
         };
         let command = command.env(self.nix.env.clone()).cwd("/");
@@ -321,6 +328,17 @@ impl Realizer {
     fn asked<'a>(&'a self, wanted: &Wanted<'a>) -> Asked<'a> {
         Asked { output: wanted.output_name, host: self.nix.host.label() }
     }
+}
+
+/// Puts a tree into the store under the name that flakes expect, without the marker: that says
+/// when and where a snapshot was taken, and what is built must not depend on it.
+fn add_expression(tree: &Path) -> Result<String, RealizeError> {
+    let path = tree.to_str().ok_or_else(|| RealizeError::Tree(format!("{} is no text", tree.display())))?;
+    let path = path.replace('\\', r"\\").replace('"', "\\\"").replace('$', "\\$");
+    Ok(format!(
+        "let tree = \"{path}\"; in builtins.path {{ path = tree; name = \"source\"; \
+         filter = path: type: path != \"${{tree}}/{MARKER}\"; }}"
+    ))
 }
 
 /// A line of the engine in the log.
