@@ -56,6 +56,28 @@ impl Rig {
         fs::set_permissions(self.at(name), fs::Permissions::from_mode(0o755))
     }
 
+    /// The same for who starts it without [`Rig::environment`], as over ssh: in a directory of its
+    /// own, with `nix-store` beside it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn program_alone(&self) -> io::Result<PathBuf> {
+        let dir = self.at("alone");
+        fs::create_dir_all(&dir)?;
+        let exports: String = self
+            .environment()
+            .into_iter()
+            .map(|(name, value)| format!("export {name}='{}'\n", value.to_string_lossy()))
+            .collect();
+        for name in ["nix", "nix-store"] {
+            let program = dir.join(name);
+            let text = format!("#!/bin/sh\n{exports}exec '{}' \"$@\"\n", self.at(name).display());
+            fs::write(&program, text)?;
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(dir.join("nix"))
+    }
+
     /// The store.
     #[must_use]
     pub fn store(&self) -> PathBuf {

@@ -141,7 +141,10 @@ fn a_staged_job_runs_its_wrapper_from_outputs_that_were_built_for_it() {
     };
     let run = tree.run(vec![staged("a", "run-test"), staged("b", "run-test")]);
     assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
-    assert_eq!(tree.steps(), ["builtins.path", "hash path", "path-info", "--realise", "path-info", "--realise"]);
+    assert_eq!(
+        tree.steps(),
+        ["builtins.path", "hash path", "path-info", "--realise", "path-info", "--realise"]
+    );
     let log = tree.log(&run, "jobs/a/host.log");
     assert!(
         log.contains("staged-linux-rust/workspace-build/bin/run-test") && log.contains("deps\n"),

@@ -3,3 +3,4 @@
 mod local;
 mod over_ssh;
 mod rig;
+mod staged;
