@@ -31,9 +31,20 @@ impl Rig {
     /// # Errors
     /// When one is not there, or the directory cannot be made.
     pub fn new() -> io::Result<Self> {
+        Self::of(tempfile::tempdir()?)
+    }
+
+    /// The same below a directory, for a store that others have to see.
+    ///
+    /// # Errors
+    /// As [`Rig::new`].
+    pub fn below(dir: &Path) -> io::Result<Self> {
+        Self::of(tempfile::Builder::new().prefix("nix.").tempdir_in(dir)?)
+    }
+
+    fn of(dir: tempfile::TempDir) -> io::Result<Self> {
         let path = search_path();
         let (nix, bash) = (find(&path, "nix")?, find(&path, "bash")?);
-        let dir = tempfile::tempdir()?;
         for name in ["conf", "home"] {
             fs::create_dir(dir.path().join(name))?;
         }

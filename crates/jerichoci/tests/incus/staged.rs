@@ -72,8 +72,8 @@ fn a_staged_job_of_a_host_is_built_there_and_runs_in_a_guest_there() {
     if !needs_program(test, "nix") {
         return;
     }
-    let nix = nix::Rig::new().unwrap();
     let project = rig.project(4).unwrap();
+    let nix = nix::Rig::below(project.dir()).unwrap();
     let Some(world) = World::new(&rig, &project, test) else { return };
     let world = with_nix(world.with_host(&sshd), &nix);
     let run = world.run(vec![staged("a"), staged("b")]);
@@ -120,8 +120,8 @@ fn news_that_there_is_no_image_does_not_wait_for_the_build() {
     if !needs_program(test, "nix") {
         return;
     }
-    let nix = nix::Rig::new().unwrap();
     let project = rig.project(4).unwrap();
+    let nix = nix::Rig::below(project.dir()).unwrap();
     let Some(world) = World::new(&rig, &project, test) else { return };
     let mut world = with_nix(world.with_host(&sshd), &nix);
     world.config.hosts.named.get_mut("box").unwrap().incus.image_alias = None;
