@@ -8,3 +8,4 @@ mod many;
 mod network;
 mod over_ssh;
 mod rig;
+mod staged;
