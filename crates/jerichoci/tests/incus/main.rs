@@ -9,3 +9,4 @@ mod many;
 mod network;
 mod over_ssh;
 mod rig;
+mod staged;
