@@ -38,7 +38,12 @@ fn processes() -> Vec<Process> {
     pids.filter_map(|pid| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
-        let parent = rest.split(' ').nth(1)?.parse().ok()?;
+        let mut fields = rest.split(' ');
+        // One that has ended and that its parent has not asked for yet is gone.
+        if fields.next()? == "Z" {
+            return None;
+        }
+        let parent = fields.next()?.parse().ok()?;
         let args = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let args = args.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned());
         Some(Process { pid, parent, name: name.to_owned(), args: args.collect() })
@@ -208,7 +213,7 @@ fn a_command_that_needs_more_memory_than_there_is_fails_by_its_own_fault() {
     world("a_command_that_needs_more_memory_than_there_is_fails_by_its_own_fault", Daemon::Shared, |world| {
         // One that is killed by the kernel, and no other process of the guest with it.
         let greedy = "i=0; while [ $i -lt 5 ]; do i=$((i + 1)); echo \"line $i\"; done\n\
-                      echo 1000 >/proc/self/oom_score_adj\nexec tail -c 2000000000 /dev/zero";
+                      echo 1000 >/proc/self/oom_score_adj\nhead -c 2000000000 /dev/zero | tail";
         world.job(greedy, "memory = \"128MiB\"");
         let live = world.start();
         let ended = live.end();
