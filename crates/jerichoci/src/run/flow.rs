@@ -11,8 +11,10 @@ use jericho_host::{CancelReason, CancelToken};
 use super::control;
 use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
+use super::outputs::Mode;
 use super::owner::is_alive;
 use super::plan::{PlanInputs, RunPlan, plan_run};
+use super::prepare::{Preparer, Sites};
 use super::report::Reporter;
 use super::request::{RequestError, RunRequest};
 use super::schedule::Limits;
@@ -212,14 +214,15 @@ fn stages(
         record.git_head.clone_from(&snapshot.git_head);
         record.git_dirty = snapshot.git_dirty;
     });
-    dispatcher.store_plan(planned.bind(&PlanInputs {
+    let bound = planned.bind(&PlanInputs {
         run_id,
         created_at: engine.clock.now(),
         target_id: request.metadata.target_id.as_deref(),
         target_description: request.metadata.target_description.as_deref(),
         layout: &run,
         snapshot_dir: &run.snapshot(),
-    }));
+    });
+    dispatcher.store_plan(bound.clone());
     dispatcher.update(|record| record.plan_path = Some(run.plan().to_string_lossy().into_owned()));
     dispatcher.phases(phases.into_records());
 
@@ -253,15 +256,39 @@ fn stages(
         groups: engine.config.group_widths.clone(),
         keep_going: request.options.keep_going,
     };
+    let mode = Mode::default();
+    if request.jobs.iter().any(|job| job.staged.is_some()) {
+        dispatcher.begin_outputs(&mode);
+    }
+    let around = dispatcher.around();
+    let preparer = Preparer {
+        tools: around.tools,
+        run: &run,
+        run_id: run_id.as_str(),
+        plan: planned,
+        bound: &bound,
+        source: &source,
+        mode: &mode,
+        fresh_id: around.fresh_id,
+        masker: around.masker.clone(),
+        cancel,
+        jobs: &request.jobs,
+        sites: Sites::default(),
+    };
     let (sender, messages) = channel;
+    let reaping = super::reap::in_background(engine, layout, dispatcher.hosts(), &request.jobs);
     dispatcher.carry_out(
         (&request.jobs, &request.options),
-        planned,
+        &preparer,
         &limits,
         &source,
         &cache_dirs,
+        reaping,
         (sender, messages),
     );
+    if let Err(problem) = preparer.release() {
+        dispatcher.warn(format!("prepared outputs are not let go of: {problem}"));
+    }
     drop(cargo_home);
     for line in dispatcher.hosts().settle() {
         dispatcher.warn(line);
@@ -348,5 +375,6 @@ fn first_record(
         settings: engine.config.settings.clone(),
         phases: Vec::new(),
         warnings: Vec::new(),
+        prepares: Vec::new(),
     }
 }
