@@ -11,7 +11,7 @@ use crate::executor::Tools;
 use crate::executor::workspace::RunSource;
 use crate::model::job::JobPlacement;
 use crate::model::outcome::JobOutcome;
-use crate::remote::sync::{self, Holder, How, Lease, MIN_FREE, Remote, Told};
+use crate::remote::sync::{self, Holder, How, Lease, Remote, Told};
 use crate::remote::{BuildHost, Ready};
 use crate::run::layout::{Layout, RunLayout};
 use crate::run::outputs::realize::{Locks, NixOnHost, Realizer, SourceTree};
@@ -197,7 +197,7 @@ impl HeldTree {
             runner: &self.ready.runner,
             engine_id: &self.engine_id,
             line: self.host.line(),
-            min_free: MIN_FREE,
+            min_free: self.host.config().min_free,
         }
     }
 }
