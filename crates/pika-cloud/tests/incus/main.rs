@@ -11,3 +11,4 @@ mod limits;
 mod mounts;
 mod policies;
 mod ssh;
+mod terminal;
