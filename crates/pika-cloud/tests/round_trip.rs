@@ -6,7 +6,7 @@ use chrono::{DateTime, FixedOffset};
 use pika_cloud::{
     EventLog, IncusRuntimePlan, LifecycleState, MountKind, MountMode, NewEvent, OutputCollectionMode,
     OutputCollectionPolicy, RestartPolicy, RetentionPolicy, RuntimeIdentity, RuntimeIncus, RuntimeMount,
-    RuntimePaths, RuntimePolicies, RuntimeResources, RuntimeSpec, RuntimeStatusSnapshot,
+    RuntimeNetwork, RuntimePaths, RuntimePolicies, RuntimeResources, RuntimeSpec, RuntimeStatusSnapshot,
     RuntimeTerminalResult, Timestamp, read_events,
 };
 use proptest::collection::{btree_map, vec};
@@ -142,6 +142,7 @@ fn specs() -> impl Strategy<Value = RuntimeSpec> {
                 incus: RuntimeIncus::new(project, profile, image_alias),
                 resources: RuntimeResources { vcpu_count: cpus, memory_mib: memory, root_disk_gib: disk },
                 mounts,
+                network: RuntimeNetwork::default(),
                 paths,
                 policies,
                 entry_command: entry,

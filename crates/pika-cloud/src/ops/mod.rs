@@ -40,12 +40,14 @@
 
 mod body;
 mod client;
+mod cluster;
 mod collect;
 mod ended;
 mod ensure;
 mod error;
 mod facts;
 mod files;
+mod filled;
 mod follow;
 mod incus;
 mod launch;
@@ -58,6 +60,7 @@ mod socket;
 mod state;
 mod survey;
 mod transport;
+mod tree;
 mod volume;
 
 pub use collect::{CollectLimits, Collected};
@@ -66,6 +69,7 @@ pub use ensure::{Ensured, InstanceRef};
 pub use error::OpsError;
 pub use facts::{Image, Server, ServerEnvironment};
 pub use files::FileOwner;
+pub use filled::{ListedVolume, VolumeRef};
 pub use follow::{Limits, Progress, Watchdog};
 pub use incus::{DEFAULT_SOCKET, Incus};
 pub use launch::{Launch, Started};
@@ -77,3 +81,4 @@ pub use run::{Course, Outcome};
 pub use socket::{SocketHost, SshSockets};
 pub use state::Inspection;
 pub use survey::ProfileFacts;
+pub use tree::TreeWriter;
