@@ -11,7 +11,10 @@ use jericho_host::{CancelReason, CancelToken};
 use super::control;
 use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
+use super::outputs::Mode;
+use super::owner::is_alive;
 use super::plan::{PlanInputs, RunPlan, plan_run};
+use super::prepare::{Preparer, Sites};
 use super::report::Reporter;
 use super::request::{RequestError, RunRequest};
 use super::schedule::Limits;
@@ -27,6 +30,7 @@ use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
 use crate::remote::Hosts;
+use crate::remote::reap::Alive;
 use crate::snapshot::EarlyListing;
 use jericho_host::secrets::{self, Length, Masker};
 
@@ -94,16 +98,17 @@ pub(crate) fn run(
         }
     }
 
+    let hosts = Hosts::new(
+        Arc::clone(&engine.config),
+        Arc::clone(&engine.clock),
+        Arc::clone(&engine.ids),
+        identity.engine_id,
+    );
     let tools = Tools {
         config: Arc::clone(&engine.config),
         host: Arc::clone(&engine.host),
         clock: Arc::clone(&engine.clock),
-        hosts: Arc::new(Hosts::new(
-            Arc::clone(&engine.config),
-            Arc::clone(&engine.clock),
-            Arc::clone(&engine.ids),
-            identity.engine_id,
-        )),
+        hosts: Arc::new(hosts.reaping(works_on(&layout))),
     };
     let fresh_id = || engine.ids.fresh();
     let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };
@@ -132,6 +137,12 @@ pub(crate) fn run(
         }
         Ok(stages(engine, request, repeat, of, &planned, &layout, &run_id, dispatcher, &(sender, messages)))
     })
+}
+
+/// Says whether somebody works on a run of this state root.
+fn works_on(layout: &Layout) -> Alive {
+    let layout = layout.clone();
+    Alive::new(move |run| run.parse().is_ok_and(|id: RunId| is_alive(&layout.run(&id))))
 }
 
 /// Cancels a token when it goes out of scope, however that happens.
@@ -203,14 +214,15 @@ fn stages(
         record.git_head.clone_from(&snapshot.git_head);
         record.git_dirty = snapshot.git_dirty;
     });
-    dispatcher.store_plan(planned.bind(&PlanInputs {
+    let bound = planned.bind(&PlanInputs {
         run_id,
         created_at: engine.clock.now(),
         target_id: request.metadata.target_id.as_deref(),
         target_description: request.metadata.target_description.as_deref(),
         layout: &run,
         snapshot_dir: &run.snapshot(),
-    }));
+    });
+    dispatcher.store_plan(bound.clone());
     dispatcher.update(|record| record.plan_path = Some(run.plan().to_string_lossy().into_owned()));
     dispatcher.phases(phases.into_records());
 
@@ -244,16 +256,43 @@ fn stages(
         groups: engine.config.group_widths.clone(),
         keep_going: request.options.keep_going,
     };
+    let mode = Mode::default();
+    if request.jobs.iter().any(|job| job.staged.is_some()) {
+        dispatcher.begin_outputs(&mode);
+    }
+    let around = dispatcher.around();
+    let preparer = Preparer {
+        tools: around.tools,
+        run: &run,
+        run_id: run_id.as_str(),
+        plan: planned,
+        bound: &bound,
+        source: &source,
+        mode: &mode,
+        fresh_id: around.fresh_id,
+        masker: around.masker.clone(),
+        cancel,
+        jobs: &request.jobs,
+        sites: Sites::default(),
+    };
     let (sender, messages) = channel;
+    let reaping = super::reap::in_background(engine, layout, dispatcher.hosts(), &request.jobs);
     dispatcher.carry_out(
         (&request.jobs, &request.options),
-        planned,
+        &preparer,
         &limits,
         &source,
         &cache_dirs,
+        reaping,
         (sender, messages),
     );
+    if let Err(problem) = preparer.release() {
+        dispatcher.warn(format!("prepared outputs are not let go of: {problem}"));
+    }
     drop(cargo_home);
+    for line in dispatcher.hosts().settle() {
+        dispatcher.warn(line);
+    }
     dispatcher.finish(None, None)
 }
 
@@ -336,5 +375,6 @@ fn first_record(
         settings: engine.config.settings.clone(),
         phases: Vec::new(),
         warnings: Vec::new(),
+        prepares: Vec::new(),
     }
 }

@@ -121,6 +121,12 @@ impl Layout {
         self.cache().join("dev-env")
     }
 
+    /// What is remembered of nix.
+    #[must_use]
+    pub fn nix(&self) -> PathBuf {
+        self.cache().join("nix")
+    }
+
     /// What one job of one target keeps from run to run. `scope` is `target-<id>` or `adhoc`.
     #[must_use]
     pub fn host_local_job(&self, scope: &str, job_id: &str) -> PathBuf {
@@ -212,6 +218,24 @@ impl RunLayout {
     #[must_use]
     pub fn snapshot(&self) -> PathBuf {
         self.dir.join("snapshot")
+    }
+
+    /// Logs of prepare nodes.
+    #[must_use]
+    pub fn prepares(&self) -> PathBuf {
+        self.dir.join("prepares")
+    }
+
+    /// What realising the output of a prepare node said.
+    #[must_use]
+    pub fn prepare_log(&self, node_id: &str) -> PathBuf {
+        self.prepares().join(format!("{node_id}.log"))
+    }
+
+    /// Links that keep outputs in the store of this machine while the run needs them.
+    #[must_use]
+    pub fn roots(&self) -> PathBuf {
+        self.dir.join("roots")
     }
 
     /// All job directories.

@@ -61,6 +61,12 @@ impl Place {
         Ok(Self { config, incus, machine })
     }
 
+    /// Makes sure that the machine can be asked.
+    pub(super) fn connect(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<(), Failure> {
+        let Machine::Host(host) = &self.machine else { return Ok(()) };
+        host.ready(log, cancel).map(drop).map_err(|error| Failure::of(cancel, &error))
+    }
+
     /// For messages.
     pub(super) fn name(&self) -> &str {
         match &self.machine {

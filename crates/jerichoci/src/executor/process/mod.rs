@@ -18,14 +18,14 @@ use jericho_host::{
 use pika_cloud::lifecycle::RuntimeTerminalResult;
 
 pub use artifacts::ArtifactLimits;
+pub(super) use artifacts::ENGINES;
 pub(crate) use artifacts::check_pattern;
 use caches::{CacheError, Caches};
 use dev_shell::{DevShellError, Entered};
 use merged::Roots;
 
-use super::command::compile_with;
 use super::workspace::JobView;
-use super::{Executor, JobContext, JobLog, JobReport, Phases, Tools};
+use super::{Executor, JobContext, JobLog, JobReport, Phases, PreparedMount, Tools};
 use crate::causes::with_causes;
 use crate::model::attempt::ArtifactRecord;
 use crate::model::demands::{ArtifactsWhen, WorkspaceGit};
@@ -64,7 +64,7 @@ impl Executor for HostProcess {
             }
         });
         note(job.log, &mut outcome);
-        if let Err(error) = self.write_result(&job, &outcome) {
+        if let Err(error) = write_result(&self.tools, &job, &outcome) {
             outcome.warnings.push(error);
         }
         JobReport { outcome, phases: phases.into_records(), environment, artifacts, ..JobReport::default() }
@@ -209,7 +209,7 @@ impl HostProcess {
         env: Environment,
         phases: &mut Phases<'_>,
     ) -> Result<JobOutcome, Failure> {
-        let compiled = compile_with(&job.spec.command, job.args).map_err(|error| errored(&error))?;
+        let compiled = job.compile().map_err(Failure::Errored)?;
         if compiled.run_as_root {
             return Err(Failure::Errored("a host process cannot ask to run as root".to_owned()));
         }
@@ -227,7 +227,7 @@ impl HostProcess {
         let supervision = Supervision {
             time_limit: Some(limit),
             grace: self.tools.config.grace,
-            isolation: view.isolation.clone(),
+            isolation: with_prepared(view.isolation.clone(), &job.prepared.mounts),
             ..Supervision::new(JOB_TAG, job.tag.clone())
         };
         if let Some(reason) = job.cancel.reason() {
@@ -315,34 +315,48 @@ impl HostProcess {
                 other => errored(&other),
             })
     }
+}
 
-    fn write_result(&self, job: &JobContext<'_>, outcome: &JobOutcome) -> Result<(), String> {
-        let (now, artifacts) = (self.tools.clock.now(), job.artifacts);
-        let message = match job.masker {
-            Some(masker) => masker.text(&outcome.message),
-            None => outcome.message.clone(),
-        };
-        let result = match outcome.exit_code {
-            Some(code) => RuntimeTerminalResult::from_exit_code(code, now, message),
-            None => RuntimeTerminalResult::failed(now, message),
-        };
-        let path = artifacts.join("result.json");
-        // The job owns this directory, and may have put a link in its place.
-        if !fs::symlink_metadata(artifacts).is_ok_and(|meta| meta.is_dir()) {
-            return Err(format!(
-                "{} is no directory any more: result.json is not written",
-                artifacts.display()
-            ));
-        }
-        let failed = |error: &dyn std::error::Error| {
-            format!("{} could not be written: {}", path.display(), with_causes(error))
-        };
-        let mut text = serde_json::to_vec_pretty(&result).map_err(|error| failed(&error))?;
-        text.push(b'\n');
-        // The job may have removed it. Not synced, as it is in a guest: the journal has the verdict.
-        fs::create_dir_all(artifacts).map_err(|error| failed(&error))?;
-        self.tools.host.write_atomic(&path, &text, false).map_err(|error| failed(&error))
+/// Leaves the result of the job beside its artifacts.
+pub(super) fn write_result(tools: &Tools, job: &JobContext<'_>, outcome: &JobOutcome) -> Result<(), String> {
+    let (now, artifacts) = (tools.clock.now(), job.artifacts);
+    let message = match job.masker {
+        Some(masker) => masker.text(&outcome.message),
+        None => outcome.message.clone(),
+    };
+    let result = match outcome.exit_code {
+        Some(code) => RuntimeTerminalResult::from_exit_code(code, now, message),
+        None => RuntimeTerminalResult::failed(now, message),
+    };
+    let path = artifacts.join("result.json");
+    // The job owns this directory, and may have put a link in its place.
+    if !fs::symlink_metadata(artifacts).is_ok_and(|meta| meta.is_dir()) {
+        return Err(format!("{} is no directory any more: result.json is not written", artifacts.display()));
     }
+    let failed = |error: &dyn std::error::Error| {
+        format!("{} could not be written: {}", path.display(), with_causes(error))
+    };
+    let mut text = serde_json::to_vec_pretty(&result).map_err(|error| failed(&error))?;
+    text.push(b'\n');
+    // The job may have removed it. Not synced, as it is in a guest: the journal has the verdict.
+    fs::create_dir_all(artifacts).map_err(|error| failed(&error))?;
+    tools.host.write_atomic(&path, &text, false).map_err(|error| failed(&error))
+}
+
+/// Shows prepared outputs where guests see them too: wrappers name those paths. Without a mount
+/// namespace, or where there is no such directory and none can be made, they are to be had through
+/// the job's own links alone.
+fn with_prepared(isolation: Isolation, prepared: &[PreparedMount]) -> Isolation {
+    let Isolation::Namespaces(mut mounts) = isolation else { return isolation };
+    for PreparedMount { source, guest_path } in prepared {
+        // An empty directory of this name is all that stays behind of it on this machine.
+        let own = guest_path.starts_with("/staged") && fs::create_dir_all(guest_path).is_ok();
+        if own && source.is_dir() {
+            let (source, target) = (source.clone(), guest_path.clone());
+            mounts.push(Mount::Bind { source, target, read_only: true });
+        }
+    }
+    Isolation::Namespaces(mounts)
 }
 
 /// Hands output of the command to the log. By copying: on ext4 and a 1 MiB pipe, moving pages
