@@ -152,7 +152,6 @@ fn specs() -> impl Strategy<Value = RuntimeSpec> {
                 network,
                 resources: RuntimeResources { vcpu_count: cpus, memory_mib: memory, root_disk_gib: disk },
                 mounts,
-                network: RuntimeNetwork::default(),
                 paths,
                 policies,
                 entry_command: entry,

@@ -179,6 +179,9 @@ impl Incus {
                 Err(Trouble::Api { code: 403, message }) => {
                     return Err(self.explain(action, Trouble::Api { code: 403, message }));
                 }
+                Err(trouble @ Trouble::Api { .. }) if trouble.is_before(true) => {
+                    return Err(self.explain(action, trouble));
+                }
                 // The wait itself was fine: this is how a failed operation is told.
                 Err(Trouble::Api { message, .. }) => return Ok(Ending::Failure(message)),
                 Err(trouble) => return Err(self.explain(action, trouble)),

@@ -203,6 +203,8 @@ fn start_on_two(
     incus.ensure(&plan, &mut Silence).unwrap();
     let work = "echo up; until [ -e /tmp/go ]; do sleep 0.05; done; echo done; exit 4";
     let started = incus.start_detached(&plan, &script(work)).unwrap();
+    // A daemon that is killed now might not have started it yet.
+    project.exec("guest", "until [ -e /run/pika-cloud/status.json ]; do sleep 0.05; done").unwrap();
     (plan, started)
 }
 
