@@ -13,6 +13,7 @@ use super::error::OpsError;
 use super::incus::Incus;
 use super::list::Labels;
 use crate::plan::IncusRuntimePlan;
+use crate::spec::MountKind;
 
 /// What a target that is a group begins with.
 const GROUP: char = '@';
@@ -73,7 +74,9 @@ impl Incus {
         let seed = &plan.identity.instance_name;
         self.member_with(plan.incus.target.as_deref(), seed, &mut |candidates| {
             let listed = self.list_volumes(project, pool, &Labels::new())?;
-            for mount in plan.mounts.iter().filter(|mount| !is_host_path(mount)) {
+            // The others are made where they are missing, and a cache of each member will do.
+            let is_needed = |kind| matches!(kind, MountKind::PersistentVolume | MountKind::ReadOnlySnapshot);
+            for mount in plan.mounts.iter().filter(|mount| !is_host_path(mount) && is_needed(mount.kind)) {
                 let name = mount.source.split('/').next().unwrap_or_default();
                 let holders: Vec<&str> = listed
                     .iter()

@@ -5,9 +5,13 @@
 //! final name a volume is whole.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, Read, Write};
-use std::sync::mpsc;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
+use jericho_host::{CancelReason, CancelToken};
+use rustix::event::{PollFd, PollFlags, poll};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use ureq::http::Method;
@@ -27,7 +31,7 @@ const IMPORTS: u32 = 3;
 const PIECE: usize = 256 * 1024;
 
 /// Where a volume is found.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VolumeRef {
     /// Its project.
     pub project: String,
@@ -80,8 +84,8 @@ impl Incus {
     /// Makes sure that a volume is there and whole, filled with what `fill` writes, readable by guests and
     /// owned by their user. What is there is not sent again. Returns whether it was sent.
     ///
-    /// Several may ask for one volume at once: each may send it, one of them stays. `fill` is called again when the
-    /// connection broke.
+    /// Of several threads that ask for one volume at once, one sends it and the others wait. Another process may send
+    /// it too; one of the two stays. `fill` is called again when the connection broke.
     ///
     /// # Errors
     ///
@@ -94,6 +98,10 @@ impl Incus {
         fill: &mut (dyn FnMut(&mut TreeWriter<'_>) -> io::Result<()> + Send),
     ) -> Result<bool, OpsError> {
         let action = format!("bring volume {} to {}", volume.name, place(volume));
+        if self.has_volume(volume)? {
+            return Ok(false);
+        }
+        let _turn = self.turn(volume)?;
         if self.has_volume(volume)? {
             return Ok(false);
         }
@@ -114,6 +122,36 @@ impl Incus {
                 action,
                 message: "it is not there although it was renamed".to_owned(),
             }),
+        }
+    }
+
+    /// Waits until no other thread of this process sends that volume.
+    fn turn(&self, volume: &VolumeRef) -> Result<Turn, OpsError> {
+        let key = (self.client.host.socket_host().to_owned(), self.client.socket.clone(), volume.clone());
+        let token = || {
+            CancelToken::new().map_err(|error| OpsError::Failed {
+                action: format!("wait for volume {}", volume.name),
+                message: error.to_string(),
+            })
+        };
+        let mine = token()?;
+        loop {
+            let other = match lock(&SENDING).entry(key.clone()) {
+                Entry::Vacant(free) => {
+                    free.insert(mine.clone());
+                    return Ok(Turn { key, over: mine });
+                }
+                Entry::Occupied(other) => other.get().clone(),
+            };
+            let mut fds = [
+                PollFd::from_borrowed_fd(other.fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.client.cancel.fd(), PollFlags::IN),
+            ];
+            // An interruption by a signal makes it look once more, which nobody minds.
+            let _ = poll(&mut fds, None);
+            if let Some(reason) = self.client.cancel.reason() {
+                return Err(OpsError::Cancelled(reason));
+            }
         }
     }
 
@@ -296,6 +334,30 @@ fn place(volume: &VolumeRef) -> String {
     match &volume.member {
         Some(member) => format!("member {member}"),
         None => format!("pool {}", volume.pool),
+    }
+}
+
+/// A socket of a host, and a volume there.
+type Key = (String, PathBuf, VolumeRef);
+
+/// What threads of this process send, each with what ends when it is over.
+static SENDING: Mutex<BTreeMap<Key, CancelToken>> = Mutex::new(BTreeMap::new());
+
+fn lock(sending: &Mutex<BTreeMap<Key, CancelToken>>) -> MutexGuard<'_, BTreeMap<Key, CancelToken>> {
+    // Nothing that panics can leave it half-changed.
+    sending.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The right to send a volume, until it is dropped.
+struct Turn {
+    key: Key,
+    over: CancelToken,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock(&SENDING).remove(&self.key);
+        self.over.cancel(CancelReason::Requested);
     }
 }
 
