@@ -42,6 +42,7 @@ readonly ROOT_PACKAGES=(
   "squashfs-tools-ng|tar2sqfs|tests"
   "xz-utils|xz|tests"
   "curl|curl|tests"
+  "dnsmasq-base|dnsmasq|tests"
 )
 
 # setup MODE STEP...: makes sure that all the steps need is present, installing it as MODE says

@@ -11,6 +11,7 @@ use jericho_host::{CancelReason, CancelToken};
 use super::control;
 use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
+use super::owner::is_alive;
 use super::plan::{PlanInputs, RunPlan, plan_run};
 use super::report::Reporter;
 use super::request::{RequestError, RunRequest};
@@ -27,6 +28,7 @@ use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
 use crate::remote::Hosts;
+use crate::remote::reap::Alive;
 use crate::snapshot::EarlyListing;
 use jericho_host::secrets::{self, Length, Masker};
 
@@ -94,16 +96,17 @@ pub(crate) fn run(
         }
     }
 
+    let hosts = Hosts::new(
+        Arc::clone(&engine.config),
+        Arc::clone(&engine.clock),
+        Arc::clone(&engine.ids),
+        identity.engine_id,
+    );
     let tools = Tools {
         config: Arc::clone(&engine.config),
         host: Arc::clone(&engine.host),
         clock: Arc::clone(&engine.clock),
-        hosts: Arc::new(Hosts::new(
-            Arc::clone(&engine.config),
-            Arc::clone(&engine.clock),
-            Arc::clone(&engine.ids),
-            identity.engine_id,
-        )),
+        hosts: Arc::new(hosts.reaping(works_on(&layout))),
     };
     let fresh_id = || engine.ids.fresh();
     let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };
@@ -132,6 +135,12 @@ pub(crate) fn run(
         }
         Ok(stages(engine, request, repeat, of, &planned, &layout, &run_id, dispatcher, &(sender, messages)))
     })
+}
+
+/// Says whether somebody works on a run of this state root.
+fn works_on(layout: &Layout) -> Alive {
+    let layout = layout.clone();
+    Alive::new(move |run| run.parse().is_ok_and(|id: RunId| is_alive(&layout.run(&id))))
 }
 
 /// Cancels a token when it goes out of scope, however that happens.
@@ -245,15 +254,20 @@ fn stages(
         keep_going: request.options.keep_going,
     };
     let (sender, messages) = channel;
+    let reaping = super::reap::in_background(engine, layout, dispatcher.hosts(), &request.jobs);
     dispatcher.carry_out(
         (&request.jobs, &request.options),
         planned,
         &limits,
         &source,
         &cache_dirs,
+        reaping,
         (sender, messages),
     );
     drop(cargo_home);
+    for line in dispatcher.hosts().settle() {
+        dispatcher.warn(line);
+    }
     dispatcher.finish(None, None)
 }
 

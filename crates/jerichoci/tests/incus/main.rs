@@ -1,5 +1,10 @@
 //! Jobs in real guests on Incus.
 
+mod demands;
+mod ending;
+mod input;
 mod local;
+mod many;
+mod network;
 mod over_ssh;
 mod rig;

@@ -101,8 +101,17 @@ impl Incus {
                 lock(mailbox).end = Some(end);
                 over_there.cancel(CancelReason::Requested);
             });
-            let mut watch =
-                Watch { incus: self, started, paths, progress, observer, reached: None, away: false };
+            let reconnections = self.client.host.reconnections();
+            let mut watch = Watch {
+                incus: self,
+                started,
+                paths,
+                progress,
+                observer,
+                reached: None,
+                away: false,
+                reconnections,
+            };
             let ended = watch.until_over(limits, &over, mailbox);
             enough.cancel(CancelReason::Requested);
             ended
@@ -198,6 +207,8 @@ struct Watch<'a> {
     reached: Option<LifecycleState>,
     /// Whether the host was told of as unreachable.
     away: bool,
+    /// Connections that were made anew and told of.
+    reconnections: u64,
 }
 
 impl Watch<'_> {
@@ -334,8 +345,12 @@ impl Watch<'_> {
     fn noticed<T: Default>(&mut self, read: Result<T, Trouble>, is_last: bool) -> Result<T, OpsError> {
         match read {
             Ok(value) => {
+                let now = self.incus.client.host.reconnections();
+                let is_new = std::mem::replace(&mut self.reconnections, now) != now;
                 if std::mem::replace(&mut self.away, false) {
                     self.observer.host_saw(LifecycleState::Booted);
+                } else if is_new {
+                    self.observer.note(Note::Reconnected);
                 }
                 Ok(value)
             }

@@ -58,7 +58,7 @@ fn seconds(count: u64) {
 }
 
 /// What the engine writes when it connects again.
-const RECONNECTED: &str = "connected again";
+const RECONNECTED: &str = "connected again to Incus on rig";
 
 /// The job ends well, after the connection was made anew.
 #[track_caller]
@@ -77,8 +77,9 @@ fn a_killed_ssh_client_changes_nothing() {
         if !clients.is_empty() {
             kill(&clients, "KILL");
         }
+        let gone = || ssh_of(&live).1.iter().all(|pid| !clients.contains(pid));
+        wait_for("the end of the clients", || gone().then_some(()));
         live.until_more();
-        assert!(ssh_of(&live).1.iter().all(|pid| !clients.contains(pid)), "they are gone");
         world.go();
         live.end().passed();
     });

@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
 use jericho_host::{Clock as _, SystemClock};
+use jericho_testkit::repo::Repo;
 use jericho_testkit::{built_program, incus, program, ssh};
 use serde_json::Value;
 
@@ -67,7 +68,7 @@ pub(crate) fn world(test: &str, daemon: Daemon, check: impl FnOnce(&mut World<'_
 
 impl World<'_> {
     fn prepare(&self, runners: &Path, image: &str) {
-        fs::create_dir_all(&self.root).unwrap();
+        Repo::init(&self.root).unwrap();
         fs::create_dir(&self.work_dir).unwrap();
         fs::set_permissions(&self.work_dir, fs::Permissions::from_mode(0o700)).unwrap();
         let ssh = format!("#!/bin/sh\nexec ssh -F {} \"$@\"\n", self.sshd.config().display());
@@ -76,7 +77,7 @@ impl World<'_> {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let hosts = format!(
             "[hosts.rig]\nssh = \"rig\"\nwork_dir = {:?}\nallow = [\"incus\", \"host_process\"]\n\
-             [hosts.rig.incus]\nproject = \"{}\"\nprofile = \"default\"\nimage_alias = \"{}\"\nsocket = {:?}\n",
+             [hosts.rig.incus]\nproject = \"{}\"\nprofile = \"default\"\nimage = \"{}\"\nsocket = {:?}\n",
             self.work_dir,
             self.project.name(),
             image,
@@ -121,7 +122,7 @@ impl World<'_> {
         let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let id = event["run_id"].as_str().unwrap().to_owned();
         let dir = self.root.join(".jerichoci/runs").join(&id);
-        let live = Live { child, out, id, dir };
+        let live = Live { child, out, dir };
         live.until_lines(5);
         live
     }
@@ -163,7 +164,9 @@ impl World<'_> {
         assert_eq!(self.project.instances().unwrap(), Vec::<String>::new(), "instances");
         let runs = fs::read_dir(self.work_dir.join("runs")).map_or(0, |entries| entries.count());
         assert_eq!(runs, 0, "directories of runs");
-        wait_for("the end of what was started on the host", || self.sshd.everything().is_empty().then_some(()));
+        wait_for("the end of what was started on the host", || {
+            self.sshd.everything().is_empty().then_some(())
+        });
     }
 }
 
@@ -171,7 +174,6 @@ impl World<'_> {
 pub(crate) struct Live {
     pub(crate) child: Child,
     out: BufReader<ChildStdout>,
-    pub(crate) id: String,
     pub(crate) dir: PathBuf,
 }
 
@@ -233,9 +235,10 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) job: Value,
     pub(crate) log: String,
-    pub(crate) host_log: String,
     #[expect(dead_code, reason = "shown when a check fails")]
-    pub(crate) last: String,
+    host_log: String,
+    #[expect(dead_code, reason = "shown when a check fails")]
+    last: String,
 }
 
 impl Ended {
