@@ -11,15 +11,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jericho_host::CancelToken;
+use jericho_host::{CancelToken, Host};
 
 use self::log::PrepareLog;
-use self::site::Site;
 pub(crate) use self::site::Sites;
+use self::site::{Site, remote_env};
 use super::layout::RunLayout;
-use super::outputs::handover::{self, Handover};
+use super::outputs::handover::{self, Handover, With};
 use super::outputs::payload::{self, MANIFEST};
 use super::outputs::realize::{NixOnHost, Realized, Wanted};
+use super::outputs::transport::Endpoint;
 use super::outputs::{Mode, OutputsError};
 use super::plan::{NodeIndex, NodeWork, PlanNode, RunPlan};
 use crate::causes::with_causes;
@@ -216,6 +217,17 @@ impl Preparer<'_> {
         else {
             return PrepareEnd::errored("internal error: the node is bound to something else".to_owned());
         };
+        let config = &self.tools.config;
+        let endpoint = |name: &str| self.endpoint(name);
+        let with = With {
+            host: &*self.tools.host,
+            env: &config.caller_environment,
+            helper: config.outputs.helper_program.as_deref(),
+            launcher: config.outputs.launcher_program.as_deref(),
+            nix: &config.nix_program,
+            endpoint: &endpoint,
+            cancel: self.cancel,
+        };
         let handover = Handover {
             run: self.run,
             mode: self.mode,
@@ -224,9 +236,11 @@ impl Preparer<'_> {
             output_name,
             residency: *residency,
             realized: &realized.path,
+            store_dir: realized.path.parent().unwrap_or(&realized.path),
+            with: &with,
             exposures: handoff.as_ref().map_or(&[][..], |handoff| &handoff.exposures),
         };
-        let (mut record, handed): (_, Result<(), OutputsError>) = handover::hand_over(&handover);
+        let (mut record, handed): (_, Result<(), OutputsError>) = handover::hand_over(&handover, log);
         record.payload = payload;
         end.output = Some(record);
         if let Err(error) = handed {
@@ -234,6 +248,12 @@ impl Preparer<'_> {
             end.message = format!("`{output_name}` could not be handed over: {}", with_causes(&error));
         }
         end
+    }
+
+    /// The host of a transport.
+    fn endpoint(&self, name: &str) -> Result<Endpoint, OutputsError> {
+        let host = self.tools.hosts.get(name).map_err(|error| OutputsError::Invalid(with_causes(&error)))?;
+        Ok(Endpoint { host: Arc::clone(host.ssh()) as Arc<dyn Host>, env: remote_env() })
     }
 
     fn realize(

@@ -21,6 +21,19 @@ use crate::snapshot::ContentHash;
 const PATH: &str =
     "/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:/usr/local/bin:/usr/bin:/bin";
 
+/// Removes what prepare nodes have made in the directory of a run on a host. Others may have something
+/// there: what is not empty then stays.
+const TIDY: &str = r#"cd "$1" 2>/dev/null || exit 0
+rm -rf roots prepared-output-requests prepared-output-results prepared-output-launch-requests || exit 1
+for job in jobs/*/; do
+  [ -d "$job" ] && [ ! -h "${job%/}" ] || continue
+  rm -rf "$job/staged-linux-rust" || exit 1
+  rmdir "$job" 2>/dev/null
+done
+rmdir jobs 2>/dev/null
+cd / && rmdir "$1" 2>/dev/null
+exit 0"#;
+
 /// One machine, as all prepare nodes of a run share it.
 pub(crate) struct Site {
     pub(super) realizer: Realizer,
@@ -109,11 +122,16 @@ fn user_cache(env: &Environment) -> Option<PathBuf> {
     std::fs::create_dir_all(&dir).is_ok().then_some(dir)
 }
 
+/// What programs of a host are started with.
+pub(super) fn remote_env() -> Environment {
+    [("PATH", PATH)].into_iter().collect()
+}
+
 fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
     NixOnHost {
         host: Arc::clone(host.ssh()) as Arc<dyn Host>,
         program: PathBuf::from(&host.config().nix_program),
-        env: [("PATH", PATH)].into_iter().collect(),
+        env: remote_env(),
         sources: ready.work_dir.join("cache").join("nix-sources"),
         locks: Locks::OnHost(ready.work_dir.join("locks")),
         grace: tools.config.grace,
@@ -169,14 +187,17 @@ impl Site {
     /// Lets go of everything that this run has realised there.
     pub(super) fn release(&self) -> Result<(), String> {
         let host = &self.realizer.nix().host;
-        host.remove(&self.roots).map_err(|error| with_causes(&error))?;
-        if let (Some(run), false) = (self.roots.parent(), self.is_here()) {
-            // Others may have something there.
-            let tidy = Command::new("rmdir").arg(run).env(self.realizer.nix().env.clone());
-            let cancel = CancelToken::new().map_err(|error| error.to_string())?;
-            host.run(&tidy, &cancel).map_err(|error| with_causes(&error))?;
+        let (Some(run), false) = (self.roots.parent(), self.is_here()) else {
+            return host.remove(&self.roots).map_err(|error| with_causes(&error));
+        };
+        // Also when the run was cancelled: what is left here nobody else would remove.
+        let cancel = CancelToken::new().map_err(|error| error.to_string())?;
+        let tidy = Command::new("sh").args(["-c", TIDY, "sh"]).arg(run).env(self.realizer.nix().env.clone());
+        let output = host.run(&tidy, &cancel).map_err(|error| with_causes(&error))?;
+        match output.exit.success() {
+            true => Ok(()),
+            false => Err(crate::nix::complaint(&output.stderr)),
         }
-        Ok(())
     }
 }
 
