@@ -94,6 +94,9 @@ impl Dispatcher<'_> {
         self.note_problem(stored);
         self.update(|record| {
             chosen.mode.write_to(record);
+            // The configuration says less of them.
+            let is_chosen = |name: &str| chosen.settings.iter().any(|setting| setting.name == name);
+            record.settings.retain(|setting| !is_chosen(&setting.name));
             record.settings.extend(chosen.settings.iter().cloned());
             record.prepared_outputs_path = Some(path.to_string_lossy().into_owned());
         });

@@ -55,8 +55,8 @@ pub(crate) struct With<'a> {
     pub(crate) launcher: Option<&'a Path>,
     /// Local nix, for a copy to the host of a transport.
     pub(crate) nix: &'a Path,
-    /// The host of an SSH transport, by its name.
-    pub(crate) endpoint: &'a dyn Fn(&str) -> Result<Endpoint, OutputsError>,
+    /// The host of an SSH transport.
+    pub(crate) endpoint: &'a dyn Fn(&transport::Route) -> Result<Endpoint, OutputsError>,
     pub(crate) cancel: &'a CancelToken,
 }
 
@@ -238,7 +238,7 @@ impl Handover<'_> {
         (request_path, result_path): (&Path, &Path),
         log: &mut dyn JobLog,
     ) -> Result<(), OutputsError> {
-        let endpoint = (self.with.endpoint)(&route.host)?;
+        let endpoint = (self.with.endpoint)(route)?;
         let errand = transport::Errand {
             route,
             endpoint: &endpoint,

@@ -30,7 +30,7 @@ pub struct Route {
     pub helper_program: String,
     /// Work directory there.
     pub work_dir: PathBuf,
-    run_dir: PathBuf,
+    local_run_dir: PathBuf,
     run_id: String,
 }
 
@@ -63,9 +63,15 @@ impl Route {
             launcher_program: needed("remote launcher program", remote_launcher_program)?,
             helper_program: needed("remote helper program", remote_helper_program)?,
             work_dir,
-            run_dir: run.dir().to_path_buf(),
+            local_run_dir: run.dir().to_path_buf(),
             run_id: text(Path::new(run.dir().file_name().unwrap_or_default())),
         })
+    }
+
+    /// The directory of the run there.
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.work_dir.join("runs").join(&self.run_id)
     }
 
     /// A path of this machine as the host has it.
@@ -73,17 +79,17 @@ impl Route {
     /// # Errors
     /// [`OutputsError::Invalid`] for a path that is not below the run directory.
     pub fn translate(&self, path: &Path) -> Result<PathBuf, OutputsError> {
-        let below = path.strip_prefix(&self.run_dir).ok();
+        let below = path.strip_prefix(&self.local_run_dir).ok();
         let plain = |rest: &&Path| rest.components().all(|part| matches!(part, Component::Normal(_)));
         let rest =
             below.filter(plain).filter(|rest| rest.components().next().is_some()).ok_or_else(|| {
                 OutputsError::Invalid(format!(
                     "{}: not below the run directory {}",
                     path.display(),
-                    self.run_dir.display()
+                    self.local_run_dir.display()
                 ))
             })?;
-        Ok(self.work_dir.join("runs").join(&self.run_id).join(rest))
+        Ok(self.run_dir().join(rest))
     }
 
     fn translate_text(&self, path: &str) -> Result<String, OutputsError> {

@@ -11,16 +11,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jericho_host::{CancelToken, Host};
+use jericho_host::CancelToken;
 
 use self::log::PrepareLog;
+use self::site::Site;
 pub(crate) use self::site::Sites;
-use self::site::{Site, remote_env};
 use super::layout::RunLayout;
 use super::outputs::handover::{self, Handover, With};
 use super::outputs::payload::{self, MANIFEST};
 use super::outputs::realize::{NixOnHost, Realized, Wanted};
-use super::outputs::transport::Endpoint;
+use super::outputs::transport::Route;
 use super::outputs::{Mode, OutputsError};
 use super::plan::{NodeIndex, NodeWork, PlanNode, RunPlan};
 use crate::causes::with_causes;
@@ -139,8 +139,7 @@ impl Preparer<'_> {
 
     /// Lets go of what was realised. To be called when nothing of the jobs is left.
     pub(crate) fn release(&self) -> Result<(), String> {
-        let released: Vec<String> = self.sites.all().iter().filter_map(|site| site.release().err()).collect();
-        if released.is_empty() { Ok(()) } else { Err(released.join("; ")) }
+        self.sites.release()
     }
 
     /// Whether a guest can be made for a staged job: news that there is no image must not wait for a
@@ -218,7 +217,7 @@ impl Preparer<'_> {
             return PrepareEnd::errored("internal error: the node is bound to something else".to_owned());
         };
         let config = &self.tools.config;
-        let endpoint = |name: &str| self.endpoint(name);
+        let endpoint = |route: &Route| self.sites.endpoint(route, self.tools);
         let with = With {
             host: &*self.tools.host,
             env: &config.caller_environment,
@@ -248,12 +247,6 @@ impl Preparer<'_> {
             end.message = format!("`{output_name}` could not be handed over: {}", with_causes(&error));
         }
         end
-    }
-
-    /// The host of a transport.
-    fn endpoint(&self, name: &str) -> Result<Endpoint, OutputsError> {
-        let host = self.tools.hosts.get(name).map_err(|error| OutputsError::Invalid(with_causes(&error)))?;
-        Ok(Endpoint { host: Arc::clone(host.ssh()) as Arc<dyn Host>, env: remote_env() })
     }
 
     fn realize(
