@@ -41,5 +41,8 @@
       });
 
       checks = forEachSystem (pkgs: import ./nix/checks.nix { inherit pkgs; pikaci = pikaciFor pkgs; });
+
+      # The prepared outputs of the targets in jericho.toml that have them.
+      ci.x86_64-linux = import ./nix/ci/linux-rust.nix { pkgs = nixpkgs.legacyPackages.x86_64-linux; };
     };
 }

@@ -5,6 +5,7 @@ let
     name: tools: command:
     pikaci.overrideAttrs (package: {
       pname = "pikaci-${name}";
+      src = (import ./sources.nix { inherit (pkgs) lib; }).tests;
       nativeBuildInputs = package.nativeBuildInputs ++ tools;
       buildPhase = command;
       installPhase = "touch $out";

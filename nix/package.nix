@@ -14,20 +14,7 @@ rustPlatform.buildRustPackage {
   pname = "pikaci";
   inherit (workspace) version;
 
-  # What cargo and the tests read; an edit elsewhere rebuilds nothing.
-  src = lib.fileset.toSource {
-    root = ../.;
-    fileset = lib.fileset.unions [
-      ../.config
-      ../Cargo.lock
-      ../Cargo.toml
-      ../clippy.toml
-      ../crates
-      ../docs/targets.md
-      ../jericho.toml
-      ../rustfmt.toml
-    ];
-  };
+  src = (import ./sources.nix { inherit lib; }).package;
   cargoLock.lockFile = ../Cargo.lock;
 
   cargoBuildFlags = [ "--package=pikaci" ];

@@ -11,12 +11,40 @@ rec {
   optionals = condition: list: if condition then list else [ ];
   platforms.unix = [ ];
   versionAtLeast = a: b: builtins.compareVersions a b >= 0;
-  fileset = {
-    # Every path must exist; the source is then the root as a whole.
-    toSource =
-      { root, fileset }:
-      builtins.deepSeq (map toString fileset) (builtins.path { name = "source"; path = root; });
-    unions =
-      paths: map (path: if builtins.pathExists path then path else throw "${toString path} is missing") paths;
-  };
+  fileset =
+    let
+      within = dir: path: path == dir || builtins.substring 0 (builtins.stringLength dir + 1) path == dir + "/";
+      # A set of files is a list of these. Every path must exist.
+      part =
+        path: keep:
+        if builtins.pathExists path then
+          {
+            path = toString path;
+            inherit keep;
+          }
+        else
+          throw "${toString path} is missing";
+      parts = set: if builtins.isList set then set else [ (part set (_: true)) ];
+    in
+    {
+      fileFilter = keep: dir: [ (part dir (path: keep { name = baseNameOf path; })) ];
+      # Unlike the real one it keeps directories that have become empty.
+      toSource =
+        { root, fileset }:
+        let
+          wanted =
+            path: type: part:
+            if type == "directory" then
+              within part.path path || within path part.path
+            else
+              within part.path path && part.keep path;
+        in
+        builtins.path {
+          name = "source";
+          path = root;
+          filter = path: type: builtins.any (wanted path type) (parts fileset);
+        };
+      unions = sets: builtins.concatLists (map parts sets);
+    };
+  replaceStrings = builtins.replaceStrings;
 }

@@ -1,6 +1,11 @@
 # The packages of nixpkgs that this repository uses, as derivations that build nothing of use.
+#
+# Where host.json lies beside this file, what `stdenv.mkDerivation` makes is built in earnest with the programs of
+# this machine: `PATH` in it says where they are, and `vendor/` has the crates. scripts/build-staged puts both there.
 { lib, system }:
 let
+  host =
+    if builtins.pathExists ./host.json then builtins.fromJSON (builtins.readFile ./host.json) else null;
   derive =
     attributes:
     let
@@ -11,7 +16,9 @@ let
       builder = "/bin/sh";
       args = [ "-c" "echo ${name} > $out" ];
       # What the real builder would take in: a wrong list or path fails here.
-      inputs = map toString (attributes.nativeBuildInputs or [ ] ++ attributes.packages or [ ]);
+      inputs = map toString (
+        attributes.nativeBuildInputs or [ ] ++ attributes.buildInputs or [ ] ++ attributes.packages or [ ]
+      );
       src = attributes.src or "";
       script = attributes.script or "";
       phases = [ (attributes.buildPhase or "") (attributes.installPhase or "") ];
@@ -21,6 +28,7 @@ let
       nativeBuildInputs = attributes.nativeBuildInputs or [ ];
       overrideAttrs = change: derive (attributes // change ({ nativeBuildInputs = [ ]; } // attributes));
     };
+  isLockFile = path: builtins.length (builtins.fromTOML (builtins.readFile path)).package > 0;
   program = name: derive { inherit name; } // { version = "9999"; };
   packages = {
     inherit lib;
@@ -33,6 +41,7 @@ let
     curl = program "curl";
     file = program "file";
     git = program "git";
+    glibc.static = program "glibc-static";
     gnumake = program "gnumake";
     jq = program "jq";
     just = program "just";
@@ -45,10 +54,16 @@ let
     rsync = program "rsync";
     runCommand = name: _: script: derive { inherit name script; };
     rust-analyzer = program "rust-analyzer";
-    rustPlatform.buildRustPackage =
-      { cargoLock, ... }@attributes:
-      assert builtins.length (builtins.fromTOML (builtins.readFile cargoLock.lockFile)).package > 0;
-      derive attributes;
+    rustPlatform = {
+      buildRustPackage =
+        { cargoLock, ... }@attributes:
+        assert isLockFile cargoLock.lockFile;
+        derive attributes;
+      importCargoLock =
+        { lockFile }:
+        assert isLockFile lockFile;
+        if host == null then program "cargo-vendor-dir" else "${./vendor}";
+    };
     rustc = program "rustc";
     rustfmt = program "rustfmt";
     shellcheck = program "shellcheck";
@@ -58,6 +73,20 @@ let
         inherit system;
         isLinux = builtins.match ".*-linux" system != null;
       };
+      mkDerivation =
+        { buildCommand, ... }@attributes:
+        if host == null then
+          attributes // derive attributes
+        else
+          derivation (
+            attributes
+            // {
+              inherit system;
+              inherit (host) PATH;
+              builder = "/bin/sh";
+              args = [ "-c" "exec bash -euc \"$buildCommand\"" ];
+            }
+          );
     };
     tmux = program "tmux";
     unzip = program "unzip";

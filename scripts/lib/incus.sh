@@ -99,7 +99,16 @@ rig_start_daemon() {
 
 # rig_api METHOD PATH [BODY]: prints the answer; waits for an operation.
 rig_api() {
-  incus_api "$rig_dir$RIG_SOCKET" "$@"
+  incus_api "$(rig_socket)" "$@"
+}
+
+# The socket of the daemon; of the first member, where rig_dir is that of a cluster.
+rig_socket() {
+  if [[ -d $rig_dir/n1 ]]; then
+    printf '%s\n' "$rig_dir/n1/unix.socket"
+  else
+    printf '%s\n' "$rig_dir$RIG_SOCKET"
+  fi
 }
 
 rig_configure() {
@@ -135,7 +144,7 @@ rig_image() {
   touch "$file"
   find "$rig_cache" -maxdepth 1 -name 'minimal-*' -mtime +14 -exec rm -rf -- {} +
   exec 7>&-
-  role_image_import "$rig_dir$RIG_SOCKET" default "$rig_alias" "$file" >/dev/null
+  role_image_import "$(rig_socket)" default "$rig_alias" "$file" >/dev/null
 }
 
 # Prints the alias of an image that boots systemd, made by the recipe of the images of roles, without the packages of
@@ -172,7 +181,7 @@ rig_systemd_image() {
     find "$rig_cache" -maxdepth 1 -name 'systemd-*' -mtime +14 -exec rm -rf -- {} +
     building=$(mktemp -d "$rig_cache/.building.XXXXXX")
     SOURCE_DATE_EPOCH=1700000000 role_image_finish "$base/base.tar" "$runners" "$building" guest "guest of the tests"
-    role_image_import "$rig_dir$RIG_SOCKET" default "$alias" "$building" >/dev/null
+    role_image_import "$(rig_socket)" default "$alias" "$building" >/dev/null
     rm -rf -- "$building"
     rig_forget_images "$alias"
   fi

@@ -16,5 +16,6 @@ end_rig() {
   if ((EUID != 0)) || [[ ! -d ${JERICHO_RIG_DIR:-/dev/shm/jericho-rig} ]]; then
     return 0
   fi
+  scripts/rig cluster-down --if-idle || true
   scripts/rig down --if-idle || true
 }

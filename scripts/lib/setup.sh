@@ -13,13 +13,13 @@ readonly NEXTEST_VERSION=0.9.143
 readonly PACKAGES=(
   "coreutils|sort|*"
   "mawk|awk|*"
-  "tar|tar|flake unprivileged"
+  "tar|tar|rules flake unprivileged"
   "git|git|*"
   "gcc|cc|clippy docs doctests tests unprivileged"
   "libc6-dev|/usr/include/stdio.h|clippy docs doctests tests unprivileged"
   "python3|python3|rules flake tests unprivileged"
   "shellcheck|shellcheck|shellcheck"
-  "nix-bin|nix|flake tests unprivileged"
+  "nix-bin|nix|rules flake tests unprivileged"
   "util-linux|setpriv|tests unprivileged"
   "procps|ps|tests unprivileged"
   "libxml2-utils|xmllint|tests unprivileged"
@@ -42,6 +42,7 @@ readonly ROOT_PACKAGES=(
   "squashfs-tools-ng|tar2sqfs|tests"
   "xz-utils|xz|tests"
   "curl|curl|tests"
+  "dnsmasq-base|dnsmasq|tests"
 )
 
 # setup MODE STEP...: makes sure that all the steps need is present, installing it as MODE says

@@ -46,6 +46,7 @@ shell_scripts() {
 
 step_rules() {
   python3 -B -m unittest discover --quiet --start-directory scripts/tests
+  python3 -B scripts/test_pikaci_tools_json.py --quiet
   python3 -B scripts/check_dependencies.py
   python3 -B scripts/check_licenses.py
   python3 -B scripts/test_check_invariants.py --quiet

@@ -3,26 +3,35 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use crate::export::ExportLimits;
+
 /// What is printed for `--help`.
 pub const HELP: &str = "\
 Runs one request of a guest or a remote host and writes its lifecycle files.
 
-Usage: jerichoci-incus-run [--detach] REQUEST
+Usage: jerichoci-incus-run [--detach [--view FILE]] REQUEST
        jerichoci-incus-run cancel [--force] REQUEST
+       jerichoci-incus-run follow [--offset BYTES] [--seq NUMBER] REQUEST
+       jerichoci-incus-run export [--files NUMBER] [--bytes BYTES] DIR
        jerichoci-incus-run store WORK_DIR
 
   REQUEST     the run request, a JSON file of schema version 2 or 3
   --detach    go on in the background, in a session of its own; print process id and start
               time as one line of JSON once the request is found to be sound
+  --view      make the working directory of the request a writable view of a tree, as FILE says
   cancel      end the runner of a request and wait for its result; where the runner is gone,
               end what it has left and write the result it owes
   --force     without grace
+  follow      print the log from a byte on, events after a number and the result of a request as
+              they come, framed for an engine; ends with standard input
+  export      print the files below DIR, framed for an engine, up to so many files and bytes
   store       keep the snapshots of a work dir: answers an engine, line by line, until its
               standard input ends
   --version   print the version
 
 Exit: the exit code of the command; 124 when its time was up, 128 + n when signal n ended it,
-2 when it could not be run. With --detach, 0 once it runs. cancel: 0 when nothing runs any more. store: 0 once its input has ended.
+2 when it could not be run. With --detach, 0 once it runs. cancel: 0 when nothing runs any more.
+follow, export: 0 when all was printed. store: 0 once its input has ended.
 ";
 
 /// What is to be done.
@@ -31,15 +40,31 @@ pub enum Action {
     /// Run a request here.
     Run(PathBuf),
     /// Run it in the background.
-    Detach(PathBuf),
+    Detach(Detach),
     /// The background part of [`Action::Detach`].
-    Detached(PathBuf),
+    Detached(Detach),
     /// End the runner of a request.
     Cancel {
         /// The request.
         request: PathBuf,
         /// Without grace.
         force: bool,
+    },
+    /// Tell what becomes of a request.
+    Follow {
+        /// The request.
+        request: PathBuf,
+        /// Bytes of the log that are known already.
+        offset: u64,
+        /// Number of the last event that is known already.
+        seq: u64,
+    },
+    /// Tell the files below a directory.
+    Export {
+        /// The directory.
+        dir: PathBuf,
+        /// How much is told.
+        limits: ExportLimits,
     },
     /// Keep the snapshots of a work dir.
     Store(PathBuf),
@@ -49,6 +74,15 @@ pub enum Action {
     Help,
     /// Print the version.
     Version,
+}
+
+/// A request that is run in the background.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detach {
+    /// The request.
+    pub request: PathBuf,
+    /// What its working directory is to be.
+    pub view: Option<PathBuf>,
 }
 
 /// Name of the internal subcommand that becomes a job's command.
@@ -67,43 +101,97 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, String>
         "-h" | "--help" => return Ok(Action::Help),
         "-V" | "--version" => return Ok(Action::Version),
         ENTER => return Ok(Action::Enter(args.skip(1).collect())),
-        DETACHED => return one_path(args.skip(1), &[]).map(|(path, _)| Action::Detached(path)),
+        DETACHED => {
+            let given = Given::read(args.skip(1), &[], &["--view"])?;
+            return Ok(Action::Detached(given.into_detach()));
+        }
         "store" => {
-            return one_path(args.skip(1), &[])
-                .map(|(path, _)| Action::Store(path))
-                .map_err(|error| error.replace("request", "work dir"));
+            let given =
+                Given::read(args.skip(1), &[], &[]).map_err(|error| error.replace("request", "work dir"))?;
+            return Ok(Action::Store(given.path));
         }
         "cancel" => {
-            let (request, force) = one_path(args.skip(1), &["--force"])?;
-            return Ok(Action::Cancel { request, force });
+            let given = Given::read(args.skip(1), &["--force"], &[])?;
+            return Ok(Action::Cancel { force: given.has("--force"), request: given.path });
+        }
+        "follow" => {
+            let given = Given::read(args.skip(1), &[], &["--offset", "--seq"])?;
+            let (offset, seq) = (given.number("--offset", 0)?, given.number("--seq", 0)?);
+            return Ok(Action::Follow { request: given.path, offset, seq });
+        }
+        "export" => {
+            let given = Given::read(args.skip(1), &[], &["--files", "--bytes"])?;
+            let files = given.number("--files", u64::MAX)?;
+            let limits = ExportLimits { files, bytes: given.number("--bytes", u64::MAX)? };
+            return Ok(Action::Export { dir: given.path, limits });
         }
         _ => {}
     }
-    let (request, detach) = one_path(args, &["--detach"])?;
-    Ok(if detach { Action::Detach(request) } else { Action::Run(request) })
+    let given = Given::read(args, &["--detach"], &["--view"])?;
+    if given.has("--detach") {
+        return Ok(Action::Detach(given.into_detach()));
+    }
+    if given.has("--view") {
+        return Err("--view goes with --detach".to_owned());
+    }
+    Ok(Action::Run(given.path))
 }
 
-/// One path, and whether the known option stands before or after it.
-fn one_path(args: impl Iterator<Item = OsString>, options: &[&str]) -> Result<(PathBuf, bool), String> {
-    let mut path = None;
-    let mut given = false;
-    let mut only_paths = false;
-    for arg in args {
-        let text = arg.to_string_lossy();
-        if !only_paths && text == "--" {
-            only_paths = true;
-        } else if !only_paths && options.contains(&&*text) {
-            given = true;
-        } else if !only_paths && text.starts_with('-') {
-            return Err(format!("unknown option {text}"));
-        } else if path.is_some() {
-            return Err("more than one request".to_owned());
-        } else {
-            path = Some(PathBuf::from(&arg));
+/// One path, and the options that stand before or after it.
+struct Given {
+    path: PathBuf,
+    options: Vec<(&'static str, OsString)>,
+}
+
+impl Given {
+    fn read(
+        mut args: impl Iterator<Item = OsString>,
+        flags: &[&'static str],
+        valued: &[&'static str],
+    ) -> Result<Self, String> {
+        let mut path = None;
+        let mut options = Vec::new();
+        let mut only_paths = false;
+        while let Some(arg) = args.next() {
+            let text = arg.to_string_lossy();
+            let known = |names: &[&'static str]| names.iter().copied().find(|name| *name == text);
+            if !only_paths && text == "--" {
+                only_paths = true;
+            } else if let (false, Some(flag)) = (only_paths, known(flags)) {
+                options.push((flag, OsString::new()));
+            } else if let (false, Some(option)) = (only_paths, known(valued)) {
+                let value = args.next().ok_or_else(|| format!("{option} has no value"))?;
+                options.push((option, value));
+            } else if !only_paths && text.starts_with('-') {
+                return Err(format!("unknown option {text}"));
+            } else if path.is_some() {
+                return Err("more than one request".to_owned());
+            } else {
+                path = Some(PathBuf::from(&arg));
+            }
         }
+        let path = path.filter(|path| !path.as_os_str().is_empty()).ok_or("no request")?;
+        Ok(Self { path, options })
     }
-    let path = path.filter(|path| !path.as_os_str().is_empty()).ok_or("no request")?;
-    Ok((path, given))
+
+    fn get(&self, name: &str) -> Option<&OsString> {
+        self.options.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    fn number(&self, name: &str, unless: u64) -> Result<u64, String> {
+        let Some(value) = self.get(name) else { return Ok(unless) };
+        let number = value.to_str().and_then(|value| value.parse().ok());
+        number.ok_or_else(|| format!("{name} {} is no number", value.to_string_lossy()))
+    }
+
+    fn into_detach(self) -> Detach {
+        let view = self.get("--view").map(PathBuf::from);
+        Detach { request: self.path, view }
+    }
 }
 
 #[cfg(test)]
@@ -117,8 +205,18 @@ mod tests {
     #[test]
     fn a_request_is_one_path_and_options_stand_on_either_side() {
         assert_eq!(parsed(&["r"]), Ok(Action::Run("r".into())));
-        assert_eq!(parsed(&["--detach", "r"]), Ok(Action::Detach("r".into())));
-        assert_eq!(parsed(&["r", "--detach"]), Ok(Action::Detach("r".into())));
+        let detach = |view: Option<&str>| {
+            Ok(Action::Detach(Detach { request: "r".into(), view: view.map(Into::into) }))
+        };
+        assert_eq!(parsed(&["--detach", "r"]), detach(None));
+        assert_eq!(parsed(&["r", "--detach"]), detach(None));
+        assert_eq!(parsed(&["r", "--view", "v", "--detach"]), detach(Some("v")));
+        assert_eq!(
+            parsed(&["follow", "--seq", "3", "r", "--offset", "12"]),
+            Ok(Action::Follow { request: "r".into(), offset: 12, seq: 3 })
+        );
+        let limits = ExportLimits { files: u64::MAX, bytes: 7 };
+        assert_eq!(parsed(&["export", "--bytes", "7", "d"]), Ok(Action::Export { dir: "d".into(), limits }));
         assert_eq!(parsed(&["--", "--detach"]), Ok(Action::Run("--detach".into())));
         assert_eq!(
             parsed(&["cancel", "--force", "r"]),
@@ -135,6 +233,9 @@ mod tests {
             (&["a", "b"], "more than one request"),
             (&["--force", "a"], "unknown option --force"),
             (&["cancel"], "no request"),
+            (&["--view", "v", "r"], "--view goes with --detach"),
+            (&["--detach", "r", "--view"], "--view has no value"),
+            (&["follow", "r", "--seq", "-1"], "--seq -1 is no number"),
             (&["store"], "no work dir"),
             (&["cancel", "--detach", "a"], "unknown option --detach"),
         ] {

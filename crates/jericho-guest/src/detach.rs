@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::BOOTSTRAP_ERROR;
-use crate::args::DETACHED;
+use crate::args::{DETACHED, Detach};
 use crate::runner::complain;
 use crate::state::Runner;
 
 /// Starts a runner in the background and waits until it has found its request to be sound. What it says
 /// then is printed.
-pub(crate) fn start(request: &Path) -> u8 {
-    match try_start(request) {
+pub(crate) fn start(asked: &Detach) -> u8 {
+    match try_start(asked) {
         Ok(code) => code,
         Err(error) => {
             complain(&format!("cannot start in the background: {error}"));
@@ -24,12 +24,15 @@ pub(crate) fn start(request: &Path) -> u8 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "it starts itself, and must not supervise what it starts")]
-fn try_start(request: &Path) -> io::Result<u8> {
-    let request = std::path::absolute(request)?;
-    let mut child = std::process::Command::new("/proc/self/exe")
-        .arg0("jerichoci-incus-run")
-        .arg(DETACHED)
-        .arg(request)
+fn try_start(asked: &Detach) -> io::Result<u8> {
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.arg0("jerichoci-incus-run").arg(DETACHED);
+    if let Some(view) = &asked.view {
+        command.arg("--view").arg(std::path::absolute(view)?);
+    }
+    let mut child = command
+        .arg("--")
+        .arg(std::path::absolute(&asked.request)?)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;

@@ -16,6 +16,9 @@ mod cancel;
 mod detach;
 mod enter;
 mod environment;
+mod export;
+mod follow;
+mod frame;
 pub mod lifecycle;
 mod log;
 mod orphans;
@@ -28,6 +31,7 @@ mod store;
 mod tee;
 mod user;
 mod verdict;
+mod view;
 
 /// Exit code of a runner that could not do its part.
 pub const BOOTSTRAP_ERROR: u8 = 2;

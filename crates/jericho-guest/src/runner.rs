@@ -18,17 +18,22 @@ use crate::plan::{Plan, TAG};
 use crate::start::{StartPipe, Told};
 use crate::state::{Runner, State, StateError};
 use crate::verdict::{Verdict, one_line};
-use crate::{BOOTSTRAP_ERROR, args, cancel, detach, enter, environment, orphans, signals, store};
+use crate::view::{View, ViewSpec};
+use crate::{
+    BOOTSTRAP_ERROR, args, cancel, detach, enter, environment, export, follow, orphans, signals, store,
+};
 
 /// Does what the arguments say. Returns the exit code of the process.
 pub fn act(action: args::Action) -> u8 {
     match action {
-        args::Action::Run(request) => run(&request, false),
-        args::Action::Detached(request) => {
+        args::Action::Run(request) => run(&request, None, false),
+        args::Action::Detached(asked) => {
             detach::leave_session();
-            run(&request, true)
+            run(&asked.request, asked.view.as_deref(), true)
         }
-        args::Action::Detach(request) => detach::start(&request),
+        args::Action::Detach(asked) => detach::start(&asked),
+        args::Action::Follow { request, offset, seq } => follow::follow(&request, offset, seq),
+        args::Action::Export { dir, limits } => export::export(&dir, limits),
         args::Action::Cancel { request, force } => cancel::cancel(&request, force),
         args::Action::Store(work_dir) => store::serve(&work_dir),
         args::Action::Enter(args) => enter::enter(args),
@@ -49,7 +54,7 @@ pub(crate) fn complain(message: &str) {
     let _ = writeln!(io::stderr(), "jerichoci-incus-run: {message}");
 }
 
-fn run(path: &Path, background: bool) -> u8 {
+fn run(path: &Path, view: Option<&Path>, background: bool) -> u8 {
     // Whoever starts it has one of his own, which is no part of the request.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let request = match read(path) {
@@ -72,7 +77,7 @@ fn run(path: &Path, background: bool) -> u8 {
             return BOOTSTRAP_ERROR;
         }
     };
-    match Job::prepare(&request, &state, background) {
+    match Job::prepare(&request, view, &state, background) {
         Ok(job) => {
             // What was started ends with the panic; that it did must be told too.
             std::panic::catch_unwind(AssertUnwindSafe(|| job.run())).unwrap_or_else(|_| {
@@ -151,6 +156,18 @@ struct Job {
     /// Whether the request knows the state `ready`.
     ready: bool,
     background: bool,
+    _view: Option<View>,
+}
+
+fn open_view(
+    view: &Path,
+    request: &IncusGuestRunRequest,
+    state: &State,
+    host: &LocalHost,
+) -> Result<View, String> {
+    let cwd = request.options().cwd.as_deref().ok_or("a view needs a working directory")?;
+    let scratch = Path::new(&state.paths().state_dir).join("view");
+    ViewSpec::load(view)?.open(Path::new(cwd), &scratch, host)
 }
 
 /// What became of the command, apart from its verdict.
@@ -164,7 +181,12 @@ struct Traces {
 impl Job {
     /// Everything up to the command. What is wrong so far is nobody's fault but the request's or the
     /// machine's.
-    fn prepare(request: &IncusGuestRunRequest, state: &Arc<State>, background: bool) -> Result<Self, String> {
+    fn prepare(
+        request: &IncusGuestRunRequest,
+        view: Option<&Path>,
+        state: &Arc<State>,
+        background: bool,
+    ) -> Result<Self, String> {
         let token = CancelToken::new().map_err(|error| format!("cannot make a token: {error}"))?;
         signals::listen(&token, background).map_err(|error| format!("cannot listen for signals: {error}"))?;
         let process = jericho_host::sys::own_identity()
@@ -172,7 +194,11 @@ impl Job {
         let tell =
             |told: Result<(), String>| told.map_err(|error| format!("cannot write the state: {error}"));
         tell(state.report(LifecycleState::Booted, "the runner is up", None))?;
-        let plan = Plan::new(request, &environment::own())?;
+        let host = LocalHost::new();
+        let view = view.map(|view| open_view(view, request, state, &host)).transpose();
+        // Also without a view: the environment file goes once it was looked at.
+        let plan = Plan::new(request, &environment::own());
+        let (mut view, plan) = (view?, plan?);
         let runner = Runner { process, job: plan.tag.clone(), grace_secs: Plan::grace_secs(request) };
         state.prepare(&runner).map_err(|error| error.to_string())?;
         if background {
@@ -180,11 +206,14 @@ impl Job {
             detach::announce(&runner, &log)
                 .map_err(|error| format!("cannot go into the background: {error}"))?;
         }
+        if let Some(view) = &mut view {
+            view.show_caches(&token)?;
+        }
         let details =
             json!({ "command": plan.masked(request.command()), "run_as_root": request.run_as_root() });
         tell(state.report(LifecycleState::Starting, "the command is about to start", Some(details)))?;
         let ready = request.schema_version() > IncusGuestRunRequest::SCHEMA_VERSION_PLAIN;
-        Ok(Self { plan, state: Arc::clone(state), host: LocalHost::new(), token, ready, background })
+        Ok(Self { plan, state: Arc::clone(state), host, token, ready, background, _view: view })
     }
 
     /// Runs the command and writes its end. Returns what the runner ends with.

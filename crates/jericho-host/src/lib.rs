@@ -40,5 +40,5 @@ pub use host::{
     EndedBy, Entry, EntryKind, Exit, Finished, Host, HostError, Isolation, Leaked, Mount, Output, OutputSink,
     Published, Supervision,
 };
-pub use local::{LocalHost, find_program};
+pub use local::{LocalHost, PrivateMounts, find_program};
 pub use ssh::{Conversation, FailedAttempt, Forward, SshConfig, SshError, SshHost};

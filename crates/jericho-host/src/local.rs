@@ -20,7 +20,7 @@ use crate::cancel::CancelToken;
 use crate::command::Command;
 use crate::fs;
 use crate::host::{
-    Entry, EntryKind, Finished, Host, HostError, Leaked, Output, OutputSink, Published, Supervision,
+    Entry, EntryKind, Finished, Host, HostError, Leaked, Mount, Output, OutputSink, Published, Supervision,
 };
 
 pub use prepare::find_program;
@@ -57,6 +57,32 @@ impl LocalHost {
     #[must_use]
     pub fn supports_overlay(&self, dir: &Path) -> bool {
         self.supports_namespaces() && probe::overlay(self, dir)
+    }
+}
+
+/// The right to mount what only the process that has it sees, and what it starts: for a program that
+/// runs one command in one view. The mounts go with the last process that sees them.
+#[derive(Debug)]
+pub struct PrivateMounts(std::marker::PhantomData<*const ()>);
+
+impl PrivateMounts {
+    /// Leaves the view of the mounts that this thread has shared with others. Threads that are there
+    /// already keep it; those that this one starts see what it sees.
+    ///
+    /// # Errors
+    /// [`HostError::System`], for one who is not root.
+    pub fn enter() -> Result<Self, HostError> {
+        crate::sys::namespace::leave_mounts()
+            .map_err(|error| HostError::System("cannot have mounts of its own", error))?;
+        Ok(Self(std::marker::PhantomData))
+    }
+
+    /// Mounts.
+    ///
+    /// # Errors
+    /// [`HostError::Mount`].
+    pub fn mount(&self, mount: &Mount) -> Result<(), HostError> {
+        namespaces::mount_here(mount)
     }
 }
 

@@ -92,7 +92,7 @@ impl<'a> Bench<'a> {
             &config,
             format!(
                 "[hosts.bench]\nssh = \"rig\"\nwork_dir = {work_dir:?}\n\
-                 incus = {{ project = \"{}\", profile = \"default\", image_alias = \"{}\", socket = {socket:?} }}\n",
+                 incus = {{ project = \"{}\", profile = \"default\", image = \"{}\", socket = {socket:?} }}\n",
                 project.name(),
                 incus.image_alias(),
             ),

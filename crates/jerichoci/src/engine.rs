@@ -15,7 +15,7 @@ use crate::run::gc::{self, GcPolicy, GcReport};
 use crate::run::layout::Layout;
 use crate::run::outstanding::closure_of_needs;
 use crate::run::owner::is_alive;
-use crate::run::reap::{self, ReapReport};
+use crate::run::reap::{self, ReapOptions, ReapReport};
 use crate::run::report::Reporter;
 use crate::run::request::{RequestError, RerunRequest, RunRequest};
 use crate::run::store::RunSpecRecord;
@@ -239,6 +239,27 @@ impl Engine {
     /// When the state root cannot be read. What could not be put in order is in the report.
     pub fn reap(&self) -> Result<ReapReport, EngineError> {
         reap::reap(self)
+    }
+
+    /// The same, and ends guests that nobody owns any more: where this engine has ever made any, and on the
+    /// hosts that are named.
+    ///
+    /// # Errors
+    /// As [`Engine::reap`]. A host that cannot be reached is a problem in the report.
+    pub fn reap_all(&self, options: &ReapOptions, cancel: &CancelToken) -> Result<ReapReport, EngineError> {
+        reap::reap_all(self, options, cancel)
+    }
+
+    /// The guests that are kept to be looked at, in the report's `kept`. Nothing is ended.
+    ///
+    /// # Errors
+    /// When the state root cannot be read. A host that cannot be reached is a problem in the report.
+    pub fn kept_instances(
+        &self,
+        options: &ReapOptions,
+        cancel: &CancelToken,
+    ) -> Result<ReapReport, EngineError> {
+        reap::kept(self, options, cancel)
     }
 
     /// Files of the source tree that differ from the base, for path filters.

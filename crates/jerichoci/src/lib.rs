@@ -30,7 +30,7 @@ pub use run::logs::{
     persist_job_logs,
 };
 pub use run::read::{load_prepared_outputs_record, load_run_bundle, load_run_record};
-pub use run::reap::ReapReport;
+pub use run::reap::{ReapOptions, ReapReport};
 pub use run::report::{NoReporter, Reporter};
 pub use run::request::{RerunRequest, RunMetadata, RunOptions, RunRequest};
 pub use run::store::persist_run_record;

@@ -6,7 +6,7 @@ use chrono::{DateTime, FixedOffset};
 use pika_cloud::{
     EventLog, IncusRuntimePlan, LifecycleState, MountKind, MountMode, NewEvent, OutputCollectionMode,
     OutputCollectionPolicy, RestartPolicy, RetentionPolicy, RuntimeIdentity, RuntimeIncus, RuntimeMount,
-    RuntimePaths, RuntimePolicies, RuntimeResources, RuntimeSpec, RuntimeStatusSnapshot,
+    RuntimeNetwork, RuntimePaths, RuntimePolicies, RuntimeResources, RuntimeSpec, RuntimeStatusSnapshot,
     RuntimeTerminalResult, Timestamp, read_events,
 };
 use proptest::collection::{btree_map, vec};
@@ -104,6 +104,14 @@ fn policies() -> impl Strategy<Value = RuntimePolicies> {
     )
 }
 
+fn networks() -> impl Strategy<Value = RuntimeNetwork> {
+    prop_oneof![
+        Just(RuntimeNetwork::Profile),
+        Just(RuntimeNetwork::Off),
+        any::<Option<String>>().prop_map(|network| RuntimeNetwork::On { network }),
+    ]
+}
+
 fn specs() -> impl Strategy<Value = RuntimeSpec> {
     let paths = any::<[String; 8]>().prop_map(
         |[
@@ -127,19 +135,21 @@ fn specs() -> impl Strategy<Value = RuntimeSpec> {
         },
     );
     (
-        any::<([String; 5], Option<u8>, Option<u32>, Option<u32>, Option<String>)>(),
+        any::<([String; 5], Option<u8>, Option<u32>, Option<u32>, Option<String>, Option<String>)>(),
+        networks(),
         vec(mounts(), 0..4),
         paths,
         policies(),
         btree_map(any::<String>(), any::<String>(), 0..3),
         btree_map(any::<String>(), json_values(), 0..3),
     )
-        .prop_map(|(plain, mounts, paths, policies, labels, metadata)| {
-            let ([runtime_id, instance_name, project, profile, image_alias], cpus, memory, disk, entry) =
-                plain;
+        .prop_map(|(plain, network, mounts, paths, policies, labels, metadata)| {
+            let (names, cpus, memory, disk, entry, target) = plain;
+            let [runtime_id, instance_name, project, profile, image_alias] = names;
             RuntimeSpec {
                 identity: RuntimeIdentity { runtime_id, instance_name },
-                incus: RuntimeIncus::new(project, profile, image_alias),
+                incus: RuntimeIncus { project, profile, image_alias, target },
+                network,
                 resources: RuntimeResources { vcpu_count: cpus, memory_mib: memory, root_disk_gib: disk },
                 mounts,
                 paths,

@@ -117,6 +117,10 @@ impl Leases {
         dead: &mut u64,
     ) -> Result<bool, Refused> {
         let mut alive = false;
+        if !dry_run {
+            // What a killed receiver has left of it; not when there are leases.
+            let _ = rustix::fs::unlinkat(&self.dir, hash.to_string().as_str(), AtFlags::REMOVEDIR);
+        }
         for (id, life) in self.of(hash, Some(instances))? {
             match life {
                 Life::Alive => alive = true,

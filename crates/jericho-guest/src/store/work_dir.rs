@@ -123,7 +123,13 @@ pub(super) fn sub_dir(dir: impl AsFd, name: &str) -> Result<OwnedFd, Refused> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(failed(error)),
     }
-    at::open_dir(dir, name.as_bytes()).map_err(failed)
+    match at::open_dir(dir, name.as_bytes()) {
+        Err(Errno::LOOP | Errno::NOTDIR) => {
+            let message = format!("{name} in the work dir is a symbolic link or no directory; remove it");
+            Err(Refused::new(Fault::WorkDir, message))
+        }
+        other => other.map_err(failed),
+    }
 }
 
 /// Writes a small file of its own: temporary name, rename.

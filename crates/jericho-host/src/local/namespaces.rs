@@ -240,6 +240,13 @@ fn describe(mount: &Mount) -> String {
     }
 }
 
+/// See [`super::PrivateMounts`].
+pub(super) fn mount_here(mount: &Mount) -> Result<(), HostError> {
+    let step = step(mount)?;
+    crate::sys::namespace::mount_here(&step)
+        .map_err(|source| HostError::Mount { what: describe(mount), source })
+}
+
 fn step(mount: &Mount) -> Result<Step, HostError> {
     let path = |path: &Path| c_string(path.as_os_str().as_bytes());
     let step = || -> io::Result<Step> {

@@ -299,6 +299,26 @@ unsafe fn mount(step: &Step) -> c_int {
     }
 }
 
+/// Gives this thread, and what it starts from now on, a view of the mounts that nobody else has.
+pub(crate) fn leave_mounts() -> io::Result<()> {
+    let root = c"/".as_ptr();
+    // SAFETY: a system call without pointers, and one on a C string; other threads keep their view.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWNS) != 0
+            || libc::mount(ptr::null(), root, ptr::null(), libc::MS_REC | libc::MS_PRIVATE, ptr::null()) != 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Carries out one mount in the view of this thread.
+pub(crate) fn mount_here(step: &Step) -> io::Result<()> {
+    // SAFETY: system calls on the C strings of the step.
+    if unsafe { mount(step) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Makes a mount and all below it read-only and leaves their other flags alone.
 ///
 /// # Safety

@@ -115,7 +115,7 @@ fn api(visit: &mut Visit<'_>, facts: &Facts, server: &Server) {
     }
     match has(FASTER) {
         true => {
-            visit.ok(CHECK, format!("all of the {} extensions that are used are there", NEEDED.len() + 1))
+            visit.ok(CHECK, format!("all of the {} extensions that are used are there", NEEDED.len() + 1));
         }
         false => visit.note(CHECK, format!("without {FASTER} each guest takes a request more"), upgrade),
     }

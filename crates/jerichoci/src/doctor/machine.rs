@@ -56,7 +56,7 @@ fn directory(visit: &mut Visit<'_>, place: &Place, facts: &Facts) {
         }
         Some("directory") => existing(visit, place, facts, &make),
         _ => {
-            visit.problem(CHECK, format!("nobody knows what {path} is"), visit.ssh(&format!("ls -ld {dir}")))
+            visit.problem(CHECK, format!("nobody knows what {path} is"), visit.ssh(&format!("ls -ld {dir}")));
         }
     }
 }
@@ -157,5 +157,81 @@ fn nix(visit: &mut Visit<'_>, place: &Place, facts: &Facts) {
             format!("there is no program {}; jobs with prepared outputs or a dev shell need it", place.nix),
             "https://nixos.org/download, or nix-bin of the distribution",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use jericho_host::CancelToken;
+
+    use super::super::Check;
+    use super::*;
+    use crate::config::HostConfig;
+
+    /// What is said about a machine that says this of itself.
+    fn told(facts: &str, clock_ahead: f64) -> String {
+        let place = Place::of(&HostConfig { work_dir: "/srv/ci".into(), ..HostConfig::new("ci@box") });
+        let mut facts = Facts::parse(facts);
+        facts.clock_ahead = clock_ahead;
+        let cancel = CancelToken::new().unwrap();
+        let mut silence = |_: &Check| {};
+        let destination = Some("ci@box".to_owned());
+        let mut visit = Visit { destination, cancel: &cancel, tell: &mut silence, checks: Vec::new() };
+        check(&mut visit, &place, &facts, &[PathBuf::from("/nowhere")]);
+        visit.checks.into_iter().fold(String::new(), |mut out, check| {
+            let _ = writeln!(out, "{:?} {}: {}", check.standing, check.check, check.found);
+            if let Some(mend) = check.mend {
+                let _ = writeln!(out, "    {mend}");
+            }
+            out
+        })
+    }
+
+    #[test]
+    fn what_a_machine_lacks_is_told_with_the_command_that_mends_it() {
+        let facts = "account=ci\nuid=1000\narch=riscv64\ndir=absent\nup=/srv\ndisk=20971520 5242879\n";
+        insta::assert_snapshot!(told(facts, -61.4), @r"
+        Problem work_dir: the work directory /srv/ci cannot be made: ci may not write to /srv
+            ssh -t ci@box 'sudo install -d -m 0700 -o ci /srv/ci'
+        Problem disk: 5.0 GiB of 20.0 GiB are free for the work directory; below 5.0 GiB no run begins
+            ssh ci@box 'df -h /srv'
+        Problem clock: its clock is 61 s behind this one
+            ssh -t ci@box 'sudo timedatectl set-ntp true'
+        Problem runner: there is no jerichoci-incus-run for riscv64 to run jobs with: none in /nowhere
+            scripts/build-guest --arch riscv64, in the source tree of Jericho CI
+        Note nix: there is no program nix; jobs with prepared outputs or a dev shell need it
+            https://nixos.org/download, or nix-bin of the distribution
+        ");
+    }
+
+    #[test]
+    fn an_account_that_cannot_write_to_its_directory_is_told() {
+        let facts = "account=ci\nuid=1000\narch=x86_64\ndir=directory\nowner=1000\nowner_name=ci\nmode=700\nup=/srv/ci\ndisk=20971520 5242880\nnix=nix (Nix) 2.24\n";
+        insta::assert_snapshot!(told(facts, 5.0), @r"
+        Problem work_dir: ci may not write to the work directory /srv/ci
+            ssh -t ci@box 'sudo install -d -m 0700 -o ci /srv/ci'
+        Ok disk: 5.0 GiB of 20.0 GiB are free for the work directory
+        Ok clock: its clock and this one agree
+        Problem runner: there is no jerichoci-incus-run for x86_64 to run jobs with: none in /nowhere
+            scripts/build-guest --arch x86_64, in the source tree of Jericho CI
+        Ok nix: nix (Nix) 2.24
+        ");
+    }
+
+    #[test]
+    fn what_is_not_said_is_no_reason_to_believe_that_all_is_well() {
+        insta::assert_snapshot!(told("", 0.0), @r"
+        Problem work_dir: nobody knows what /srv/ci is
+            ssh ci@box 'ls -ld /srv/ci'
+        Problem disk: nobody knows how much disk is free
+            ssh ci@box 'df -Pk /'
+        Ok clock: its clock and this one agree
+        Problem runner: there is no jerichoci-incus-run for unknown to run jobs with: none in /nowhere
+            scripts/build-guest --arch unknown, in the source tree of Jericho CI
+        Note nix: there is no program nix; jobs with prepared outputs or a dev shell need it
+            https://nixos.org/download, or nix-bin of the distribution
+        ");
     }
 }

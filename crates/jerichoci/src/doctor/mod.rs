@@ -214,8 +214,12 @@ impl<'v> Visit<'v> {
     }
 }
 
-/// A word that can be typed.
+/// A word that can be typed. A setting `key=value` stays as it is: it is never the first word.
 fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"@%_+=:,./-".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
     match jericho_host::quote::quote(word.as_ref()) {
         Ok(quoted) => quoted.to_string_lossy().into_owned(),
         // No program can be given it; so it stays what a person reads.

@@ -9,6 +9,7 @@ pub mod incus;
 mod overlay;
 mod phases;
 pub mod process;
+mod remote_process;
 mod unbuilt;
 pub mod workspace;
 
@@ -196,6 +197,9 @@ pub fn for_job(spec: &JobSpec, tools: &Tools) -> Box<dyn Executor> {
     match (spec.placement.kind(), spec.runtime.kind()) {
         (JobPlacementKind::Local, JobRuntimeKind::HostProcess) => {
             Box::new(process::HostProcess::new(tools.clone()))
+        }
+        (JobPlacementKind::RemoteSsh, JobRuntimeKind::HostProcess) => {
+            Box::new(remote_process::RemoteProcess::new(tools.clone()))
         }
         (_, JobRuntimeKind::Incus) => Box::new(incus::IncusGuest::new(tools.clone())),
         (JobPlacementKind::RemoteSsh, _) => {

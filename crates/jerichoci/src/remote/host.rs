@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jericho_host::slots::{Slot, Slots};
 use jericho_host::{CancelToken, Clock, HostError, IdSource, SshConfig, SshHost};
 use pika_cloud::ops::{Incus, SocketHost, SshSockets};
 
+use super::background::Background;
 use super::error::{RemoteError, WorkDirProblem};
+use super::reap::{Alive, ReapedJobs};
 use super::runner_binary::{NAME, Runners};
 use super::sync::Line;
 use super::work_dir::{self, Facts, Look};
@@ -17,6 +20,9 @@ use crate::model::job::JobRuntimeKind;
 
 /// Below this much free space no run begins.
 const FLOOR: u64 = 5 << 30;
+
+/// How long the end of a run waits for what goes on beside it.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// A host that jobs can be given to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +54,10 @@ pub struct BuildHost {
     runners: Arc<Runners>,
     line: Line,
     ids: Arc<dyn IdSource>,
+    /// The engine whose jobs are looked for, and which of them are worked on.
+    reaps: Option<(String, Alive)>,
+    reaper: Mutex<Option<Background<ReapedJobs>>>,
+    followers: Slots,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -70,6 +80,7 @@ impl BuildHost {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
         runners: Arc<Runners>,
+        reaps: Option<(String, Alive)>,
     ) -> Result<Self, RemoteError> {
         let config = engine.hosts.get(name);
         let ssh = SshConfig {
@@ -78,17 +89,15 @@ impl BuildHost {
             env: engine.caller_environment.clone(),
             ..SshConfig::new(config.ssh.clone())
         };
-        let ssh = SshHost::with_parts(ssh, clock, Arc::clone(&ids)).map_err(|source| RemoteError::Ssh {
+        let failed = |source| RemoteError::Ssh {
             host: name.to_owned(),
             destination: config.ssh.clone(),
             source: Arc::new(source),
-        })?;
-        let ssh = Arc::new(ssh);
-        let line = Line::new().map_err(|error| RemoteError::Ssh {
-            host: name.to_owned(),
-            destination: config.ssh.clone(),
-            source: Arc::new(HostError::System("cannot make a line to a host", error)),
-        })?;
+        };
+        let no_semaphore = |error| failed(HostError::System("cannot make a semaphore", error));
+        let ssh = Arc::new(SshHost::with_parts(ssh, clock, Arc::clone(&ids)).map_err(failed)?);
+        let line = Line::new().map_err(no_semaphore)?;
+        let followers = Slots::new(followers(&ssh)).map_err(no_semaphore)?;
         Ok(Self {
             name: name.to_owned(),
             config,
@@ -97,7 +106,10 @@ impl BuildHost {
             ssh,
             runners,
             line,
+            followers,
             ids,
+            reaps,
+            reaper: Mutex::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
         })
@@ -181,7 +193,10 @@ impl BuildHost {
         let made = self.make_ready(log, cancel);
         let mut state = self.state();
         match &made {
-            Ok(ready) => state.ready = Some(ready.clone()),
+            Ok(ready) => {
+                state.ready = Some(ready.clone());
+                self.reap(ready);
+            }
             Err(error) => state.error = Some(error.clone()),
         }
         drop(state);
@@ -207,6 +222,20 @@ impl BuildHost {
             .map_err(|error| self.error(error))
     }
 
+    /// A place for a job that is followed over the connection for as long as it runs. There are fewer than
+    /// sessions, so that a job that ends, or is cancelled, does not wait for those that run.
+    ///
+    /// # Errors
+    /// [`RemoteError::Cancelled`].
+    pub(crate) fn follower(&self, cancel: &CancelToken) -> Result<Slot, RemoteError> {
+        self.followers.take(cancel).map_err(|error| self.error(error))
+    }
+
+    /// Whether [`BuildHost::follower`] would wait, as it looks now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.followers.used() >= followers(&self.ssh)
+    }
+
     /// What an error of the connection means for a job.
     #[must_use]
     pub fn error(&self, error: HostError) -> RemoteError {
@@ -218,6 +247,23 @@ impl BuildHost {
                 source: Arc::new(source),
             },
         }
+    }
+
+    /// Looks for jobs that nobody works on, beside everything else.
+    fn reap(&self, ready: &Ready) {
+        let Some((engine, alive)) = self.reaps.clone() else { return };
+        let (ssh, ready) = (Arc::clone(&self.ssh), ready.clone());
+        // Without a thread the next run does it.
+        let started = Background::start("reaper", move |cancel| {
+            super::reap::reap(&ssh, &ready, &engine, &alive, cancel)
+        });
+        *self.reaper.lock().unwrap_or_else(PoisonError::into_inner) = started.ok();
+    }
+
+    /// What came of looking for jobs, unless it takes too long.
+    pub(super) fn settle(&self) -> ReapedJobs {
+        let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        reaper.and_then(|reaper| reaper.finish(SETTLE)).unwrap_or_default()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -308,6 +354,12 @@ impl BuildHost {
             problem,
         }
     }
+}
+
+/// How many jobs are followed at once. A session is kept for the receiver of snapshots, and two for what is
+/// short.
+fn followers(ssh: &SshHost) -> usize {
+    ssh.max_sessions().saturating_sub(3).max(1)
 }
 
 /// Where a runner lies.

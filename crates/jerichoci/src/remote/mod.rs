@@ -4,8 +4,10 @@
 //! run. A host is made ready once ([`BuildHost::ready`]), however many jobs ask: connected, its work
 //! directory checked, the runner there. Nothing here knows what a job is.
 
+mod background;
 mod error;
 mod host;
+pub(crate) mod reap;
 mod runner_binary;
 pub mod sync;
 mod work_dir;
@@ -19,6 +21,7 @@ use crate::config::EngineConfig;
 
 pub use error::{RemoteError, WorkDirProblem};
 pub use host::{BuildHost, Ready};
+pub use reap::ReapedJobs;
 
 /// The hosts of one run: made when they are first asked for, disconnected when this is dropped and
 /// nobody else holds them.
@@ -29,6 +32,7 @@ pub struct Hosts {
     ids: Arc<dyn IdSource>,
     engine_id: String,
     runners: Arc<runner_binary::Runners>,
+    alive: Option<reap::Alive>,
     made: Mutex<BTreeMap<String, Arc<BuildHost>>>,
 }
 
@@ -42,7 +46,30 @@ impl Hosts {
         engine_id: String,
     ) -> Self {
         let runners = Arc::new(runner_binary::Runners::new(config.hosts.runner_dirs.clone()));
-        Self { config, clock, ids, engine_id, runners, made: Mutex::default() }
+        Self { config, clock, ids, engine_id, runners, alive: None, made: Mutex::default() }
+    }
+
+    /// Each host that becomes ready is rid of the jobs of this engine that nobody works on, while other
+    /// things go on.
+    #[must_use]
+    pub(crate) fn reaping(mut self, alive: reap::Alive) -> Self {
+        self.alive = Some(alive);
+        self
+    }
+
+    /// Waits, for a moment only, for what goes on in the background, and says what came of it: one line
+    /// for each thing a person should know.
+    pub(crate) fn settle(&self) -> Vec<String> {
+        let hosts: Vec<_> =
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let told = hosts.iter().map(|host| (host, host.settle()));
+        told.flat_map(|(host, reaped)| {
+            let ended = reaped.jobs.into_iter();
+            let ended =
+                ended.map(|job| format!("left on {} by a dead engine and ended: job {job}", host.name()));
+            ended.chain(reaped.problems).collect::<Vec<_>>()
+        })
+        .collect()
     }
 
     /// Id of the engine: what it leaves on a host carries it.
@@ -67,6 +94,7 @@ impl Hosts {
             Arc::clone(&self.clock),
             Arc::clone(&self.ids),
             Arc::clone(&self.runners),
+            self.alive.clone().map(|alive| (self.engine_id.clone(), alive)),
         )?;
         let host = Arc::new(host);
         made.insert(name.to_owned(), Arc::clone(&host));

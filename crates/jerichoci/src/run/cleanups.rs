@@ -35,32 +35,24 @@ impl Cleanups {
 
     /// Does one at once.
     pub(super) fn now(&self, cleanup: Cleanup, fate: Fate) -> Cleaned {
-        match self.token() {
-            Ok(token) => cleanup.carry_out(fate, &token),
-            Err(problem) => problem,
-        }
+        self.hurry.as_ref().map_or_else(without_descriptors, |token| cleanup.carry_out(fate, token))
     }
 
     /// Does one in the background, and tells how it ended.
-    pub(super) fn begin(&self, cleanup: Cleanup, job: usize, tell: Sender<Message>) {
+    pub(super) fn begin(&self, cleanup: Cleanup, job: Option<usize>, tell: Sender<Message>) {
         self.begun.fetch_add(1, Ordering::AcqRel);
         let done = move |cleaned| drop(tell.send(Message::CleanedUp { job, cleaned }));
-        let token = match self.token() {
-            Ok(token) => token,
-            Err(problem) => return done(problem),
-        };
+        let Some(token) = self.hurry.clone() else { return done(without_descriptors()) };
         let failed = done.clone();
-        let thread = std::thread::Builder::new().name(format!("clean-up-{job}"));
+        let thread = std::thread::Builder::new().name("clean-up".to_owned());
         if let Err(error) = thread.spawn(move || done(cleanup.carry_out(Fate::Remove, &token))) {
             let warnings = vec![format!("no thread to clean up: {error}")];
             failed(Cleaned { warnings, ..Cleaned::default() });
         }
     }
+}
 
-    fn token(&self) -> Result<CancelToken, Cleaned> {
-        self.hurry.clone().ok_or_else(|| Cleaned {
-            warnings: vec!["no descriptors left to clean up with".to_owned()],
-            ..Cleaned::default()
-        })
-    }
+fn without_descriptors() -> Cleaned {
+    let warnings = vec!["no descriptors left to clean up with".to_owned()];
+    Cleaned { warnings, ..Cleaned::default() }
 }

@@ -31,7 +31,7 @@ use super::work::{JobEnd, Work};
 use crate::causes::with_causes;
 use crate::engine::EngineError;
 use crate::executor::Tools;
-use crate::executor::after::Cleaned;
+use crate::executor::after::{Cleaned, Cleanup};
 use crate::executor::workspace::RunSource;
 use crate::model::attempt::AttemptRecord;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
@@ -40,6 +40,7 @@ use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::outputs::PreparedOutputsRecord;
 use crate::model::plan::{PlanNodeRecord, RunPlanRecord};
 use crate::model::record::{JobRecord, RunRecord};
+use crate::remote::Hosts;
 use jericho_host::secrets::Masker;
 use prepares::{Prepares, is_own};
 
@@ -60,8 +61,8 @@ pub(crate) enum Message {
     JobRetried { job: usize, failed: Box<AttemptRecord>, next: u32, of: u32 },
     /// A log has grown; the sizes of both.
     LogGrew { job: usize, host_bytes: u64, guest_bytes: u64 },
-    /// What a job that has ended had left to do is done.
-    CleanedUp { job: usize, cleaned: Cleaned },
+    /// What a job that has ended had left to do is done, or something that no job waits for.
+    CleanedUp { job: Option<usize>, cleaned: Cleaned },
     /// The token was cancelled, or its reason became stronger.
     Cancelled,
     /// Nobody listens any more.
@@ -155,6 +156,11 @@ impl<'a> Dispatcher<'a> {
 
     pub(crate) fn layout(&self) -> &RunLayout {
         self.store.layout()
+    }
+
+    /// Other machines.
+    pub(crate) fn hosts(&self) -> Arc<Hosts> {
+        Arc::clone(&self.around.tools.hosts)
     }
 
     pub(crate) fn around(&self) -> &'a Surroundings<'a> {
@@ -265,7 +271,8 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    /// Carries out the plan. Returns when nothing of it runs any more.
+    /// Carries out the plan, and what nobody waits for beside it. Returns when nothing of it runs any more.
+    #[expect(clippy::too_many_arguments, reason = "called once, with what the stages before it have made")]
     pub(crate) fn carry_out(
         &mut self,
         (jobs, options): (&[JobSpec], &RunOptions),
@@ -273,12 +280,16 @@ impl<'a> Dispatcher<'a> {
         limits: &Limits,
         source: &RunSource,
         cache_dirs: &dyn Fn(&JobSpec) -> std::path::PathBuf,
+        background: Vec<Cleanup>,
         (sender, messages): (&Sender<Message>, &Receiver<Message>),
     ) {
         let plan = preparer.plan;
         let mut schedule = Schedule::new(plan.nodes(), limits);
         let mut prepares = Prepares::default();
         let cleanups = Cleanups::new();
+        for work in background {
+            cleanups.begin(work, None, sender.clone());
+        }
         let stopped = AtomicBool::new(false);
         let (run, run_id) = (self.layout().clone(), self.record.run_id.clone());
         let layouts: Vec<JobLayout> = jobs.iter().map(|job| self.layout().job(&job.id)).collect();
@@ -414,7 +425,7 @@ impl<'a> Dispatcher<'a> {
                 host_log_bytes: host_bytes,
                 guest_log_bytes: guest_bytes,
             }),
-            Message::CleanedUp { job, cleaned } => self.clean_up(&jobs[job], cleaned),
+            Message::CleanedUp { job, cleaned } => self.clean_up(job.map(|job| &jobs[job]), cleaned),
             Message::ReporterFailed(error) => {
                 self.around.cancel.cancel(CancelReason::ReporterFailed);
                 self.update(|record| record.warnings.push(format!("the output was closed: {error}")));
@@ -453,11 +464,14 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// What came of cleaning up after a job that was told already: into its log and its record.
-    fn clean_up(&mut self, job: &JobSpec, cleaned: Cleaned) {
+    fn clean_up(&mut self, job: Option<&JobSpec>, cleaned: Cleaned) {
         self.cleaned_up += 1;
         if cleaned == Cleaned::default() {
             return;
         }
+        let Some(job) = job else {
+            return cleaned.lines.into_iter().chain(cleaned.warnings).for_each(|line| self.warn(line));
+        };
         let layout = self.layout().job(&job.id);
         for line in cleaned.log_lines() {
             if let Err(error) = append_engine_line(&layout.host_log(), &self.masked(line)) {

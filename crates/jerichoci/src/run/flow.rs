@@ -13,6 +13,7 @@ use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
 use super::outputs::Mode;
 use super::outputs::choose::{Chosen, choose};
+use super::owner::is_alive;
 use super::plan::{PlanInputs, RunPlan, plan_run};
 use super::prepare::{Preparer, Sites};
 use super::report::Reporter;
@@ -30,6 +31,7 @@ use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
 use crate::remote::Hosts;
+use crate::remote::reap::Alive;
 use crate::snapshot::EarlyListing;
 use jericho_host::secrets::{self, Length, Masker};
 
@@ -99,16 +101,17 @@ pub(crate) fn run(
         }
     }
 
+    let hosts = Hosts::new(
+        Arc::clone(&engine.config),
+        Arc::clone(&engine.clock),
+        Arc::clone(&engine.ids),
+        identity.engine_id,
+    );
     let tools = Tools {
         config: Arc::clone(&engine.config),
         host: Arc::clone(&engine.host),
         clock: Arc::clone(&engine.clock),
-        hosts: Arc::new(Hosts::new(
-            Arc::clone(&engine.config),
-            Arc::clone(&engine.clock),
-            Arc::clone(&engine.ids),
-            identity.engine_id,
-        )),
+        hosts: Arc::new(hosts.reaping(works_on(&layout))),
     };
     let fresh_id = || engine.ids.fresh();
     let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };
@@ -137,6 +140,12 @@ pub(crate) fn run(
         }
         Ok(stages(engine, request, repeat, of, &planned, &layout, &run_id, dispatcher, &(sender, messages)))
     })
+}
+
+/// Says whether somebody works on a run of this state root.
+fn works_on(layout: &Layout) -> Alive {
+    let layout = layout.clone();
+    Alive::new(move |run| run.parse().is_ok_and(|id: RunId| is_alive(&layout.run(&id))))
 }
 
 /// Cancels a token when it goes out of scope, however that happens.
@@ -273,18 +282,23 @@ fn stages(
         sites: Sites::default(),
     };
     let (sender, messages) = channel;
+    let reaping = super::reap::in_background(engine, layout, dispatcher.hosts(), &request.jobs);
     dispatcher.carry_out(
         (&request.jobs, &request.options),
         &preparer,
         &limits,
         &source,
         &cache_dirs,
+        reaping,
         (sender, messages),
     );
     if let Err(problem) = preparer.release() {
         dispatcher.warn(format!("prepared outputs are not let go of: {problem}"));
     }
     drop(cargo_home);
+    for line in dispatcher.hosts().settle() {
+        dispatcher.warn(line);
+    }
     dispatcher.finish(None, None)
 }
 

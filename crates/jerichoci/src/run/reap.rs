@@ -5,21 +5,28 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+
+use jericho_host::CancelToken;
 
 use super::journal::read_journal;
 use super::layout::{Layout, RunLayout};
 use super::logs;
 use super::owner::Ownership;
 use super::recover::interrupted;
-use super::store::{RunStore, file_error, read_json, refuse_links};
+use super::store::{RunStore, file_error, prepare_state_root, read_json, refuse_links};
 use crate::beneath;
 use crate::engine::{Engine, EngineError};
+use crate::executor::after::{Cleaned, Cleanup};
+use crate::executor::incus::{GuestPlace, ReapedGuests, Reaper};
 use crate::executor::process::JOB_TAG;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
 use crate::model::id::{RunId, check_name};
+use crate::model::job::{JobPlacement, JobSpec};
 use crate::model::outcome::Verdict;
-use crate::model::record::RunRecord;
+use crate::model::record::{KeptInstanceRecord, RunRecord};
+use crate::remote::Hosts;
 
 /// What was put in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,16 +35,41 @@ pub struct ReapReport {
     pub runs: Vec<String>,
     /// Processes that were ended, as `<command> (pid <pid>)`.
     pub processes: Vec<String>,
+    /// Guests that were ended, as `instance <name> in project <project> on <host>`. A run sees to them in its
+    /// background.
+    pub instances: Vec<String>,
+    /// Guests that a person wants to look at.
+    pub kept: Vec<KeptInstanceRecord>,
     /// What could not be put in order, one line each.
     pub problems: Vec<String>,
 }
 
+/// What is put in order, beside the runs of a state root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReapOptions {
+    /// Guests on these hosts too, by the names that jobs use; where this state root has made guests is
+    /// looked in any case.
+    pub hosts: Vec<String>,
+    /// Guests whose lease is over, whoever has made them.
+    pub expired: bool,
+}
+
 impl ReapReport {
+    fn add(&mut self, guests: ReapedGuests) {
+        self.instances.extend(guests.ended);
+        self.kept.extend(guests.kept);
+        self.problems.extend(guests.unreachable);
+        self.problems.extend(guests.problems);
+    }
+
     /// What a person should know of it, one line each.
     pub(crate) fn lines(&self) -> Vec<String> {
         let runs = self.runs.iter().map(|run| format!("run {run} was interrupted: its engine died"));
         let processes =
             self.processes.iter().map(|process| format!("left by a dead engine and ended: {process}"));
+        let instances =
+            self.instances.iter().map(|guest| format!("left by a dead engine and ended: {guest}"));
+        let processes = processes.chain(instances);
         let problems = self.problems.iter().map(|problem| format!("not put in order: {problem}"));
         runs.chain(processes).chain(problems).collect()
     }
@@ -66,6 +98,97 @@ pub(crate) fn reap(engine: &Engine) -> Result<ReapReport, EngineError> {
         }
     }
     Ok(report)
+}
+
+/// Puts in order what was left under the engine's state root, and guests, here and elsewhere.
+pub(crate) fn reap_all(
+    engine: &Engine,
+    options: &ReapOptions,
+    cancel: &CancelToken,
+) -> Result<ReapReport, EngineError> {
+    let mut report = reap(engine)?;
+    if let Some((reaper, places)) = reaper(engine, options)? {
+        report.add(reaper.reap(&places, cancel));
+    }
+    Ok(report)
+}
+
+/// The reaping of guests that a run of these jobs sees to while it works: on this machine, when guests were ever
+/// made here, and on the hosts that it connects to anyway.
+pub(crate) fn in_background(
+    engine: &Engine,
+    layout: &Layout,
+    hosts: Arc<Hosts>,
+    jobs: &[JobSpec],
+) -> Vec<Cleanup> {
+    let reaper = Reaper { layout: layout.clone(), hosts, clock: Arc::clone(&engine.clock), expired: false };
+    let is_used = |host: &Option<String>| match host {
+        None => true,
+        Some(name) => {
+            jobs.iter().any(|job| matches!(&job.placement, JobPlacement::RemoteSsh { host } if host == name))
+        }
+    };
+    // What cannot be read is told by whoever asks for it.
+    let places = reaper.places().unwrap_or_default().into_iter().filter(|place| is_used(&place.host));
+    places
+        .map(|place| {
+            let reaper = reaper.clone();
+            Cleanup::new(move |_fate, cancel| {
+                let reaped = reaper.reap(&[place], cancel);
+                // A host that cannot be reached is told by the jobs that need it, and an Incus that is gone by
+                // nobody.
+                let reaped = ReapedGuests { unreachable: Vec::new(), ..reaped };
+                let mut report = ReapReport::default();
+                report.add(reaped);
+                Cleaned { lines: report.lines(), ..Cleaned::default() }
+            })
+        })
+        .collect()
+}
+
+/// The guests that are kept, see [`ReapReport::kept`]; what could not be looked at is among the problems.
+pub(crate) fn kept(
+    engine: &Engine,
+    options: &ReapOptions,
+    cancel: &CancelToken,
+) -> Result<ReapReport, EngineError> {
+    let mut report = ReapReport::default();
+    if let Some((reaper, places)) = reaper(engine, options)? {
+        report.add(reaper.kept(&places, cancel));
+    }
+    Ok(report)
+}
+
+/// Who looks for guests, and where; nobody where there is no state root.
+fn reaper(engine: &Engine, options: &ReapOptions) -> Result<Option<(Reaper, Vec<GuestPlace>)>, EngineError> {
+    let layout = Layout::new(&engine.config.state_root);
+    if !layout.engine().exists() {
+        return Ok(None);
+    }
+    let identity = prepare_state_root(&layout, &engine.ids.fresh())?;
+    let hosts = Hosts::new(
+        Arc::clone(&engine.config),
+        Arc::clone(&engine.clock),
+        Arc::clone(&engine.ids),
+        identity.engine_id,
+    );
+    let reaper = Reaper {
+        layout: layout.clone(),
+        hosts: Arc::new(hosts),
+        clock: Arc::clone(&engine.clock),
+        expired: options.expired,
+    };
+    let mut places = reaper.places().map_err(file_error("read", layout.root()))?;
+    let asked = options.hosts.iter().map(|name| (Some(name.clone()), engine.config.hosts.get(name).incus));
+    let here = options.expired.then(|| (None, engine.config.incus.clone()));
+    for (host, incus) in asked.chain(here) {
+        let place = GuestPlace::new(host, incus.socket, incus.project);
+        // This machine may have no Incus at all.
+        if !places.contains(&place) && (place.host.is_some() || place.socket.exists()) {
+            places.push(place);
+        }
+    }
+    Ok(Some((reaper, places)))
 }
 
 fn reap_run(

@@ -150,7 +150,7 @@ impl Work<'_> {
         let is_cancelled = verdict == Verdict::Failed(FailureKind::Cancelled);
         let fate = match self.keep_on_failure && over && verdict != Verdict::Passed && !is_cancelled {
             true => Fate::Keep,
-            false if over => return self.cleanups.begin(cleanup, self.index, self.sender.clone()),
+            false if over => return self.cleanups.begin(cleanup, Some(self.index), self.sender.clone()),
             // The next attempt needs its name.
             false => Fate::Remove,
         };

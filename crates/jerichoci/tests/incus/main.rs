@@ -1,6 +1,12 @@
 //! Jobs in real guests on Incus.
 
+mod demands;
+mod doomed;
+mod ending;
+mod input;
 mod local;
+mod many;
+mod network;
 mod over_ssh;
 mod rig;
 mod staged;

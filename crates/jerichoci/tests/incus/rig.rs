@@ -1,26 +1,23 @@
 //! A repository with an engine whose guests are made in a project of the tests' Incus.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use jericho_host::{CancelToken, Environment};
+use jericho_host::{CancelToken, Clock, Environment, SystemClock};
 use jericho_testkit::incus::{Project, Rig};
 use jericho_testkit::program::guest_programs;
 use jericho_testkit::ssh;
 use jerichoci::config::HostConfig;
-use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobPlacement, JobRuntimeConfig, JobSpec};
 use jerichoci::model::record::{JobRecord, RunRecord};
-use jerichoci::{Engine, EngineConfig, RunRequest};
+use jerichoci::{Engine, EngineConfig, NoReporter, RunRequest};
 
 pub(crate) struct World<'a> {
     pub(crate) project: &'a Project<'a>,
     pub(crate) root: PathBuf,
     pub(crate) config: EngineConfig,
-    pub(crate) events: Mutex<Vec<JournalEntry>>,
 }
 
 impl<'a> World<'a> {
@@ -40,7 +37,7 @@ impl<'a> World<'a> {
         config.incus.profile = "default".to_owned();
         config.incus.image_alias = Some(rig.image_alias().to_owned());
         config.hosts.runner_dirs = vec![runners];
-        Some(Self { project, root, config, events: Mutex::default() })
+        Some(Self { project, root, config })
     }
 
     /// With a host `box` that is reached by ssh: the same machine, with the same project.
@@ -72,15 +69,7 @@ impl<'a> World<'a> {
     }
 
     pub(crate) fn run_until(&self, request: &RunRequest, cancel: &CancelToken) -> RunRecord {
-        let mut reporter = |entry: &JournalEntry| -> io::Result<()> {
-            self.events.lock().unwrap().push(entry.clone());
-            Ok(())
-        };
-        self.engine().run(request, &mut reporter, cancel).unwrap()
-    }
-
-    pub(crate) fn events(&self) -> Vec<RunLifecycleEvent> {
-        self.events.lock().unwrap().iter().map(|entry| entry.event.clone()).collect()
+        self.engine().run(request, &mut NoReporter, cancel).unwrap()
     }
 
     pub(crate) fn job_dir(&self, run: &RunRecord, job: &str) -> PathBuf {
@@ -128,4 +117,71 @@ pub(crate) fn incus(job: &mut JobSpec) -> &mut IncusRuntimeConfig {
 
 pub(crate) fn job<'a>(run: &'a RunRecord, id: &str) -> &'a JobRecord {
     run.jobs.iter().find(|job| job.id == id).unwrap()
+}
+
+/// Most memory that this process ever had.
+pub(crate) fn peak_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+pub(crate) fn monotonic() -> Duration {
+    SystemClock.monotonic()
+}
+
+/// Lets time pass, or less when the token is cancelled.
+pub(crate) fn pause(cancel: &CancelToken, time: Duration) {
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(cancel.fd(), rustix::event::PollFlags::IN)];
+    let timeout = rustix::event::Timespec {
+        tv_sec: time.as_secs().try_into().unwrap(),
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    let _ = rustix::event::poll(&mut fds, Some(&timeout));
+}
+
+/// Waits until a file of that name below `dir` has this word in it.
+#[track_caller]
+pub(crate) fn await_file(dir: &Path, name: &str, word: &str) {
+    let (token, until) = (CancelToken::new().unwrap(), monotonic() + Duration::from_secs(60));
+    while monotonic() < until {
+        if find(dir, name).is_some_and(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(word)))
+        {
+            return;
+        }
+        pause(&token, Duration::from_millis(5));
+    }
+    panic!("no {name} with {word} below {}", dir.display());
+}
+
+fn find(dir: &Path, name: &str) -> Option<PathBuf> {
+    let mut dirs = vec![dir.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_name() == name {
+                return Some(entry.path());
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                dirs.push(entry.path());
+            }
+        }
+    }
+    None
+}
+
+/// This program once more, for one of its tests.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a child that is killed must be no child of the code under test"
+)]
+pub(crate) fn again(test: &str, environment: &[(&str, &std::ffi::OsStr)]) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).envs(environment.iter().copied());
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    command
+}
+
+#[expect(clippy::disallowed_methods, reason = "what `again` says")]
+pub(crate) fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
 }

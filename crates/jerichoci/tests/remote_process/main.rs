@@ -1,4 +1,6 @@
 //! Jobs that are processes of a host over SSH: a real sshd, the real runner, real processes.
 
+mod faults;
+mod jobs;
 mod ready;
 mod rig;

@@ -193,6 +193,42 @@ fn a_work_directory_that_cannot_be_written_is_refused() {
     assert!(matches!(problem(&rig).0, WorkDirProblem::Missing(_)));
 }
 
+/// A small file system, gone with this.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(dir: &Path) -> Self {
+        fs::create_dir(dir).unwrap();
+        mount(&["mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "none", dir.to_str().unwrap()]);
+        Self(dir.to_path_buf())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        mount(&["umount", self.0.to_str().unwrap()]);
+    }
+}
+
+fn mount(words: &[&str]) {
+    use jericho_host::{Command, Host, LocalHost};
+    let command = Command::new(words[0]).args(&words[1..]);
+    assert!(LocalHost::new().run(&command, &token()).unwrap().exit.success(), "{words:?}");
+}
+
+#[test]
+fn a_host_without_room_is_refused() {
+    if !needs_root("a_host_without_room_is_refused") {
+        return;
+    }
+    let Some(rig) = Rig::start("a_host_without_room_is_refused") else { return };
+    let _small = Small::mount(&rig.work_dir());
+    let error = ready(&host(&rig)).0.unwrap_err();
+    let told = error.told();
+    assert!(matches!(error, RemoteError::Disk { free_bytes: 1..67_108_865, .. }), "{error:?}");
+    assert!(told.contains("0.0 GiB free, and a run begins with 5.0 GiB at least; make room there"), "{told}");
+}
+
 #[test]
 fn without_a_runner_for_its_processors_a_host_is_refused_with_the_command_that_builds_one() {
     let name = "without_a_runner_for_its_processors_a_host_is_refused_with_the_command_that_builds_one";

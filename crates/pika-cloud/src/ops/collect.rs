@@ -98,6 +98,7 @@ impl Incus {
             is_too_much: false,
             bytes: 0,
             limits: CollectLimits::default(),
+            others: 0,
         };
         if !policy.mode.collects_after(ended) {
             return Ok(collection.collected);
@@ -120,7 +121,8 @@ impl Incus {
         if !policy.artifact_globs.is_empty() {
             // Logs and result do not count.
             collection.bytes = 0;
-            let files = collection.collected.files.len().saturating_add(limits.files);
+            collection.others = collection.collected.files.len();
+            let files = collection.others.saturating_add(limits.files);
             collection.limits = CollectLimits { files, bytes: limits.bytes.min(LARGEST) };
             let wanted = |path: &Path| path.strip_prefix("files").is_ok_and(|below| globs.is_match(below));
             collection.entry(&paths.artifacts_dir, Path::new("files"), &wanted, DEEPEST)?;
@@ -139,6 +141,8 @@ struct Collection<'a> {
     is_too_much: bool,
     bytes: u64,
     limits: CollectLimits,
+    /// Files that are no artifacts.
+    others: usize,
 }
 
 impl Collection<'_> {
@@ -156,10 +160,8 @@ impl Collection<'_> {
         }
         if self.looked_at >= MOST || self.collected.files.len() >= self.limits.files {
             self.is_too_much = true;
-            self.skip(
-                source,
-                &format!("and all after it: there are more than {} files", self.limits.files.min(MOST)),
-            );
+            let most = self.limits.files.saturating_sub(self.others);
+            self.skip(source, &format!("and all after it: there are more than {} files", most.min(MOST)));
             return Ok(());
         }
         self.looked_at += 1;

@@ -101,8 +101,17 @@ impl Incus {
                 lock(mailbox).end = Some(end);
                 over_there.cancel(CancelReason::Requested);
             });
-            let mut watch =
-                Watch { incus: self, started, paths, progress, observer, reached: None, away: false };
+            let reconnections = self.client.host.reconnections();
+            let mut watch = Watch {
+                incus: self,
+                started,
+                paths,
+                progress,
+                observer,
+                reached: None,
+                away: false,
+                reconnections,
+            };
             let ended = watch.until_over(limits, &over, mailbox);
             enough.cancel(CancelReason::Requested);
             ended
@@ -120,19 +129,25 @@ impl Incus {
         let action = format!("wait for the entry program of instance {}", started.instance.name);
         let mut operation = started.operation.clone();
         let mut is_watch = false;
+        let mut words = String::new();
         loop {
             match self.wait(&action, &operation, LONG)? {
                 Ending::Pending => {}
-                Ending::Success(_) if is_watch => return self.conclude(started, paths, None, String::new()),
+                Ending::Success(_) if is_watch => return self.conclude(started, paths, None, words),
                 Ending::Success(done) => {
                     let code = done["metadata"]["return"].as_i64().and_then(|code| i32::try_from(code).ok());
                     return self.conclude(started, paths, code, String::new());
                 }
-                Ending::Failure(message) => {
-                    let (code, message) = told_as_failure(message);
-                    return self.conclude(started, paths, code, message);
-                }
-                Ending::Vanished => {
+                Ending::Failure(message) if is_watch => return self.conclude(started, paths, None, message),
+                ending => {
+                    if let Ending::Failure(message) = ending {
+                        let (code, message) = told_as_failure(message);
+                        if code.is_some() {
+                            return self.conclude(started, paths, code, message);
+                        }
+                        // A daemon that shuts down gives up waiting, and the program goes on.
+                        words = message;
+                    }
                     lock(mailbox).is_operation_lost = true;
                     if let Some(ended) = self.find_end(started, paths)? {
                         return Ok(ended);
@@ -198,6 +213,8 @@ struct Watch<'a> {
     reached: Option<LifecycleState>,
     /// Whether the host was told of as unreachable.
     away: bool,
+    /// Connections that were made anew and told of.
+    reconnections: u64,
 }
 
 impl Watch<'_> {
@@ -334,8 +351,12 @@ impl Watch<'_> {
     fn noticed<T: Default>(&mut self, read: Result<T, Trouble>, is_last: bool) -> Result<T, OpsError> {
         match read {
             Ok(value) => {
+                let now = self.incus.client.host.reconnections();
+                let is_new = std::mem::replace(&mut self.reconnections, now) != now;
                 if std::mem::replace(&mut self.away, false) {
                     self.observer.host_saw(LifecycleState::Booted);
+                } else if is_new {
+                    self.observer.note(Note::Reconnected);
                 }
                 Ok(value)
             }

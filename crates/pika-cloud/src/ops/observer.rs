@@ -23,6 +23,8 @@ pub enum Note {
         /// What Incus said.
         reason: String,
     },
+    /// The connection to the host was lost and is there again, before anything had to wait for it.
+    Reconnected,
     /// The operation that runs the entry command is no longer known: the daemon was restarted.
     OperationLost,
     /// The entry command is started again.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jericho_host::{CancelToken, Forward, Host as _, HostError, LocalHost, SshHost};
@@ -22,6 +23,12 @@ pub trait SocketHost: Send + Sync + fmt::Debug {
     /// is no such socket, `ConnectionRefused` when nobody listens. Whatever is none of these
     /// counts as a lost connection.
     fn connect(&self, path: &Path, cancel: &CancelToken) -> io::Result<UnixStream>;
+
+    /// How often a connection to that host was lost and made anew, so far. A loss that was mended
+    /// before anybody waited shows only here.
+    fn reconnections(&self) -> u64 {
+        0
+    }
 }
 
 impl SocketHost for LocalHost {
@@ -40,6 +47,7 @@ impl SocketHost for LocalHost {
 pub struct SshSockets {
     host: Arc<SshHost>,
     forwards: Mutex<Vec<(PathBuf, Arc<Forward>)>>,
+    reconnections: AtomicU64,
 }
 
 impl fmt::Debug for SshSockets {
@@ -52,19 +60,28 @@ impl SshSockets {
     /// Of this host. Nothing is connected before a socket is asked for.
     #[must_use]
     pub fn new(host: Arc<SshHost>) -> Self {
-        Self { host, forwards: Mutex::default() }
+        Self { host, forwards: Mutex::default(), reconnections: AtomicU64::new(0) }
     }
 
     /// The forward of a socket; a new one when there is none that lives.
     fn forward(&self, path: &Path, cancel: &CancelToken) -> Result<Arc<Forward>, HostError> {
         // Held while it is made: whoever comes meanwhile waits for it, and does not make a second.
         let mut forwards = self.forwards.lock().unwrap_or_else(PoisonError::into_inner);
-        forwards.retain(|(_, forward)| forward.is_alive());
-        if let Some((_, forward)) = forwards.iter().find(|(known, _)| known == path) {
+        let known = forwards.iter().position(|(known, _)| known == path);
+        if let Some((_, forward)) = known.map(|at| &forwards[at])
+            && forward.is_alive()
+        {
             return Ok(Arc::clone(forward));
         }
         let forward = Arc::new(self.host.forward(path, cancel)?);
-        forwards.push((path.to_owned(), Arc::clone(&forward)));
+        match known {
+            // A dead one stands until there is another.
+            Some(at) => {
+                forwards[at].1 = Arc::clone(&forward);
+                self.reconnections.fetch_add(1, Ordering::Relaxed);
+            }
+            None => forwards.push((path.to_owned(), Arc::clone(&forward))),
+        }
         Ok(forward)
     }
 }
@@ -84,5 +101,9 @@ impl SocketHost for SshSockets {
         // The listener of a master that is just ending is gone, which is no word of the other end.
         UnixStream::connect(forward.path())
             .map_err(|error| io::Error::new(io::ErrorKind::NotConnected, error))
+    }
+
+    fn reconnections(&self) -> u64 {
+        self.reconnections.load(Ordering::Relaxed)
     }
 }

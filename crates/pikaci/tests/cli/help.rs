@@ -33,6 +33,7 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
 
     Set up:
       config                        Shows each setting, its value, and where it comes from
+      doctor                        Looks whether jobs can run on this machine or on a host, and tells what mends it
       completions                   Prints the completions of bash, zsh or fish
       man                           Prints the manual page, or writes the pages of all commands
 

@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
 use jericho_host::{Clock as _, SystemClock};
+use jericho_testkit::repo::Repo;
 use jericho_testkit::{built_program, incus, program, ssh};
 use serde_json::Value;
 
@@ -67,7 +68,7 @@ pub(crate) fn world(test: &str, daemon: Daemon, check: impl FnOnce(&mut World<'_
 
 impl World<'_> {
     fn prepare(&self, runners: &Path, image: &str) {
-        fs::create_dir_all(&self.root).unwrap();
+        Repo::init(&self.root).unwrap();
         fs::create_dir(&self.work_dir).unwrap();
         fs::set_permissions(&self.work_dir, fs::Permissions::from_mode(0o700)).unwrap();
         let ssh = format!("#!/bin/sh\nexec ssh -F {} \"$@\"\n", self.sshd.config().display());
@@ -76,7 +77,7 @@ impl World<'_> {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let hosts = format!(
             "[hosts.rig]\nssh = \"rig\"\nwork_dir = {:?}\nallow = [\"incus\", \"host_process\"]\n\
-             [hosts.rig.incus]\nproject = \"{}\"\nprofile = \"default\"\nimage_alias = \"{}\"\nsocket = {:?}\n",
+             [hosts.rig.incus]\nproject = \"{}\"\nprofile = \"default\"\nimage = \"{}\"\nsocket = {:?}\n",
             self.work_dir,
             self.project.name(),
             image,
@@ -121,7 +122,7 @@ impl World<'_> {
         let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let id = event["run_id"].as_str().unwrap().to_owned();
         let dir = self.root.join(".jerichoci/runs").join(&id);
-        let live = Live { child, out, id, dir };
+        let live = Live { child, out, dir };
         live.until_lines(5);
         live
     }
@@ -142,7 +143,8 @@ impl World<'_> {
 
     /// Makes a file in a guest without Incus: through the root directory of its first process.
     pub(crate) fn touch_from_outside(&self, instance: &str, path: &str) {
-        let cgroup = format!("{}_{instance}/", self.project.name());
+        // Not that of its monitor, which is outside.
+        let cgroup = format!("lxc.payload.{}_{instance}/", self.project.name());
         let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
         let inside = entries.map(|entry| entry.path()).find(|process| {
             fs::read_to_string(process.join("cgroup"))
@@ -173,7 +175,6 @@ impl World<'_> {
 pub(crate) struct Live {
     pub(crate) child: Child,
     out: BufReader<ChildStdout>,
-    pub(crate) id: String,
     pub(crate) dir: PathBuf,
 }
 
@@ -235,9 +236,10 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) job: Value,
     pub(crate) log: String,
-    pub(crate) host_log: String,
     #[expect(dead_code, reason = "shown when a check fails")]
-    pub(crate) last: String,
+    host_log: String,
+    #[expect(dead_code, reason = "shown when a check fails")]
+    last: String,
 }
 
 impl Ended {

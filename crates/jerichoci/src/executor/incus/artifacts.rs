@@ -1,8 +1,7 @@
 //! What a guest left, brought into the directory of its job's artifacts.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pika_cloud::IncusRuntimePlan;
 use pika_cloud::glob::GlobSet;
@@ -91,13 +90,4 @@ fn put(from: &Path, artifacts: &Path, to: &Path) -> io::Result<()> {
     let (parent, name) = beneath::split(to)?;
     let parent = beneath::walk(artifacts, parent, true)?;
     Ok(rustix::fs::renameat(rustix::fs::CWD, from, &parent, name)?)
-}
-
-/// Removes what was staged.
-pub(super) fn clear(scratch: &Path) -> io::Result<()> {
-    let staged: PathBuf = scratch.join("collected");
-    match fs::symlink_metadata(&staged) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        _ => jericho_host::fs::remove_tree(&staged),
-    }
 }

@@ -43,7 +43,7 @@ pub struct GuestIntent {
 }
 
 impl GuestPlace {
-    pub(super) fn new(host: Option<String>, socket: PathBuf, project: String) -> Self {
+    pub(crate) fn new(host: Option<String>, socket: PathBuf, project: String) -> Self {
         Self { schema_version: version::GUESTS, host, socket, project }
     }
 

@@ -11,6 +11,7 @@ mod judge;
 mod kit;
 mod labels;
 mod place;
+mod reap;
 mod remove;
 mod snapshot;
 mod spec;
@@ -29,6 +30,8 @@ use pika_cloud::{IncusRuntimePlan, LifecycleState, instance_name};
 
 pub use intent::{GuestIntent, GuestPlace};
 use place::{Place, Prepared};
+pub use reap::ReapedGuests;
+pub(crate) use reap::Reaper;
 use remove::Leftover;
 use snapshot::MountSource;
 use told::Told;
@@ -446,6 +449,6 @@ fn last_words(
 }
 
 /// Where the places are written down at which guests were made.
-pub(crate) fn guests_dir(state_root: &Path) -> PathBuf {
+pub(super) fn guests_dir(state_root: &Path) -> PathBuf {
     state_root.join("guests")
 }

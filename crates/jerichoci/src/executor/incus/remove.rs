@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound as _, Utc};
 use jericho_host::{CancelToken, Clock};
 use pika_cloud::ops::{Incus, InstanceRef, OpsError, Patience};
 
@@ -83,7 +83,8 @@ impl Leftover {
 
     fn keep(self, cancel: &CancelToken) -> Cleaned {
         let incus = self.incus.with_cancel(cancel).with_patience(PATIENCE);
-        let until = labels::later(self.now(&incus), KEPT_FOR);
+        // To the second, as its label has it.
+        let until = labels::later(self.now(&incus), KEPT_FOR).trunc_subsecs(0);
         if let Err(error) = incus.set_labels(&self.instance, &labels::kept(until)) {
             let why = match &error {
                 OpsError::NotFound { .. } => "it is gone".to_owned(),

@@ -43,6 +43,10 @@ impl<'a> Told<'a> {
         self.noticed(written);
     }
 
+    fn connected_again(&mut self) {
+        self.line(&format!("connected again to Incus on {}", self.host));
+    }
+
     fn noticed(&mut self, written: io::Result<()>) {
         if let Err(error) = written {
             self.problem.get_or_insert(error);
@@ -71,9 +75,7 @@ impl Observer for Told<'_> {
                 self.is_away = true;
                 self.line(&format!("lost the connection to Incus on {}; trying again", self.host));
             }
-            LifecycleState::Booted if std::mem::take(&mut self.is_away) => {
-                self.line(&format!("connected to Incus on {} again", self.host));
-            }
+            LifecycleState::Booted if std::mem::take(&mut self.is_away) => self.connected_again(),
             _ => {}
         }
     }
@@ -95,6 +97,7 @@ impl Observer for Told<'_> {
     fn note(&mut self, note: Note) {
         match note {
             Note::Waiting { reason } => self.line(&format!("waiting for a place: {reason}")),
+            Note::Reconnected => self.connected_again(),
             Note::OperationLost => self.line("Incus was restarted; looking for the runner in the guest"),
             Note::Warning(text) => self.line(&format!("warning: {text}")),
             _ => {}

@@ -19,7 +19,7 @@ use crate::beneath;
 use crate::model::attempt::ArtifactRecord;
 
 /// Names at the top of the artifacts that belong to the engine.
-const ENGINES: [&str; 2] = ["result.json", "guest.log"];
+pub(in crate::executor) const ENGINES: [&str; 2] = ["result.json", "guest.log"];
 
 /// After this many bytes is looked whether somebody waits for the end.
 const PIECE: u64 = 16 << 20;

@@ -18,6 +18,7 @@ use jericho_host::{
 use pika_cloud::lifecycle::RuntimeTerminalResult;
 
 pub use artifacts::ArtifactLimits;
+pub(super) use artifacts::ENGINES;
 pub(crate) use artifacts::check_pattern;
 use caches::{CacheError, Caches};
 use dev_shell::{DevShellError, Entered};
@@ -63,7 +64,7 @@ impl Executor for HostProcess {
             }
         });
         note(job.log, &mut outcome);
-        if let Err(error) = self.write_result(&job, &outcome) {
+        if let Err(error) = write_result(&self.tools, &job, &outcome) {
             outcome.warnings.push(error);
         }
         JobReport { outcome, phases: phases.into_records(), environment, artifacts, ..JobReport::default() }
@@ -314,34 +315,32 @@ impl HostProcess {
                 other => errored(&other),
             })
     }
+}
 
-    fn write_result(&self, job: &JobContext<'_>, outcome: &JobOutcome) -> Result<(), String> {
-        let (now, artifacts) = (self.tools.clock.now(), job.artifacts);
-        let message = match job.masker {
-            Some(masker) => masker.text(&outcome.message),
-            None => outcome.message.clone(),
-        };
-        let result = match outcome.exit_code {
-            Some(code) => RuntimeTerminalResult::from_exit_code(code, now, message),
-            None => RuntimeTerminalResult::failed(now, message),
-        };
-        let path = artifacts.join("result.json");
-        // The job owns this directory, and may have put a link in its place.
-        if !fs::symlink_metadata(artifacts).is_ok_and(|meta| meta.is_dir()) {
-            return Err(format!(
-                "{} is no directory any more: result.json is not written",
-                artifacts.display()
-            ));
-        }
-        let failed = |error: &dyn std::error::Error| {
-            format!("{} could not be written: {}", path.display(), with_causes(error))
-        };
-        let mut text = serde_json::to_vec_pretty(&result).map_err(|error| failed(&error))?;
-        text.push(b'\n');
-        // The job may have removed it. Not synced, as it is in a guest: the journal has the verdict.
-        fs::create_dir_all(artifacts).map_err(|error| failed(&error))?;
-        self.tools.host.write_atomic(&path, &text, false).map_err(|error| failed(&error))
+/// Leaves the result of the job beside its artifacts.
+pub(super) fn write_result(tools: &Tools, job: &JobContext<'_>, outcome: &JobOutcome) -> Result<(), String> {
+    let (now, artifacts) = (tools.clock.now(), job.artifacts);
+    let message = match job.masker {
+        Some(masker) => masker.text(&outcome.message),
+        None => outcome.message.clone(),
+    };
+    let result = match outcome.exit_code {
+        Some(code) => RuntimeTerminalResult::from_exit_code(code, now, message),
+        None => RuntimeTerminalResult::failed(now, message),
+    };
+    let path = artifacts.join("result.json");
+    // The job owns this directory, and may have put a link in its place.
+    if !fs::symlink_metadata(artifacts).is_ok_and(|meta| meta.is_dir()) {
+        return Err(format!("{} is no directory any more: result.json is not written", artifacts.display()));
     }
+    let failed = |error: &dyn std::error::Error| {
+        format!("{} could not be written: {}", path.display(), with_causes(error))
+    };
+    let mut text = serde_json::to_vec_pretty(&result).map_err(|error| failed(&error))?;
+    text.push(b'\n');
+    // The job may have removed it. Not synced, as it is in a guest: the journal has the verdict.
+    fs::create_dir_all(artifacts).map_err(|error| failed(&error))?;
+    tools.host.write_atomic(&path, &text, false).map_err(|error| failed(&error))
 }
 
 /// Shows prepared outputs where guests see them too: wrappers name those paths. Without a mount

@@ -1,0 +1,245 @@
+//! What a host process sees of a source tree that many share: a writable view of its own, with the caches it
+//! named.
+//!
+//! As root the view is an overlay that only the runner and its command see, so that its path can be the same in
+//! every run; else, and where overlays do not work, it is a copy.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc;
+
+use jericho_host::lock::{FileLock, LockError};
+use jericho_host::{CancelReason, CancelToken, Host, LocalHost, Mount, PrivateMounts};
+use serde::Deserialize;
+
+use crate::verdict::one_line;
+
+/// The schema version of the file.
+const VERSION: u32 = 1;
+
+/// What `--view` names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ViewSpec {
+    schema_version: u32,
+    /// The tree. Nothing in it is changed.
+    tree: PathBuf,
+    /// Names at the top of the tree that the view does not have.
+    #[serde(default)]
+    hidden: Vec<PathBuf>,
+    /// Directories at a place in the view.
+    #[serde(default)]
+    caches: Vec<CacheSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CacheSpec {
+    /// The directory; made when it is missing.
+    dir: PathBuf,
+    /// Held while it is used; made when it is missing.
+    lock: PathBuf,
+    /// Relative to the view.
+    path: PathBuf,
+    /// Others may have it at the same time.
+    #[serde(default)]
+    shared: bool,
+}
+
+/// A view, for as long as its caches are in use.
+pub(crate) struct View {
+    spec: ViewSpec,
+    cwd: PathBuf,
+    mounts: Option<PrivateMounts>,
+    _held: Vec<FileLock>,
+}
+
+impl ViewSpec {
+    pub(crate) fn load(path: &Path) -> Result<Self, String> {
+        let bad = |why: &dyn std::fmt::Display| format!("cannot use the view {}: {why}", path.display());
+        let text = fs::read(path).map_err(|error| bad(&error))?;
+        let spec: Self = serde_json::from_slice(&text).map_err(|error| bad(&error))?;
+        if spec.schema_version != VERSION {
+            return Err(bad(&format!("it has version {}, not {VERSION}", spec.schema_version)));
+        }
+        let plain = |path: &Path| path.components().all(|part| matches!(part, Component::Normal(_)));
+        let mut places = spec.caches.iter().map(|cache| &cache.path).chain(&spec.hidden);
+        if places.any(|place| !plain(place) || place.as_os_str().is_empty()) {
+            return Err(bad(&"what it names in the view is no plain path below it"));
+        }
+        Ok(spec)
+    }
+
+    /// Makes the view at `cwd`. What it needs besides lies in `scratch`, of the same file system.
+    pub(crate) fn open(self, cwd: &Path, scratch: &Path, host: &LocalHost) -> Result<View, String> {
+        let failed =
+            |error| format!("cannot make a view of {} at {}: {error}", self.tree.display(), cwd.display());
+        let mounts = self.make(cwd, scratch, host).map_err(failed)?;
+        for name in &self.hidden {
+            jericho_host::fs::remove_tree(&cwd.join(name)).map_err(|error| failed(one_line(&error)))?;
+        }
+        Ok(View { spec: self, cwd: cwd.to_path_buf(), mounts, _held: Vec::new() })
+    }
+
+    fn make(&self, cwd: &Path, scratch: &Path, host: &LocalHost) -> Result<Option<PrivateMounts>, String> {
+        let text = |error: &dyn std::error::Error| one_line(error);
+        fs::create_dir_all(cwd).map_err(|error| text(&error))?;
+        let is_private = host.supports_namespaces();
+        if !is_private {
+            copy_tree(&self.tree, cwd).map_err(|error| text(&error))?;
+            return Ok(None);
+        }
+        let mounts = PrivateMounts::enter().map_err(|error| text(&error))?;
+        let [upper, work] = ["upper", "work"].map(|name| scratch.join(name));
+        for dir in [&upper, &work] {
+            fs::create_dir_all(dir).map_err(|error| text(&error))?;
+        }
+        // Its mode is that of the view.
+        fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).map_err(|error| text(&error))?;
+        let target = cwd.to_path_buf();
+        let overlay = Mount::Overlay { lower: self.tree.clone(), upper, work, target: target.clone() };
+        if mounts.mount(&overlay).is_err() {
+            let copy = scratch.join("copy");
+            copy_tree(&self.tree, &copy).map_err(|error| text(&error))?;
+            mounts
+                .mount(&Mount::Bind { source: copy, target, read_only: false })
+                .map_err(|error| text(&error))?;
+        }
+        // What other jobs stand on is not written by accident.
+        let tree = self.tree.clone();
+        mounts
+            .mount(&Mount::Bind { source: tree.clone(), target: tree, read_only: true })
+            .map_err(|error| text(&error))?;
+        Ok(Some(mounts))
+    }
+}
+
+impl View {
+    /// Takes the caches, however long it takes to get them, and puts them into the view.
+    pub(crate) fn show_caches(&mut self, cancel: &CancelToken) -> Result<(), String> {
+        for cache in &self.spec.caches {
+            let failed = |error: &dyn std::fmt::Display| {
+                format!("cannot have the cache {} at {}: {error}", cache.dir.display(), cache.path.display())
+            };
+            fs::create_dir_all(&cache.dir).map_err(|error| failed(&error))?;
+            let lock = lock(&cache.lock, cache.shared, cancel).map_err(|error| failed(&error))?;
+            // When it was used last.
+            let _ = lock.file().set_modified(std::time::SystemTime::from(jericho_host::Clock::now(
+                &jericho_host::SystemClock,
+            )));
+            self._held.push(lock);
+            let place = self.cwd.join(&cache.path);
+            let shown = match &self.mounts {
+                Some(mounts) => fs::create_dir_all(&place).map_err(|error| one_line(&error)).and_then(|()| {
+                    let (source, target) = (cache.dir.clone(), place.clone());
+                    let bind = Mount::Bind { source, target, read_only: false };
+                    mounts.mount(&bind).map_err(|error| one_line(&error))
+                }),
+                None => link(&cache.dir, &place).map_err(|error| one_line(&error)),
+            };
+            shown.map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+}
+
+fn link(dir: &Path, place: &Path) -> io::Result<()> {
+    if let Some(above) = place.parent() {
+        fs::create_dir_all(above)?;
+    }
+    jericho_host::fs::remove_tree(place)?;
+    symlink(dir, place)
+}
+
+fn lock(path: &Path, shared: bool, cancel: &CancelToken) -> Result<FileLock, String> {
+    enum Heard {
+        Locked(Result<FileLock, LockError>),
+        Cancelled(CancelReason),
+    }
+    let now = if shared { FileLock::try_shared(path) } else { FileLock::try_exclusive(path) };
+    if let Some(lock) = now.map_err(|error| one_line(&error))? {
+        return Ok(lock);
+    }
+    let wait = if shared { FileLock::shared_blocking } else { FileLock::exclusive_blocking };
+    // The kernel cannot be asked for "this lock or that event", so a thread blocks in it.
+    let (tell, heard) = mpsc::channel();
+    let told = tell.clone();
+    cancel.on_cancel(move |reason| drop(told.send(Heard::Cancelled(reason))));
+    let path = path.to_path_buf();
+    std::thread::spawn(move || drop(tell.send(Heard::Locked(wait(&path)))));
+    match heard.recv() {
+        Ok(Heard::Locked(lock)) => lock.map_err(|error| one_line(&error)),
+        Ok(Heard::Cancelled(reason)) => Err(format!("cancelled: {reason}")),
+        Err(_) => Err("the thread that waits for it panicked".to_owned()),
+    }
+}
+
+/// Copies a tree of directories, files and links, with modes and the times of files. What is there already
+/// stays.
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            copy_tree(&source, &target)?;
+        } else if kind.is_symlink() {
+            symlink(fs::read_link(&source)?, &target)?;
+        } else if kind.is_file() {
+            // By reflink where the file system has them.
+            fs::copy(&source, &target)?;
+            let (metadata, file) = (entry.metadata()?, File::open(&target)?);
+            file.set_times(fs::FileTimes::new().set_modified(metadata.modified()?))?;
+            let mode = metadata.mode() & 0o777 | 0o200;
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_the_modes_and_times_of_the_tree_and_can_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, copy) = (dir.path().join("tree"), dir.path().join("copy"));
+        fs::create_dir_all(tree.join("a/b")).unwrap();
+        fs::write(tree.join("a/b/run"), "x").unwrap();
+        fs::set_permissions(tree.join("a/b/run"), fs::Permissions::from_mode(0o555)).unwrap();
+        symlink("b/run", tree.join("a/link")).unwrap();
+        copy_tree(&tree, &copy).unwrap();
+        let (old, new) = (tree.join("a/b/run"), copy.join("a/b/run"));
+        assert_eq!(fs::read(&new).unwrap(), b"x");
+        assert_eq!(fs::metadata(&new).unwrap().mode() & 0o777, 0o755);
+        let modified = |path| fs::metadata(path).unwrap().modified().unwrap();
+        assert_eq!(modified(&old), modified(&new));
+        assert_eq!(fs::read_link(copy.join("a/link")).unwrap(), Path::new("b/run"));
+    }
+
+    #[test]
+    fn a_view_that_is_not_understood_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("view.json");
+        for (text, why) in [
+            (r#"{"schema_version":2,"tree":"/t"}"#, "version 2"),
+            (r#"{"schema_version":1,"tree":"/t","cache":[]}"#, "unknown field"),
+            (
+                r#"{"schema_version":1,"tree":"/t","caches":[{"dir":"/d","lock":"/l","path":"../x"}]}"#,
+                "plain path",
+            ),
+            (
+                r#"{"schema_version":1,"tree":"/t","caches":[{"dir":"/d","lock":"/l","path":""}]}"#,
+                "plain path",
+            ),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = ViewSpec::load(&path).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

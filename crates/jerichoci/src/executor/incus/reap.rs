@@ -1,0 +1,268 @@
+//! Guests that nobody owns any more: found by their labels, collected from, and ended.
+//!
+//! A guest is somebody's while its run is worked on, or until the time that a person wanted it kept for. What other
+//! state roots have made is left alone, but for guests whose lease is over, and only when that is asked for.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jericho_host::{CancelToken, Clock, LocalHost, SystemIds};
+use pika_cloud::ops::{Ended, Incus, InstanceRef, Listed, OpsError, Patience};
+use pika_cloud::{
+    OutputCollectionPolicy, RuntimeIdentity, RuntimeIncus, RuntimePaths, RuntimePolicies, RuntimeSpec,
+};
+
+use super::intent::{GuestIntent, GuestPlace};
+use super::labels;
+use crate::beneath;
+use crate::causes::with_causes;
+use crate::model::id::{RunId, check_name};
+use crate::model::record::KeptInstanceRecord;
+use crate::remote::Hosts;
+use crate::run::layout::{Layout, RunLayout};
+use crate::run::logs::append_engine_line;
+use crate::run::owner::is_alive;
+
+/// How long Incus is waited for: nobody waits for a reaper.
+const PATIENCE: Patience = Patience {
+    first_contact: Duration::from_secs(2),
+    reconnect: Duration::from_secs(10),
+    request: Duration::from_secs(30),
+    operation: Duration::from_secs(120),
+    full: Duration::ZERO,
+};
+
+/// Where the lifecycle files of a guest lie, also when it is stopped.
+const STATE_DIR: &str = "/var/lib/pika-cloud";
+
+/// What became of guests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReapedGuests {
+    /// Those that were ended, as `instance <name> in project <project> on <host>`.
+    pub ended: Vec<String>,
+    /// Those that a person wants to look at.
+    pub kept: Vec<KeptInstanceRecord>,
+    /// Places that could not be looked at, one line each.
+    pub unreachable: Vec<String>,
+    /// Guests that could not be collected from or ended, one line each.
+    pub problems: Vec<String>,
+}
+
+/// Looks for guests.
+#[derive(Debug, Clone)]
+pub(crate) struct Reaper {
+    pub(crate) layout: Layout,
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Of anybody, those whose lease is over.
+    pub(crate) expired: bool,
+}
+
+impl Reaper {
+    /// The places where guests of this state root were ever made.
+    pub(crate) fn places(&self) -> io::Result<Vec<GuestPlace>> {
+        super::intent::places(&super::guests_dir(self.layout.root()))
+    }
+
+    /// Ends what nobody owns at these places.
+    pub(crate) fn reap(&self, places: &[GuestPlace], cancel: &CancelToken) -> ReapedGuests {
+        let mut reaped = ReapedGuests::default();
+        for place in places {
+            if let Err(error) = self.reap_place(place, cancel, &mut reaped) {
+                reaped.unreachable.push(problem(place, &error));
+            }
+        }
+        reaped
+    }
+
+    /// The guests that are kept at these places.
+    pub(crate) fn kept(&self, places: &[GuestPlace], cancel: &CancelToken) -> ReapedGuests {
+        let mut found = ReapedGuests::default();
+        for place in places {
+            let listed =
+                self.incus(place, cancel).and_then(|incus| Ok(incus.list(&place.project, &self.own())?));
+            match listed {
+                Ok(listed) => found.kept.extend(listed.iter().filter_map(|one| kept(place, one))),
+                Err(error) => found.unreachable.push(problem(place, &error)),
+            }
+        }
+        found
+    }
+
+    fn own(&self) -> pika_cloud::ops::Labels {
+        [(labels::ENGINE.to_owned(), self.hosts.engine_id().to_owned())].into()
+    }
+
+    fn incus(&self, place: &GuestPlace, cancel: &CancelToken) -> Result<Incus, Problem> {
+        let incus = match &place.host {
+            None => Incus::new(Arc::new(LocalHost::new()), &place.socket, cancel),
+            Some(name) => {
+                let host = self.hosts.get(name).map_err(|error| with_causes(&error))?;
+                host.ready(&mut |_line| (), cancel).map_err(|error| with_causes(&error))?;
+                host.incus(cancel)
+            }
+        };
+        Ok(incus.with_patience(PATIENCE).with_clock(Arc::clone(&self.clock), Arc::new(SystemIds)))
+    }
+
+    fn reap_place(
+        &self,
+        place: &GuestPlace,
+        cancel: &CancelToken,
+        reaped: &mut ReapedGuests,
+    ) -> Result<(), Problem> {
+        let incus = self.incus(place, cancel)?;
+        let mut listed = match incus.list(&place.project, &self.own()) {
+            // Nobody can have left anything there.
+            Err(OpsError::ProjectMissing { .. }) => return Ok(()),
+            other => other?,
+        };
+        let own: BTreeSet<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
+        if self.expired {
+            let all = incus.list(&place.project, &pika_cloud::ops::Labels::new())?;
+            listed.extend(all.into_iter().filter(|one| !own.contains(&one.instance.name)));
+        }
+        if listed.is_empty() {
+            return Ok(());
+        }
+        let now = incus.time()?.unwrap_or_else(|| self.clock.now());
+        for one in listed {
+            let is_own = own.contains(&one.instance.name);
+            if is_own && labels::keep_until(&one).is_some_and(|until| until > now) {
+                reaped.kept.extend(kept(place, &one));
+                continue;
+            }
+            let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
+            let run = run.map(|id| self.layout.run(&id));
+            let is_over = match is_own {
+                true => !run.as_ref().is_some_and(is_alive),
+                false => labels::is_expired(&one, now),
+            };
+            if is_over {
+                self.end(place, &incus, &one, run.filter(|_| is_own).as_ref(), reaped);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends one, after what it has to say was brought to the directory of its job.
+    fn end(
+        &self,
+        place: &GuestPlace,
+        incus: &Incus,
+        listed: &Listed,
+        run: Option<&RunLayout>,
+        reaped: &mut ReapedGuests,
+    ) {
+        let job = listed.label(labels::JOB).filter(|job| check_name(job).is_ok());
+        let (name, project) = (&listed.instance.name, &listed.instance.project);
+        let what = format!("instance {name} in project {project} on {}", place.host_name());
+        if let (Some(run), Some(job)) = (run, job)
+            && let Err(error) = last_words(incus, &listed.instance, run, job)
+        {
+            reaped.problems.push(format!("{what}: what it had to say was not collected: {error}"));
+        }
+        match incus.destroy(&listed.instance) {
+            Ok(()) => {
+                if let (Some(run), Some(job)) = (run, job) {
+                    GuestIntent::forget(run.job(job).dir());
+                }
+                reaped.ended.push(what);
+            }
+            Err(error) => reaped.problems.push(format!("{what} was not ended: {}", with_causes(&error))),
+        }
+    }
+}
+
+/// Stops a guest and brings its log, result, status and events to its job, where they are not yet.
+fn last_words(incus: &Incus, instance: &InstanceRef, run: &RunLayout, job: &str) -> Result<(), String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    // A state root may have come with a tree: nothing is written through a link.
+    let place = Path::new("jobs").join(job);
+    if beneath::walk(run.dir(), &place.join("artifacts"), false).is_err() {
+        return Ok(());
+    }
+    let files = run.job(job);
+    if files.result().exists() {
+        // It was collected, and only its removal was missed.
+        return Ok(());
+    }
+    incus.stop(instance).map_err(|error| with_causes(&error))?;
+    let mut spec = RuntimeSpec::new(
+        RuntimeIdentity::named(&instance.name),
+        // Only the project matters to who collects.
+        RuntimeIncus::new(&instance.project, "default", "none"),
+    );
+    spec.paths = RuntimePaths::in_dir(STATE_DIR);
+    spec.policies = RuntimePolicies {
+        output_collection: OutputCollectionPolicy {
+            artifact_globs: Vec::new(),
+            ..OutputCollectionPolicy::default()
+        },
+        ..RuntimePolicies::default()
+    };
+    let plan = spec.plan().map_err(|error| text(&error))?;
+    let staged = files.dir().join(".reaped");
+    let collected = incus.collect(&plan, &Ended::Stopped, &staged).map_err(|error| with_causes(&error));
+    let put = collected.and_then(|collected| {
+        let mut had = Vec::new();
+        for (from, _) in collected.files {
+            let name = match from.to_str() {
+                Some("logs/guest.log") => "guest.log",
+                Some("result.json") => "result.json",
+                Some("status.json") => "status.json",
+                Some("events.jsonl") => "events.jsonl",
+                _ => continue,
+            };
+            replace(&staged.join(&from), &files.artifacts(), name).map_err(|error| text(&error))?;
+            had.push(name);
+        }
+        Ok(had)
+    });
+    let removed = jericho_host::fs::remove_tree(&staged).map_err(|error| text(&error));
+    let had = put?;
+    if !had.is_empty() && beneath::open_file(run.dir(), &place.join("host.log")).is_ok() {
+        let line = format!("collected from the guest after the engine had died: {}", had.join(", "));
+        append_engine_line(&files.host_log(), &line).map_err(|error| text(&error))?;
+    }
+    removed
+}
+
+fn replace(from: &Path, artifacts: &Path, name: &str) -> io::Result<()> {
+    let dir = beneath::walk(artifacts, Path::new(""), false)?;
+    Ok(rustix::fs::renameat(rustix::fs::CWD, from, &dir, name)?)
+}
+
+fn kept(place: &GuestPlace, listed: &Listed) -> Option<KeptInstanceRecord> {
+    Some(KeptInstanceRecord {
+        run_id: listed.label(labels::RUN)?.to_owned(),
+        job_id: listed.label(labels::JOB)?.to_owned(),
+        host: place.host.clone(),
+        project: listed.instance.project.clone(),
+        instance: listed.instance.name.clone(),
+        keep_until: labels::keep_until(listed)?,
+    })
+}
+
+/// Why a place could not be looked at.
+#[derive(Debug)]
+struct Problem(String);
+
+impl From<OpsError> for Problem {
+    fn from(error: OpsError) -> Self {
+        Self(with_causes(&error))
+    }
+}
+
+impl From<String> for Problem {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+fn problem(place: &GuestPlace, Problem(why): &Problem) -> String {
+    format!("guests in the Incus project {} on {}: {why}", place.project, place.host_name())
+}

@@ -1,0 +1,148 @@
+//! Follows a job on its host by byte of its log and number of its events, over as many connections as it
+//! takes.
+
+use jericho_host::{CancelReason, CancelToken, HostError};
+use pika_cloud::LifecycleEvent;
+use pika_cloud::lifecycle::RuntimeTerminalResult;
+
+use super::Run;
+use super::frames::{FrameError, Frames};
+use crate::causes::with_causes;
+use crate::executor::JobLog;
+use crate::remote::RemoteError;
+
+/// How often a follower that has ended without a reason is started again.
+const RETRIES: u32 = 3;
+
+/// How the following has ended.
+pub(super) enum Ended {
+    /// The job has a result.
+    Result(Box<RuntimeTerminalResult>),
+    /// There is nobody who could write one.
+    Gone,
+}
+
+/// Why the end is not known.
+pub(super) enum FollowError {
+    Cancelled(CancelReason),
+    /// The host log.
+    Log(HostError),
+    Remote(RemoteError),
+}
+
+/// How far a job has been followed.
+pub(super) struct Follower<'a> {
+    run: &'a Run<'a>,
+    /// Bytes of its log that are in the host log.
+    offset: u64,
+    /// Number of the last event.
+    seq: u64,
+    last: Option<String>,
+}
+
+impl<'a> Follower<'a> {
+    pub(super) fn new(run: &'a Run<'a>) -> Self {
+        Self { run, offset: 0, seq: 0, last: None }
+    }
+
+    /// The last event, for people.
+    pub(super) fn last_heard(&self) -> Option<&str> {
+        self.last.as_deref()
+    }
+
+    /// To the end, with as many connections as it takes.
+    pub(super) fn follow(
+        &mut self,
+        log: &mut dyn JobLog,
+        cancel: &CancelToken,
+    ) -> Result<Ended, FollowError> {
+        let host = self.run.host;
+        let mut retries = 0;
+        loop {
+            let error = match self.once(log, cancel) {
+                Ok(ended) => return Ok(ended),
+                Err(error) => error,
+            };
+            if let Some(reason) = cancel.reason() {
+                return Err(FollowError::Cancelled(reason));
+            }
+            match error {
+                FrameError::Taker(error) => return Err(FollowError::Log(error)),
+                FrameError::Host(HostError::Ssh(error)) if error.is_transient() => {
+                    let mut tell = |line: String| {
+                        log.engine_line(&line).map_err(|error| FollowError::Log(HostError::Sink(error)))
+                    };
+                    let at = format!("at byte {} of the log", self.offset);
+                    tell(format!("lost the connection to {} {at}: {}", host.name(), with_causes(&error)))?;
+                    host.reconnect(&mut |line| drop(tell(line.to_owned())), cancel).map_err(of_remote)?;
+                    tell(format!("connected to {} again, going on {at}", host.name()))?;
+                }
+                FrameError::Host(error) => return Err(of_remote(host.error(error))),
+                // Whoever ended it did not mean the job.
+                FrameError::Ended(said) | FrameError::Unreadable(said) => {
+                    retries += 1;
+                    if retries > RETRIES {
+                        let host = host.name().to_owned();
+                        return Err(FollowError::Remote(RemoteError::Answer { host, said }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// As far as one connection goes.
+    pub(super) fn follow_once(
+        &mut self,
+        log: &mut dyn JobLog,
+        cancel: &CancelToken,
+    ) -> Result<Ended, FrameError> {
+        self.once(log, cancel)
+    }
+
+    fn once(&mut self, log: &mut dyn JobLog, cancel: &CancelToken) -> Result<Ended, FrameError> {
+        let (offset, seq) = (self.offset.to_string(), self.seq.to_string());
+        let command =
+            self.run.runner(&["follow", "--offset", &offset, "--seq", &seq]).arg(&self.run.place.request);
+        let mut frames = Frames::new(self.run.host.ssh().converse(&command, cancel)?);
+        loop {
+            let (head, rest) = frames.head()?;
+            frames = match head.kind.as_str() {
+                "log" if head.number(0) == self.offset => rest.take(head.bytes, &mut |piece| {
+                    log.write(piece).map_err(HostError::Sink)?;
+                    self.offset += piece.len() as u64;
+                    Ok(())
+                })?,
+                "event" => {
+                    let (body, rest) = rest.body(head.bytes)?;
+                    self.hear(&body);
+                    rest
+                }
+                "result" => {
+                    let (body, _) = rest.body(head.bytes)?;
+                    let result = RuntimeTerminalResult::parse(&body)
+                        .map_err(|error| FrameError::Unreadable(with_causes(&error)))?;
+                    return Ok(Ended::Result(Box::new(result)));
+                }
+                "gone" => return Ok(Ended::Gone),
+                _ => return Err(FrameError::Unreadable(format!("{head:?}"))),
+            };
+        }
+    }
+
+    /// Events come in order, and each once; one of another shape is news that nobody reads.
+    fn hear(&mut self, body: &[u8]) {
+        if let Ok(event) = serde_json::from_slice::<LifecycleEvent>(body)
+            && event.seq > self.seq
+        {
+            self.seq = event.seq;
+            self.last = Some(event.message);
+        }
+    }
+}
+
+fn of_remote(error: RemoteError) -> FollowError {
+    match error {
+        RemoteError::Cancelled(reason) => FollowError::Cancelled(reason),
+        other => FollowError::Remote(other),
+    }
+}

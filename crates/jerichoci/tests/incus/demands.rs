@@ -1,0 +1,219 @@
+//! What a job asks of its guest: a workspace to write, caches, secrets, artifacts, limits.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jericho_testkit::incus::Rig;
+use jerichoci::executor::process::ArtifactLimits;
+use jerichoci::model::demands::{ArtifactsWhen, CacheSharing, CacheSpec, SecretDelivery, SecretSpec};
+use jerichoci::model::outcome::Verdict;
+
+use crate::rig::{World, guest, incus, job};
+
+#[test]
+fn a_snapshot_cannot_be_written_and_a_writable_workspace_does_not_leak_into_the_next() {
+    let test = "a_snapshot_cannot_be_written_and_a_writable_workspace_does_not_leak_into_the_next";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let write = "pwd; ls; echo changed >a.txt; mkdir new; cat a.txt";
+    let mut writable = guest("writable", write);
+    writable.writable_workspace = true;
+    let mut again = guest("again", write);
+    again.writable_workspace = true;
+    again.needs = vec!["writable".to_owned()];
+    let run = world.run(vec![writable, again]);
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+    for id in ["writable", "again"] {
+        assert_eq!(world.guest_log(&run, id), "/workspace/snapshot\na.txt\nsrc\nchanged\n");
+    }
+    let run = world.run(vec![guest("read-only", "cat a.txt; ! echo x >a.txt && ! touch new")]);
+    assert_eq!(run.verdict, Verdict::Passed, "{}", world.guest_log(&run, "read-only"));
+    assert!(world.guest_log(&run, "read-only").starts_with("one\n"));
+    assert_eq!(fs::read_to_string(world.root.join("a.txt")).unwrap(), "one\n");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_cache_is_kept_from_run_to_run_and_is_the_user_s() {
+    let test = "a_cache_is_kept_from_run_to_run_and_is_the_user_s";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let mut counting =
+        guest("count", "echo life >>\"$JERICHO_CACHE_CARGO_HOME/lives\"; wc -l <$CARGO_HOME/lives");
+    let home = CacheSpec { path: "/cargo-home".to_owned(), sharing: CacheSharing::Locked };
+    counting.caches.insert("cargo-home".to_owned(), home);
+    for lives in ["1\n", "2\n"] {
+        let run = world.run(vec![counting.clone()]);
+        assert_eq!(run.verdict, Verdict::Passed, "{}", world.host_log(&run, "count"));
+        assert_eq!(world.guest_log(&run, "count"), lives);
+    }
+    assert_eq!(project.volumes().unwrap().len(), 1);
+    // Of another state root it is another one.
+    let mut other = World::new(&rig, &project, test).unwrap();
+    other.config.state_root = project.dir().join("other-state");
+    let run = other.run(vec![counting]);
+    assert_eq!(other.guest_log(&run, "count"), "1\n");
+    world.assert_nothing_left();
+}
+
+const SECRET: &str = "hunter22-is-no-good";
+
+/// Everything that Incus tells of the project's instances and operations, again and again until told to end.
+fn watch(rig: &Rig, project: &str, over: &AtomicBool) -> String {
+    let mut seen = String::new();
+    while !over.load(Ordering::Acquire) {
+        for path in ["instances?recursion=2&project=", "operations?recursion=1&project="] {
+            if let Ok(answer) = rig.ask("GET", &format!("/1.0/{path}{project}"), None) {
+                seen.push_str(&answer.to_string());
+            }
+        }
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            seen.push_str(&String::from_utf8_lossy(&command));
+        }
+    }
+    seen
+}
+
+fn has(dir: &Path, needle: &[u8], found: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            has(&entry.path(), needle, found);
+        } else if kind.is_file() {
+            let content = fs::read(entry.path()).unwrap_or_default();
+            if content.windows(needle.len()).any(|window| window == needle) {
+                found.push(String::from_utf8_lossy(entry.path().as_os_str().as_bytes()).into_owned());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_reaches_the_command_and_nothing_on_the_host_shows_it() {
+    let test = "a_secret_reaches_the_command_and_nothing_on_the_host_shows_it";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(mut world) = World::new(&rig, &project, test) else { return };
+    world.config.secrets.insert("TOKEN", SECRET).insert("KEY", format!("{SECRET}-as-a-file"));
+    let script = "printf '%s' \"$TOKEN\" | wc -c; printf '%s' \"$TOKEN\" | base64; echo \"$TOKEN\"; \
+                  stat -c '%a' \"$KEY_FILE\"; wc -c <\"$KEY_FILE\"; stat -f -c %T \"$KEY_FILE\"; \
+                  [ -z \"${KEY:-}\" ] && ls /dev/jericho-environment.json 2>&1; sleep 0.3; true";
+    let mut secretive = guest("secretive", script);
+    secretive.secrets = vec![
+        SecretSpec { name: "TOKEN".to_owned(), delivery: SecretDelivery::Env },
+        SecretSpec { name: "KEY".to_owned(), delivery: SecretDelivery::File },
+    ];
+    let over = Arc::new(AtomicBool::new(false));
+    let (run, seen) = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(&rig, project.name(), &over));
+        let run = world.run(vec![secretive]);
+        over.store(true, Ordering::Release);
+        (run, watching.join().unwrap())
+    });
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+    let log = world.guest_log(&run, "secretive");
+    let mut lines = log.lines();
+    assert_eq!(lines.next(), Some(SECRET.len().to_string().as_str()), "{log}");
+    assert_eq!([lines.next(), lines.next()], [Some("***"); 2], "{log}");
+    assert_eq!(lines.next(), Some("400"), "{log}");
+    assert_eq!(lines.next(), Some((SECRET.len() + 10).to_string().as_str()), "{log}");
+    assert_eq!(lines.next(), Some("tmpfs"), "{log}");
+    assert!(lines.next().unwrap().contains("No such file"), "{log}");
+    assert!(seen.contains("jerichoci-incus-run"), "nothing was watched");
+    assert!(!seen.contains(SECRET), "Incus or a process showed it");
+    let mut found = Vec::new();
+    has(project.dir(), SECRET.as_bytes(), &mut found);
+    assert_eq!(found, Vec::<String>::new());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_thousand_files_come_back_bit_equal_and_what_is_too_much_is_told() {
+    let test = "a_thousand_files_come_back_bit_equal_and_what_is_too_much_is_told";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(mut world) = World::new(&rig, &project, test) else { return };
+    let script = "cd \"$ARTIFACTS\"; for i in $(seq 1 1000); do mkdir -p d$((i % 10)); \
+                  seq $i $((i + 50)) >d$((i % 10))/f$i; done; head -c 20000000 /dev/urandom >large; \
+                  echo kept >result.json; sha256sum large | cut -c 1-64";
+    let run = world.run(vec![guest("many", script)]);
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+    let artifacts = world.job_dir(&run, "many").join("artifacts");
+    for i in [1, 500, 1000] {
+        let expected: String = (i..=i + 50).map(|line| format!("{line}\n")).collect();
+        assert_eq!(fs::read_to_string(artifacts.join(format!("d{}/f{i}", i % 10))).unwrap(), expected);
+    }
+    let record = job(&run, "many");
+    assert_eq!(record.artifacts.len(), 1001);
+    assert_eq!(fs::metadata(artifacts.join("large")).unwrap().len(), 20_000_000);
+    // The name of the engine's own file is not the job's.
+    assert!(record.warnings.iter().any(|warning| warning.contains("result.json")), "{:?}", record.warnings);
+    assert!(fs::read_to_string(artifacts.join("result.json")).unwrap().contains("exit_code"));
+    let events = fs::read_to_string(artifacts.join("events.jsonl")).unwrap();
+    assert_eq!(events.lines().count(), 4, "{events}");
+
+    world.config.artifact_limits = ArtifactLimits { files: 3, bytes: 1 << 20 };
+    let run = world.run(vec![guest("few", "cd \"$ARTIFACTS\"; touch 1 2 3 4 5")]);
+    let record = job(&run, "few");
+    assert_eq!(run.verdict, Verdict::Passed);
+    assert_eq!(record.artifacts.len(), 3);
+    assert!(record.warnings.iter().any(|warning| warning.contains("more than 3 files")), "{record:?}");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn globs_choose_files_of_the_workspace_when_the_job_says() {
+    let test = "globs_choose_files_of_the_workspace_when_the_job_says";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let names = |when, script: &str| {
+        let mut globbed = guest(
+            "globbed",
+            &format!(
+                "mkdir -p out/deep; echo 1 >out/deep/x; echo 2 >y.log; echo 3 >$ARTIFACTS/own; {script}"
+            ),
+        );
+        globbed.writable_workspace = true;
+        globbed.artifacts = vec!["out".to_owned(), "*.log".to_owned()];
+        globbed.artifacts_when = when;
+        let run = world.run(vec![globbed]);
+        let record = job(&run, "globbed");
+        record.artifacts.iter().map(|artifact| artifact.path.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(ArtifactsWhen::Always, "true"), ["out/deep/x", "own", "y.log"]);
+    assert_eq!(names(ArtifactsWhen::Failure, "true"), ["own"]);
+    assert_eq!(names(ArtifactsWhen::Failure, "false"), ["out/deep/x", "own", "y.log"]);
+    assert_eq!(names(ArtifactsWhen::Never, "false"), ["own"]);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn limits_variables_and_root_are_those_that_the_job_asks_for() {
+    let test = "limits_variables_and_root_are_those_that_the_job_asks_for";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let script = "cat /sys/fs/cgroup/memory.max; echo \"$OWN $PASSED $CARGO_INCREMENTAL $JERICHOCI_JOB\"; \
+                  ls /sys/class/net; touch $CARGO_HOME/x $CARGO_TARGET_DIR/x $XDG_STATE_HOME/x /dev/shm/x";
+    let mut limited = guest("limited", script);
+    limited.env.insert("OWN".to_owned(), "its own".to_owned());
+    limited.pass_env = vec!["PASSED".to_owned(), "UNSET".to_owned()];
+    incus(&mut limited).memory_mib = Some(256);
+    incus(&mut limited).vcpu_count = Some(1);
+    incus(&mut limited).root_disk_gib = Some(2);
+    let run = world.run(vec![limited]);
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}\n{}", world.guest_log(&run, "limited"));
+    let log = world.guest_log(&run, "limited");
+    let tag = format!("its own by the caller 0 {}/limited/", run.run_id);
+    assert!(log.contains(&tag), "{log}");
+    // No network but the loopback.
+    assert!(log.ends_with("\nlo\n"), "{log}");
+    world.assert_nothing_left();
+}

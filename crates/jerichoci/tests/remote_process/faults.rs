@@ -1,0 +1,188 @@
+//! What happens to networks and engines while a job runs on a host.
+
+use std::fs;
+use std::time::Duration;
+
+use jericho_host::{CancelReason, CancelToken};
+use jerichoci::RunRequest;
+use jerichoci::model::outcome::{FailureKind, Verdict};
+use jerichoci::model::record::RunRecord;
+
+use crate::rig::{Rig, job, sh, token, wait_until};
+
+/// Prints numbered lines until a file is there, and as many after that as before.
+fn counting(go: &std::path::Path) -> String {
+    format!(
+        "i=0; while [ ! -e {go} ]; do i=$((i+1)); echo \"line $i\"; sleep 0.01; done; \
+         n=$i; while [ $i -lt $((2*n)) ]; do i=$((i+1)); echo \"line $i\"; done; echo last $i",
+        go = go.display()
+    )
+}
+
+/// The lines of the command, which are numbered from 1 without a gap.
+#[track_caller]
+fn assert_whole(log: &str) {
+    let own: Vec<&str> = log.lines().filter(|line| !line.starts_with("[jerichoci] ")).collect();
+    let (last, lines) = own.split_last().unwrap();
+    for (index, line) in lines.iter().enumerate() {
+        assert_eq!(*line, format!("line {}", index + 1), "{log}");
+    }
+    assert_eq!(*last, format!("last {}", lines.len()));
+    assert!(lines.len() > 20);
+}
+
+/// Runs one job, and does something to the connection once it prints.
+fn disturbed(rig: &mut Rig, script: &str, cancel: &CancelToken, disturb: impl FnOnce(&mut Rig)) -> RunRecord {
+    let request = RunRequest::new(vec![sh("job", script)]);
+    let engine = rig.engine();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| engine.run(&request, &mut jerichoci::NoReporter, cancel).unwrap());
+        rig.wait_for_log("job", "line 20\n");
+        disturb(rig);
+        run.join().unwrap()
+    })
+}
+
+/// A job goes on while its connection is lost by `fault`, and its log is whole.
+#[track_caller]
+fn survives(test: &str, fault: impl FnOnce(&mut Rig)) {
+    let Some(mut rig) = Rig::start(test) else { return };
+    let go = rig.outside().join("go");
+    let run = disturbed(&mut rig, &counting(&go), &token(), |rig| {
+        let master = rig.masters();
+        fault(rig);
+        // The fault has hit when there is another master.
+        wait_until(|| !rig.masters().is_empty() && rig.masters() != master);
+        rig.wait_for_log("job", "going on at byte");
+        fs::write(&go, "").unwrap();
+    });
+    let log = rig.log(&run, "job", "host.log");
+    assert_eq!(run.verdict, Verdict::Passed, "{log}");
+    assert_whole(&log);
+    assert!(log.contains("lost the connection to box at byte "), "{log}");
+    assert!(log.contains("connected to box again, going on at byte "), "{log}");
+    assert_eq!(rig.left(), Vec::<String>::new());
+}
+
+#[test]
+fn when_the_master_is_killed_no_byte_is_lost_or_doubled() {
+    survives("when_the_master_is_killed_no_byte_is_lost_or_doubled", |rig| {
+        rig.masters().into_iter().for_each(|master| rig.kill(master));
+    });
+}
+
+#[test]
+fn when_the_sessions_of_sshd_are_killed_no_byte_is_lost_or_doubled() {
+    survives("when_the_sessions_of_sshd_are_killed_no_byte_is_lost_or_doubled", |rig| {
+        rig.sshd.kill_sessions()
+    });
+}
+
+#[test]
+fn when_sshd_is_restarted_no_byte_is_lost_or_doubled() {
+    survives("when_sshd_is_restarted_no_byte_is_lost_or_doubled", |rig| rig.sshd.restart());
+}
+
+#[test]
+fn a_host_that_does_not_come_back_is_an_error_and_what_was_left_is_ended_by_the_next_run() {
+    let name = "a_host_that_does_not_come_back_is_an_error_and_what_was_left_is_ended_by_the_next_run";
+    let Some(mut rig) = Rig::start(name) else { return };
+    rig.config.hosts.reconnect = Duration::from_secs(1);
+    let marker = "sleep 3017";
+    let script = format!("i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo \"line $i\"; done; {marker}");
+    let run = disturbed(&mut rig, &script, &token(), |rig| rig.sshd.stop());
+    let record = job(&run, "job");
+    assert_eq!(record.verdict, Verdict::Failed(FailureKind::Infrastructure), "{record:?}");
+    assert!(record.message.as_deref().unwrap().contains("the command runs"), "{record:?}");
+    assert!(record.leaked.iter().any(|line| line.contains("box")), "{record:?}");
+    assert_eq!(rig.commands(marker).len(), 1);
+    rig.sshd.restart();
+    let next = rig.run(vec![sh("next", "true")]);
+    assert_eq!(next.verdict, Verdict::Passed);
+    assert_eq!(rig.commands(marker), Vec::<u32>::new());
+    let expected = format!("left on box by a dead engine and ended: job {}/job", run.run_id);
+    assert!(next.warnings.contains(&expected), "{:?}", next.warnings);
+    assert_eq!(rig.left(), Vec::<String>::new());
+}
+
+#[test]
+fn cancelled_while_the_host_is_away_a_run_ends_soon_and_names_what_is_left() {
+    let name = "cancelled_while_the_host_is_away_a_run_ends_soon_and_names_what_is_left";
+    let Some(mut rig) = Rig::start(name) else { return };
+    let cancel = token();
+    let marker = "sleep 3018";
+    let script = format!("i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo \"line $i\"; done; {marker}");
+    let mut cancelled_at = None;
+    let run = disturbed(&mut rig, &script, &cancel, |rig| {
+        rig.sshd.stop();
+        rig.wait_for_log("job", "lost the connection");
+        cancelled_at = Some(rig.now());
+        cancel.cancel(CancelReason::Signal);
+    });
+    let took = rig.now() - cancelled_at.unwrap();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let record = job(&run, "job");
+    assert_eq!(record.verdict, Verdict::Failed(FailureKind::Cancelled), "{record:?}");
+    assert!(record.leaked.iter().any(|line| line.contains("the next run that uses the host ends it")));
+    rig.sshd.restart();
+    rig.run(vec![sh("next", "true")]);
+    assert_eq!(rig.commands(marker), Vec::<u32>::new());
+    assert_eq!(rig.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_runner_that_is_killed_is_no_verdict_of_the_command() {
+    let name = "a_runner_that_is_killed_is_no_verdict_of_the_command";
+    let Some(mut rig) = Rig::start(name) else { return };
+    let run = disturbed(
+        &mut rig,
+        "i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo \"line $i\"; done; sleep 3019",
+        &token(),
+        |rig| {
+            for runner in rig.runners() {
+                rig.kill(runner);
+            }
+        },
+    );
+    let record = job(&run, "job");
+    assert_eq!(record.verdict, Verdict::Failed(FailureKind::Infrastructure), "{record:?}");
+    assert!(record.message.as_deref().unwrap().contains("the runner was killed"), "{record:?}");
+    assert_eq!(rig.commands("sleep 3019"), Vec::<u32>::new());
+    assert_eq!(rig.left(), Vec::<String>::new());
+}
+
+/// The engine that is killed: this test in a process of its own.
+#[test]
+fn the_engine_of_another_process() {
+    if let Some((engine, script)) = Rig::of_another_process() {
+        let run =
+            engine.run(&RunRequest::new(vec![sh("job", &script)]), &mut jerichoci::NoReporter, &token());
+        panic!("it was to be killed: {run:?}");
+    }
+}
+
+#[test]
+fn a_job_whose_engine_was_killed_is_ended_by_the_next_and_those_of_other_engines_are_left_alone() {
+    let name = "a_job_whose_engine_was_killed_is_ended_by_the_next_and_those_of_other_engines_are_left_alone";
+    let Some(rig) = Rig::start(name) else { return };
+    let other = rig.work_dir().join("runs/20260101T000000Z-00000000/jobs/theirs");
+    fs::create_dir_all(&other).unwrap();
+    let owner =
+        r#"{"schema_version":1,"engine":"ffff","run_id":"20260101T000000Z-00000000","job_id":"theirs"}"#;
+    fs::write(other.join("owner.json"), owner).unwrap();
+    fs::set_permissions(rig.work_dir(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let mut child = rig.engine_process("echo line 20; sleep 3020");
+    rig.wait_for_log("job", "line 20\n");
+    let runners = rig.runners();
+    assert_eq!(runners.len(), 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(rig.runners(), runners, "it outlives its engine");
+    let next = rig.run(vec![sh("next", "true")]);
+    assert_eq!(next.verdict, Verdict::Passed);
+    assert_eq!(rig.runners(), Vec::<u32>::new());
+    assert_eq!(rig.commands("sleep 3020"), Vec::<u32>::new());
+    assert!(other.join("owner.json").exists());
+    let told = "left on box by a dead engine and ended: job ";
+    assert!(next.warnings.iter().any(|line| line.starts_with(told)), "{:?}", next.warnings);
+}

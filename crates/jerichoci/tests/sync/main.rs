@@ -1,0 +1,7 @@
+//! Snapshots on a host: over a real sshd, with the real receiver.
+
+mod collecting;
+mod delivering;
+mod refusing;
+mod rig;
+mod sharing;
