@@ -19,9 +19,6 @@ use crate::causes::with_causes;
 use crate::config::{EngineConfig, HostConfig};
 use crate::model::job::JobRuntimeKind;
 
-/// Below this much free space no run begins.
-const FLOOR: u64 = 5 << 30;
-
 /// How long the end of a run waits for what goes on beside it.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -295,12 +292,12 @@ impl BuildHost {
             Look::Problem(problem) => return Err(self.bad_work_dir(problem)),
             Look::Unreadable(said) => return Err(RemoteError::Answer { host: self.name.clone(), said }),
         };
-        if facts.free_bytes < FLOOR {
+        if facts.free_bytes < self.config.min_free {
             return Err(RemoteError::Disk {
                 host: self.name.clone(),
                 path: facts.work_dir,
                 free_bytes: facts.free_bytes,
-                floor_bytes: FLOOR,
+                floor_bytes: self.config.min_free,
             });
         }
         self.with_runner(facts, log, cancel)
