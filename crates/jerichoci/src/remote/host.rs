@@ -10,7 +10,7 @@ use pika_cloud::ops::{Incus, SocketHost, SshSockets};
 
 use super::background::Background;
 use super::error::{RemoteError, WorkDirProblem};
-use super::reap::{Alive, ReapedJobs};
+use super::reap::{ReapedJobs, Runs};
 use super::runner_binary::{NAME, Runners};
 use super::sync::Line;
 use super::work_dir::{self, Facts, Look};
@@ -52,7 +52,7 @@ pub struct BuildHost {
     line: Line,
     ids: Arc<dyn IdSource>,
     /// The engine whose jobs are looked for, and which of them are worked on.
-    reaps: Option<(String, Alive)>,
+    reaps: Option<(String, Runs)>,
     reaper: Mutex<Option<Background<ReapedJobs>>>,
     followers: Slots,
     state: Mutex<State>,
@@ -77,7 +77,7 @@ impl BuildHost {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
         runners: Arc<Runners>,
-        reaps: Option<(String, Alive)>,
+        reaps: Option<(String, Runs)>,
     ) -> Result<Self, RemoteError> {
         let config = engine.hosts.get(name);
         let ssh = SshConfig {
@@ -248,11 +248,11 @@ impl BuildHost {
 
     /// Looks for jobs that nobody works on, beside everything else.
     fn reap(&self, ready: &Ready) {
-        let Some((engine, alive)) = self.reaps.clone() else { return };
+        let Some((engine, runs)) = self.reaps.clone() else { return };
         let (ssh, ready) = (Arc::clone(&self.ssh), ready.clone());
         // Without a thread the next run does it.
         let started = Background::start("reaper", move |cancel| {
-            super::reap::reap(&ssh, &ready, &engine, &alive, cancel)
+            super::reap::reap(&ssh, &ready, &engine, &runs, cancel)
         });
         *self.reaper.lock().unwrap_or_else(PoisonError::into_inner) = started.ok();
     }

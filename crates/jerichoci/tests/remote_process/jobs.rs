@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use jericho_host::CancelReason;
 use jerichoci::RunRequest;
-use jerichoci::model::demands::{ArtifactsWhen, CacheSpec, SecretDelivery, SecretSpec, WorkspaceGit};
+use jerichoci::model::demands::{
+    ArtifactsWhen, CacheSharing, CacheSpec, SecretDelivery, SecretSpec, WorkspaceGit,
+};
 use jerichoci::model::job::JobRuntimeKind;
 use jerichoci::model::outcome::{FailureKind, Verdict};
 
@@ -189,8 +191,10 @@ fn a_cache_is_kept_from_run_to_run_and_a_locked_one_is_waited_for() {
     let Some(rig) = Rig::start(name) else { return };
     let using = |id: &str, script: &str| {
         let mut job = sh(id, script);
-        job.caches
-            .insert("store".to_owned(), CacheSpec { path: "var/store".into(), sharing: Default::default() });
+        job.caches.insert(
+            "store".to_owned(),
+            CacheSpec { path: "var/store".into(), sharing: CacheSharing::Locked },
+        );
         job
     };
     let run = rig.run(vec![using(
@@ -220,4 +224,16 @@ fn what_a_host_cannot_offer_is_refused_before_anything_is_connected() {
     let message = job(&run, "job").message.clone().unwrap();
     assert!(message.contains("`allow = [\"incus\", \"host_process\"]` under `[hosts.box]`"), "{message}");
     assert!(!rig.sshd.log().contains("Accepted"), "{}", rig.sshd.log());
+}
+
+#[test]
+fn each_attempt_of_a_job_begins_anew() {
+    let Some(rig) = Rig::start("each_attempt_of_a_job_begins_anew") else { return };
+    let mut flaky = sh("job", "test ! -e seen && touch seen && echo x >> var/x && test $(wc -l < var/x) = 2");
+    flaky.retries = 1;
+    flaky.caches.insert("x".to_owned(), CacheSpec { path: "var".into(), sharing: CacheSharing::Shared });
+    let run = rig.run(vec![flaky]);
+    let record = job(&run, "job");
+    assert_eq!((record.verdict, record.attempts.len()), (Verdict::Passed, 2), "{record:?}");
+    assert_eq!(rig.left(), Vec::<String>::new());
 }
