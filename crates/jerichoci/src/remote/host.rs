@@ -9,6 +9,7 @@ use jericho_host::{CancelToken, Clock, HostError, IdSource, SshConfig, SshHost};
 use pika_cloud::ops::{Incus, SocketHost, SshSockets};
 
 use super::background::Background;
+use super::collect;
 use super::error::{RemoteError, WorkDirProblem};
 use super::reap::{ReapedJobs, Runs};
 use super::runner_binary::{NAME, Runners};
@@ -246,13 +247,21 @@ impl BuildHost {
         }
     }
 
-    /// Looks for jobs that nobody works on, beside everything else.
+    /// Looks for jobs that nobody works on, and then for snapshots that nobody needs, beside everything else.
     fn reap(&self, ready: &Ready) {
         let Some((engine, runs)) = self.reaps.clone() else { return };
-        let (ssh, ready) = (Arc::clone(&self.ssh), ready.clone());
+        let place = collect::Place {
+            ssh: Arc::clone(&self.ssh),
+            sockets: Arc::clone(&self.sockets),
+            config: self.config.clone(),
+            ready: ready.clone(),
+            engine_id: engine,
+        };
         // Without a thread the next run does it.
         let started = Background::start("reaper", move |cancel| {
-            super::reap::reap(&ssh, &ready, &engine, &runs, cancel)
+            let mut reaped = super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &runs, cancel);
+            reaped.problems.extend(collect::collect(&place, cancel));
+            reaped
         });
         *self.reaper.lock().unwrap_or_else(PoisonError::into_inner) = started.ok();
     }

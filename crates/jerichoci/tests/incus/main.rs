@@ -1,6 +1,7 @@
 //! Jobs in real guests on Incus.
 
 mod demands;
+mod doomed;
 mod ending;
 mod input;
 mod local;
