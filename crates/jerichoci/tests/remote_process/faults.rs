@@ -74,7 +74,7 @@ fn when_the_master_is_killed_no_byte_is_lost_or_doubled() {
 #[test]
 fn when_the_sessions_of_sshd_are_killed_no_byte_is_lost_or_doubled() {
     survives("when_the_sessions_of_sshd_are_killed_no_byte_is_lost_or_doubled", |rig| {
-        rig.sshd.kill_sessions()
+        rig.sshd.kill_sessions();
     });
 }
 

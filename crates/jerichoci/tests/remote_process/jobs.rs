@@ -264,3 +264,17 @@ fn what_is_beyond_the_disk_budget_of_a_host_goes_and_what_a_dead_receiver_left_g
     assert!(is_collected());
     assert!(tree.exists(), "the budget is that of one tree");
 }
+
+#[test]
+fn a_log_of_200_mb_is_followed_with_flat_memory() {
+    let Some(rig) = Rig::start("a_log_of_200_mb_is_followed_with_flat_memory") else { return };
+    let run =
+        rig.run(vec![sh("job", "yes 'a line of a log that nobody will ever read' | head -c 200000000")]);
+    assert_eq!(run.verdict, Verdict::Passed);
+    let log = rig.job_dir(&run, "job").join("host.log");
+    assert!(fs::metadata(&log).unwrap().len() >= 200_000_000);
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 64 << 10, "{kib} KiB");
+}
