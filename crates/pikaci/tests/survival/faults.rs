@@ -167,7 +167,7 @@ fn an_incusd_that_is_terminated_and_comes_back_loses_no_job() {
         kill(&[before], "TERM");
         seconds(2);
         let instance = world.instance_of(&live);
-        world.go_from_outside(&instance);
+        world.touch_from_outside(&instance, "/var/tmp/go");
         wait_for("the end of the daemon", || (!alive(before)).then_some(()));
         world.incus.start_daemon().unwrap();
         assert_ne!(world.incus.daemon().unwrap(), before);

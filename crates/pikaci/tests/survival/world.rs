@@ -141,18 +141,21 @@ impl World<'_> {
         intent["instance"].as_str().or_else(|| intent["name"].as_str()).unwrap().to_owned()
     }
 
-    /// Lets the job end without Incus: from within the namespaces of a process of its guest.
-    pub(crate) fn go_from_outside(&self, instance: &str) {
-        let cgroup = format!("{}_{instance}/", self.project.name());
-        let mut entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-        let inside = entries.find(|process| {
-            fs::read_to_string(process.path().join("cgroup"))
-                .is_ok_and(|groups| format!("{}/", groups.trim()).contains(&cgroup))
+    /// Makes a file in a guest without Incus: through the root directory of its first process.
+    pub(crate) fn touch_from_outside(&self, instance: &str, path: &str) {
+        // Not that of its monitor, which is outside.
+        let cgroup = format!("lxc.payload.{}_{instance}/", self.project.name());
+        let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let inside = entries.map(|entry| entry.path()).find(|process| {
+            fs::read_to_string(process.join("cgroup"))
+                .is_ok_and(|groups| groups.lines().any(|group| format!("{group}/").contains(&cgroup)))
         });
-        let pid = inside.expect("a process of the guest").file_name();
-        let mut nsenter = command("nsenter".as_ref());
-        nsenter.args(["-U", "-m", "-S", "0", "-G", "0", "-t"]).arg(pid).args(["touch", "/var/tmp/go"]);
-        assert!(nsenter.status().unwrap().success());
+        let inside = inside.expect("a process of the guest");
+        // As root of the guest: that of the host owns nothing there.
+        let mut touch = command("nsenter".as_ref());
+        touch.arg("--target").arg(inside.file_name().unwrap());
+        touch.args(["--user", "--mount", "--setuid", "0", "--setgid", "0", "touch", path]);
+        assert!(touch.status().unwrap().success());
     }
 
     /// Lets the job end.
