@@ -17,6 +17,7 @@ mod lock;
 pub mod model;
 pub mod remote;
 pub mod run;
+pub mod shell;
 pub use jericho_host::secrets;
 pub mod snapshot;
 

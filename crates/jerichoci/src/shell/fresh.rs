@@ -1,0 +1,182 @@
+//! A shell in a fresh guest: it is made as for the job, with a command that does nothing, and goes with the
+//! shell.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jericho_host::{CancelToken, OutputSink};
+use pika_cloud::ops::{Console, InstanceRef};
+
+use super::{Opened, Shell, Tell, guest};
+use crate::engine::EngineError;
+use crate::executor::after::{Cleanup, Fate};
+use crate::executor::incus::keep_for_a_person;
+use crate::executor::workspace::RunSource;
+use crate::executor::{JobContext, JobLog, Tools, for_job};
+use crate::model::id::RunId;
+use crate::model::job::{GuestCommand, JobPlacement, JobSpec};
+use crate::model::outcome::Verdict;
+use crate::remote::Hosts;
+use crate::run::read::load_run_record;
+use crate::run::reap::{ReapOptions, reaper};
+use crate::run::snapshots::{RunSnapshot, Snapshots, SourceOf};
+use crate::run::store::prepare_state_root;
+
+/// The job itself is what somebody at the terminal may start.
+const NOTHING: &str = ":";
+
+pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell<'_>) -> Opened {
+    let (engine, layout) = (shell.engine, shell.layout());
+    let identity = prepare_state_root(&layout, &engine.ids.fresh())?;
+    let hosts = Hosts::new(
+        Arc::clone(&engine.config),
+        Arc::clone(&engine.clock),
+        Arc::clone(&engine.ids),
+        identity.engine_id,
+    );
+    let tools = Tools {
+        config: Arc::clone(&engine.config),
+        host: Arc::clone(&engine.host),
+        clock: Arc::clone(&engine.clock),
+        hosts: Arc::new(hosts),
+    };
+    let (_pinned, source) = source(shell)?;
+    let id = RunId::new(engine.clock.now(), &engine.ids.fresh());
+    let dir = Dir::make(layout.root().join("shells").join(id.as_str())).map_err(|error| {
+        EngineError::File { action: "make", path: layout.root().join("shells"), source: error }
+    })?;
+    let place = match &shell.job.placement {
+        JobPlacement::Local => "this machine".to_owned(),
+        JobPlacement::RemoteSsh { host } => host.clone(),
+    };
+    tell(&format!("making a guest on {place} with the snapshot and the image of the job"));
+    let mut log = Told { tell };
+    let job = like(shell.job);
+    let report = for_job(&job, &tools).execute(JobContext {
+        spec: &job,
+        args: &[],
+        run_id: id.as_str(),
+        tag: format!("{id}/{}/{}", job.id, engine.ids.fresh()),
+        cache_dir: &dir.0.join("cache"),
+        scratch: &dir.0.join("scratch"),
+        artifacts: &dir.0,
+        dir: &dir.0,
+        may_be_kept: false,
+        log: &mut log,
+        guest_log: &mut Silent,
+        masker: None,
+        source: &source,
+        cancel: shell.cancel,
+    });
+    let guest = Guest { cleanup: report.cleanup };
+    if report.outcome.verdict != Verdict::Passed {
+        return Err(shell.error(report.outcome.message));
+    }
+    let record = report.guest.and_then(|guest| Some((guest.incus_image?.project, guest.instance?)));
+    let (Some((project, name)), Some((reaper, _))) = (record, reaper(engine, &ReapOptions::default())?)
+    else {
+        return Err(shell.error("the guest is gone".to_owned()));
+    };
+    let instance = InstanceRef { project, name };
+    let place = reaper.place_of(&job.placement);
+    let incus = reaper.incus(&place, shell.cancel).map_err(|error| shell.error(error.to_string()))?;
+    // Nobody works on a run of this name, so a reaper would take it for left behind.
+    keep_for_a_person(&incus, &instance, engine.clock.now()).map_err(|error| shell.ops(error))?;
+    let opened = guest::attach(shell, &incus, &instance, console);
+    drop(guest);
+    opened
+}
+
+/// The snapshot of the run, held for as long as the first of the two.
+fn source(shell: &Shell<'_>) -> Result<(RunSnapshot, RunSource), EngineError> {
+    let (engine, layout, run_id) = (shell.engine, shell.layout(), &shell.request.run_id);
+    let refuse = |why: String| EngineError::NotRepeatable { run_id: run_id.to_string(), why };
+    let record = load_run_record(layout.root(), run_id)?;
+    let hash = record.snapshot_hash.ok_or_else(|| refuse("it has no snapshot".to_owned()))?;
+    let snapshots = Snapshots::open(engine, &layout)?;
+    let snapshot = snapshots.get(SourceOf::Recorded(&hash), shell.cancel).map_err(refuse)?;
+    let source = RunSource::new(
+        snapshots.store(),
+        Arc::clone(&snapshot.manifest),
+        snapshot.hash.clone(),
+        layout.trees(),
+        layout.cargo_home(),
+        record.source_root,
+        Arc::clone(&engine.host),
+    )
+    .on_commit(record.git_head, None);
+    Ok((snapshot, source))
+}
+
+/// The job as far as its guest goes.
+fn like(job: &JobSpec) -> JobSpec {
+    let command = match &job.command {
+        GuestCommand::ShellCommandAsRoot { .. } => {
+            GuestCommand::ShellCommandAsRoot { command: NOTHING.to_owned() }
+        }
+        _ => GuestCommand::ShellCommand { command: NOTHING.to_owned() },
+    };
+    let mut job = JobSpec { command, ..job.clone() };
+    job.secrets.clear();
+    job.artifacts.clear();
+    job.staged = None;
+    job
+}
+
+/// A guest that goes when this does.
+struct Guest {
+    cleanup: Option<Cleanup>,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Whoever was cancelled still tidies up.
+        if let (Some(cleanup), Ok(cancel)) = (self.cleanup.take(), CancelToken::new()) {
+            // What could not be removed is found by the next reaping.
+            let _ = cleanup.carry_out(Fate::Remove, &cancel);
+        }
+    }
+}
+
+/// A directory that goes when this does.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn make(path: PathBuf) -> io::Result<Self> {
+        std::fs::create_dir_all(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = jericho_host::fs::remove_tree(&self.0);
+    }
+}
+
+/// Lines of the engine for somebody who waits; what the command prints is nothing.
+struct Told<'t, 'f> {
+    tell: &'t mut Tell<'f>,
+}
+
+impl OutputSink for Told<'_, '_> {
+    fn write(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl JobLog for Told<'_, '_> {
+    fn engine_line(&mut self, line: &str) -> io::Result<()> {
+        (self.tell)(line);
+        Ok(())
+    }
+}
+
+struct Silent;
+
+impl OutputSink for Silent {
+    fn write(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
