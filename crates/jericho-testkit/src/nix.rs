@@ -31,26 +31,71 @@ impl Rig {
     /// # Errors
     /// When one is not there, or the directory cannot be made.
     pub fn new() -> io::Result<Self> {
+        Self::of(tempfile::tempdir()?)
+    }
+
+    /// The same below a directory, for a store that others have to see.
+    ///
+    /// # Errors
+    /// As [`Rig::new`].
+    pub fn below(dir: &Path) -> io::Result<Self> {
+        Self::of(tempfile::Builder::new().prefix("nix.").tempdir_in(dir)?)
+    }
+
+    fn of(dir: tempfile::TempDir) -> io::Result<Self> {
         let path = search_path();
         let (nix, bash) = (find(&path, "nix")?, find(&path, "bash")?);
-        let dir = tempfile::tempdir()?;
         for name in ["conf", "home"] {
             fs::create_dir(dir.path().join(name))?;
         }
         fs::write(dir.path().join("conf/nix.conf"), SETTINGS)?;
         fs::write(dir.path().join("calls"), "")?;
         let rig = Self { dir, path, bash };
-        let wrapper = format!(
-            "#!/bin/sh\nprintf '%s\\n' \"$*\" >> '{}'\nexec '{}' \"$@\"\n",
-            rig.at("calls").display(),
-            nix.display()
-        );
-        fs::write(rig.program(), wrapper)?;
-        fs::set_permissions(rig.program(), fs::Permissions::from_mode(0o755))?;
+        rig.wrap("nix", "", &nix)?;
+        rig.wrap("nix-store", "nix-store ", &find(&rig.path, "nix-store")?)?;
         Ok(rig)
     }
 
-    /// The program that writes down its arguments and becomes nix.
+    /// Makes the program that writes down a beginning and its arguments, and becomes another one.
+    fn wrap(&self, name: &str, begin: &str, program: &Path) -> io::Result<()> {
+        let wrapper = format!(
+            "#!/bin/sh\nprintf '%s\\n' \"{begin}$*\" >> '{}'\nexec '{}' \"$@\"\n",
+            self.at("calls").display(),
+            program.display()
+        );
+        fs::write(self.at(name), wrapper)?;
+        fs::set_permissions(self.at(name), fs::Permissions::from_mode(0o755))
+    }
+
+    /// The same for who starts it without [`Rig::environment`], as over ssh: in a directory of its
+    /// own, with `nix-store` beside it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn program_alone(&self) -> io::Result<PathBuf> {
+        let dir = self.at("alone");
+        fs::create_dir_all(&dir)?;
+        let exports: String = self
+            .environment()
+            .into_iter()
+            .map(|(name, value)| format!("export {name}='{}'\n", value.to_string_lossy()))
+            .collect();
+        for name in ["nix", "nix-store"] {
+            let program = dir.join(name);
+            let text = format!("#!/bin/sh\n{exports}exec '{}' \"$@\"\n", self.at(name).display());
+            fs::write(&program, text)?;
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(dir.join("nix"))
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.at("store")
+    }
+
+    /// The program that writes down its arguments and becomes nix; `nix-store` lies beside it.
     #[must_use]
     pub fn program(&self) -> PathBuf {
         self.at("nix")

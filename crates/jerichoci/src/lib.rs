@@ -15,6 +15,7 @@ pub mod engine;
 pub mod executor;
 mod lock;
 pub mod model;
+mod nix;
 pub mod remote;
 pub mod run;
 pub mod shell;

@@ -21,6 +21,7 @@ mod config;
 mod console;
 mod error;
 mod exit;
+pub mod helpers;
 pub mod lanes;
 pub mod operator;
 mod render;

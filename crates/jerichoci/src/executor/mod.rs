@@ -14,16 +14,18 @@ mod unbuilt;
 pub mod workspace;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jericho_host::{CancelToken, Clock, Host, OutputSink};
 
+use crate::causes::with_causes;
 use crate::config::EngineConfig;
 use crate::model::attempt::ArtifactRecord;
 use crate::model::job::{JobPlacementKind, JobRuntimeKind, JobSpec};
 use crate::model::outcome::JobOutcome;
 use crate::model::record::{PhaseRecord, RemoteLinuxVmExecutionRecord};
+use crate::model::staged::StagedLinuxRustPayloadRole;
 use crate::remote::Hosts;
 use jericho_host::secrets::Masker;
 
@@ -67,8 +69,48 @@ pub struct JobContext<'a> {
     pub masker: Option<&'a Arc<Masker>>,
     /// The source tree.
     pub source: &'a workspace::RunSource,
+    /// What was prepared for it.
+    pub prepared: &'a Prepared,
     /// Ends the job early.
     pub cancel: &'a CancelToken,
+}
+
+impl JobContext<'_> {
+    /// What the job runs: its command, or the wrapper of a staged job where that is to be found.
+    ///
+    /// # Errors
+    /// One line for people.
+    pub(crate) fn compile(&self) -> Result<command::Compiled, String> {
+        let Some(staged) = &self.spec.staged else {
+            return command::compile_with(&self.spec.command, self.args).map_err(|error| with_causes(&error));
+        };
+        let output = match self.spec.runtime.kind() {
+            JobRuntimeKind::HostProcess => self.prepared.build_output.as_deref(),
+            _ => Some(Path::new(StagedLinuxRustPayloadRole::WorkspaceBuild.guest_mount_path())),
+        };
+        let output = output.ok_or_else(|| "its outputs are not prepared".to_owned())?;
+        let program = output.join("bin").join(&staged.wrapper);
+        let program = program.to_str().ok_or_else(|| format!("{} is no text", program.display()))?;
+        command::compile_program(program).map_err(|error| with_causes(&error))
+    }
+}
+
+/// What was prepared for a job, on the host it runs on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// What it sees read-only, in this order. Empty for a job that is not staged.
+    pub mounts: Vec<PreparedMount>,
+    /// Where the workspace build output is for a process of that host.
+    pub build_output: Option<PathBuf>,
+}
+
+/// A part of a prepared output that a job sees; writes are refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedMount {
+    /// Directory or file on the host of the job, absolute and without symbolic links.
+    pub source: PathBuf,
+    /// Where the job sees it, absolute.
+    pub guest_path: PathBuf,
 }
 
 /// What an executor hands back. Always complete, also after a failure.
@@ -152,9 +194,6 @@ pub struct Tools {
 /// The executor of a job: the one place that knows which there are.
 #[must_use]
 pub fn for_job(spec: &JobSpec, tools: &Tools) -> Box<dyn Executor> {
-    if spec.staged.is_some() {
-        return Box::new(unbuilt::Unbuilt("prepared outputs are not built into this version"));
-    }
     match (spec.placement.kind(), spec.runtime.kind()) {
         (JobPlacementKind::Local, JobRuntimeKind::HostProcess) => {
             Box::new(process::HostProcess::new(tools.clone()))

@@ -244,7 +244,7 @@ impl RunSource {
     }
 
     /// The shared tree, written when the first job asks for it.
-    pub(super) fn tree(&self, cancel: &CancelToken) -> Result<Arc<TreeLease>, WorkspaceError> {
+    pub(crate) fn tree(&self, cancel: &CancelToken) -> Result<Arc<TreeLease>, WorkspaceError> {
         let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lease) = &*lease {
             return Ok(Arc::clone(lease));

@@ -112,6 +112,9 @@ pub struct RunRecord {
     /// What went wrong without changing the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The prepare nodes that ended, in the order of their ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prepares: Vec<PrepareRecord>,
 }
 
 /// One job of a run: `runs/<run id>/jobs/<job id>/status.json`, and inside [`RunRecord::jobs`].
@@ -225,6 +228,22 @@ pub struct BaseRecord {
     pub rev: String,
     /// Commit that the head and it have in common.
     pub merge_base: String,
+}
+
+/// How a prepare node ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrepareRecord {
+    /// Node of the plan.
+    pub node_id: String,
+    /// `status`, and `failure_kind` when it failed.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// One line for people; absent when there is nothing to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Its log, relative to the run directory; absent when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_path: Option<String>,
 }
 
 /// How long a prepare node took.

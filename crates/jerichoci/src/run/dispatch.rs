@@ -5,6 +5,8 @@
 //! a reader who is slow holds up neither the jobs nor their records; one that fails is one more
 //! reason to cancel.
 
+mod prepares;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use super::cleanups::Cleanups;
 use super::layout::{JobLayout, RunLayout};
 use super::logs::append_engine_line;
 use super::plan::{NodeIndex, NodeWork, RunPlan};
+use super::prepare::{PrepareEnd, Preparer};
 use super::report::Reporter;
 use super::request::RunOptions;
 use super::schedule::{Limits, NotStarted, Outcome, Schedule};
@@ -34,10 +37,12 @@ use crate::model::attempt::AttemptRecord;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
 use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
+use crate::model::outputs::PreparedOutputsRecord;
 use crate::model::plan::{PlanNodeRecord, RunPlanRecord};
 use crate::model::record::{JobRecord, RunRecord};
 use crate::remote::Hosts;
 use jericho_host::secrets::Masker;
+use prepares::{Prepares, is_own};
 
 /// `run.json` is replaced at most this often while the run goes on.
 const RECORD_INTERVAL: Duration = Duration::from_millis(250);
@@ -50,6 +55,8 @@ const CLEANUP_AFTER_CANCEL: Duration = Duration::from_secs(4);
 pub(crate) enum Message {
     /// A job has ended.
     JobEnded { node: NodeIndex, end: Box<JobEnd> },
+    /// A prepare node has ended.
+    PrepareEnded { node: NodeIndex, end: Box<PrepareEnd> },
     /// A job did not pass and is tried again.
     JobRetried { job: usize, failed: Box<AttemptRecord>, next: u32, of: u32 },
     /// A log has grown; the sizes of both.
@@ -86,6 +93,7 @@ pub(crate) struct Dispatcher<'a> {
     records_problem: Option<String>,
     /// Events that could not be stored yet, and so are not told.
     unstored: Vec<JournalEntry>,
+    outputs: PreparedOutputsRecord,
     /// How many clean-ups have told how they ended.
     cleaned_up: usize,
 }
@@ -132,6 +140,7 @@ impl<'a> Dispatcher<'a> {
             dirty: false,
             records_problem: None,
             unstored: Vec::new(),
+            outputs: PreparedOutputsRecord::default(),
             cleaned_up: 0,
         };
         let record = &this.record;
@@ -152,6 +161,10 @@ impl<'a> Dispatcher<'a> {
     /// Other machines.
     pub(crate) fn hosts(&self) -> Arc<Hosts> {
         Arc::clone(&self.around.tools.hosts)
+    }
+
+    pub(crate) fn around(&self) -> &'a Surroundings<'a> {
+        self.around
     }
 
     pub(crate) fn cancel(&self) -> &'a CancelToken {
@@ -263,14 +276,16 @@ impl<'a> Dispatcher<'a> {
     pub(crate) fn carry_out(
         &mut self,
         (jobs, options): (&[JobSpec], &RunOptions),
-        plan: &RunPlan,
+        preparer: &Preparer<'_>,
         limits: &Limits,
         source: &RunSource,
         cache_dirs: &dyn Fn(&JobSpec) -> std::path::PathBuf,
         background: Vec<Cleanup>,
         (sender, messages): (&Sender<Message>, &Receiver<Message>),
     ) {
+        let plan = preparer.plan;
         let mut schedule = Schedule::new(plan.nodes(), limits);
+        let mut prepares = Prepares::default();
         let cleanups = Cleanups::new();
         for work in background {
             cleanups.begin(work, None, sender.clone());
@@ -284,13 +299,19 @@ impl<'a> Dispatcher<'a> {
                 if self.around.cancel.is_cancelled() {
                     schedule.cancel();
                 }
-                let mut more = false;
                 for node in schedule.ready() {
                     let Some(index) = plan.node(node).job() else {
-                        // What a guest needs is seen to by its job; jobs with prepared outputs say
-                        // themselves that no executor of this version runs them.
-                        schedule.finished(node, Outcome::Passed);
-                        more = true;
+                        self.start_prepare(plan.node(node), node, &mut prepares);
+                        let done = sender.clone();
+                        let work = move || {
+                            let end = Box::new(preparer.prepare(node));
+                            let _ = done.send(Message::PrepareEnded { node, end });
+                        };
+                        let thread = std::thread::Builder::new().name(plan.node(node).id.clone());
+                        if let Err(error) = thread.spawn_scoped(scope, work) {
+                            let end = Box::new(PrepareEnd::errored(format!("no thread for it: {error}")));
+                            let _ = sender.send(Message::PrepareEnded { node, end });
+                        }
                         continue;
                     };
                     let (job, layout) = (&jobs[index], &layouts[index]);
@@ -299,10 +320,20 @@ impl<'a> Dispatcher<'a> {
                         let end = Box::new(JobEnd::errored(problem));
                         let _ = sender.send(Message::JobEnded { node, end });
                     };
-                    if let Err(problem) = self.start_job(job, layout) {
+                    let needs = prepares.of(&plan.node(node).depends_on);
+                    let waited = needs.iter().map(|(_, duration_ms)| duration_ms).sum();
+                    if let Err(problem) = self.start_job(job, layout, waited) {
                         failed(problem);
                         continue;
                     }
+                    let ends: Vec<&PrepareEnd> = needs.into_iter().map(|(end, _)| end).collect();
+                    let prepared = match preparer.prepared(job, &ends) {
+                        Ok(prepared) => prepared,
+                        Err(problem) => {
+                            failed(problem);
+                            continue;
+                        }
+                    };
                     let work = Work {
                         node,
                         index,
@@ -314,6 +345,7 @@ impl<'a> Dispatcher<'a> {
                         fresh_id: self.around.fresh_id,
                         cache_dir: cache_dirs(job),
                         source,
+                        prepared,
                         tools: self.around.tools,
                         cancel: self.around.cancel,
                         stopped: &stopped,
@@ -332,10 +364,6 @@ impl<'a> Dispatcher<'a> {
                 if schedule.is_done() {
                     break;
                 }
-                if more {
-                    // What waited for those is ready now, and nobody will send a message about it.
-                    continue;
-                }
                 self.save_if_due();
                 match self.next(messages) {
                     Some(Message::JobEnded { node, end }) => {
@@ -344,6 +372,12 @@ impl<'a> Dispatcher<'a> {
                         schedule.finished(node, if passed { Outcome::Passed } else { Outcome::Failed });
                         stopped.store(schedule.is_stopped(), Ordering::Release);
                         self.end_job(&jobs[index], &layouts[index], starts[index], *end);
+                    }
+                    Some(Message::PrepareEnded { node, end }) => {
+                        let passed = end.verdict == Verdict::Passed;
+                        schedule.finished(node, if passed { Outcome::Passed } else { Outcome::Failed });
+                        stopped.store(schedule.is_stopped(), Ordering::Release);
+                        self.end_prepare(plan.node(node), node, *end, &mut prepares);
                     }
                     Some(Message::JobRetried { job, failed, next, of }) => {
                         self.retry_job(&jobs[job], &layouts[job], *failed, (next, of));
@@ -355,8 +389,15 @@ impl<'a> Dispatcher<'a> {
         });
         self.await_cleanups(&cleanups, jobs, messages);
         for (node, why) in schedule.not_started() {
-            if let Some(index) = plan.node(node).job() {
-                self.skip_job(&jobs[index], &layouts[index], plan, why);
+            let Some(index) = plan.node(node).job() else { continue };
+            let (job, layout) = (&jobs[index], &layouts[index]);
+            match why {
+                // What a job waits for itself is a part of it; others only waited for the job.
+                NotStarted::NeedFailed(need) if is_own(plan, node, need) => {
+                    let end = prepares.ends.get(&need).map(|(end, _)| end);
+                    self.fail_unprepared(job, layout, &plan.node(need).id, end);
+                }
+                why => self.skip_job(job, layout, plan, why),
             }
         }
         // Records of jobs were added in the order of their starts.
@@ -390,7 +431,10 @@ impl<'a> Dispatcher<'a> {
                 self.update(|record| record.warnings.push(format!("the output was closed: {error}")));
             }
             // The token itself says so; the message only wakes the loop.
-            Message::Cancelled | Message::JobEnded { .. } | Message::JobRetried { .. } => {}
+            Message::Cancelled
+            | Message::JobEnded { .. }
+            | Message::PrepareEnded { .. }
+            | Message::JobRetried { .. } => {}
         }
     }
 
@@ -450,11 +494,12 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
-    fn start_job(&mut self, job: &JobSpec, layout: &JobLayout) -> Result<(), String> {
+    fn start_job(&mut self, job: &JobSpec, layout: &JobLayout, waited_ms: u64) -> Result<(), String> {
         let artifacts = layout.artifacts();
         std::fs::create_dir_all(&artifacts)
             .map_err(|error| format!("cannot make {}: {error}", artifacts.display()))?;
-        let record = self.job_record(job, layout);
+        let mut record = self.job_record(job, layout);
+        record.pre_execution_prepare_duration_ms = Some(waited_ms).filter(|waited| *waited > 0);
         let stored = self.store.write_job(layout, &record);
         self.note_problem(stored);
         self.update(|run| run.jobs.push(record.clone()));

@@ -11,7 +11,10 @@ use jericho_host::{CancelReason, CancelToken};
 use super::control;
 use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
+use super::outputs::Mode;
+use super::outputs::choose::{Chosen, choose};
 use super::plan::{PlanInputs, RunPlan, plan_run};
+use super::prepare::{Preparer, Sites};
 use super::report::Reporter;
 use super::request::{RequestError, RunRequest};
 use super::schedule::Limits;
@@ -36,6 +39,8 @@ pub(crate) struct Repeat {
     pub(crate) run_id: RunId,
     /// Content hash of its snapshot; absent when the current tree takes its place.
     pub(crate) source: Option<String>,
+    /// How its outputs were handed over, or why nobody knows; nothing when today's settings count.
+    pub(crate) outputs: Result<Option<Mode>, String>,
     pub(crate) git_head: Option<String>,
     pub(crate) git_dirty: Option<bool>,
     pub(crate) message: String,
@@ -204,14 +209,15 @@ fn stages(
         record.git_head.clone_from(&snapshot.git_head);
         record.git_dirty = snapshot.git_dirty;
     });
-    dispatcher.store_plan(planned.bind(&PlanInputs {
+    let bound = planned.bind(&PlanInputs {
         run_id,
         created_at: engine.clock.now(),
         target_id: request.metadata.target_id.as_deref(),
         target_description: request.metadata.target_description.as_deref(),
         layout: &run,
         snapshot_dir: &run.snapshot(),
-    }));
+    });
+    dispatcher.store_plan(bound.clone());
     dispatcher.update(|record| record.plan_path = Some(run.plan().to_string_lossy().into_owned()));
     dispatcher.phases(phases.into_records());
 
@@ -245,22 +251,57 @@ fn stages(
         groups: engine.config.group_widths.clone(),
         keep_going: request.options.keep_going,
     };
+    let chosen = match choose_mode(engine, request, repeat) {
+        Ok(chosen) => chosen,
+        Err(problem) => return dispatcher.finish(infrastructure, Some(problem)),
+    };
+    if request.jobs.iter().any(|job| job.staged.is_some()) {
+        dispatcher.begin_outputs(&chosen);
+    }
+    let around = dispatcher.around();
+    let preparer = Preparer {
+        tools: around.tools,
+        run: &run,
+        run_id: run_id.as_str(),
+        plan: planned,
+        bound: &bound,
+        source: &source,
+        mode: &chosen.mode,
+        fresh_id: around.fresh_id,
+        masker: around.masker.clone(),
+        cancel,
+        jobs: &request.jobs,
+        sites: Sites::default(),
+    };
     let (sender, messages) = channel;
     let reaping = super::reap::in_background(engine, layout, dispatcher.hosts(), &request.jobs);
     dispatcher.carry_out(
         (&request.jobs, &request.options),
-        planned,
+        &preparer,
         &limits,
         &source,
         &cache_dirs,
         reaping,
         (sender, messages),
     );
+    if let Err(problem) = preparer.release() {
+        dispatcher.warn(format!("prepared outputs are not let go of: {problem}"));
+    }
     drop(cargo_home);
     for line in dispatcher.hosts().settle() {
         dispatcher.warn(line);
     }
     dispatcher.finish(None, None)
+}
+
+/// How prepared outputs of a run are handed over.
+fn choose_mode(engine: &Engine, request: &RunRequest, repeat: Option<&Repeat>) -> Result<Chosen, String> {
+    let recorded = match repeat {
+        Some(repeat) => repeat.outputs.as_ref().map_err(Clone::clone)?.as_ref().map(|mode| (repeat, mode)),
+        None => None,
+    };
+    let recorded = recorded.map(|(repeat, mode)| (repeat.run_id.as_str(), mode));
+    choose(&request.jobs, recorded, &engine.config.outputs).map_err(|error| with_causes(&error))
 }
 
 /// Masks the secrets that jobs of this run name. All of them must be there, and be maskable,
@@ -342,5 +383,6 @@ fn first_record(
         settings: engine.config.settings.clone(),
         phases: Vec::new(),
         warnings: Vec::new(),
+        prepares: Vec::new(),
     }
 }

@@ -121,6 +121,12 @@ impl Layout {
         self.cache().join("dev-env")
     }
 
+    /// What is remembered of nix.
+    #[must_use]
+    pub fn nix(&self) -> PathBuf {
+        self.cache().join("nix")
+    }
+
     /// What one job of one target keeps from run to run. `scope` is `target-<id>` or `adhoc`.
     #[must_use]
     pub fn host_local_job(&self, scope: &str, job_id: &str) -> PathBuf {
@@ -214,6 +220,30 @@ impl RunLayout {
         self.dir.join("snapshot")
     }
 
+    /// A document that hands the output of a prepare node over.
+    #[must_use]
+    pub fn handoff(&self, kind: Handoffs, node_id: &str) -> PathBuf {
+        self.dir.join(kind.dir()).join(format!("{node_id}.json"))
+    }
+
+    /// Logs of prepare nodes.
+    #[must_use]
+    pub fn prepares(&self) -> PathBuf {
+        self.dir.join("prepares")
+    }
+
+    /// What realising the output of a prepare node said.
+    #[must_use]
+    pub fn prepare_log(&self, node_id: &str) -> PathBuf {
+        self.prepares().join(format!("{node_id}.log"))
+    }
+
+    /// Links that keep outputs in the store of this machine while the run needs them.
+    #[must_use]
+    pub fn roots(&self) -> PathBuf {
+        self.dir.join("roots")
+    }
+
     /// All job directories.
     #[must_use]
     pub fn jobs(&self) -> PathBuf {
@@ -224,6 +254,32 @@ impl RunLayout {
     #[must_use]
     pub fn job(&self, job_id: &str) -> JobLayout {
         JobLayout { dir: self.jobs().join(job_id) }
+    }
+}
+
+/// The kinds of documents that hand outputs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handoffs {
+    /// What is asked.
+    Requests,
+    /// What became of it.
+    Results,
+    /// What a launcher is given.
+    LaunchRequests,
+    /// What a transport is given.
+    TransportRequests,
+}
+
+impl Handoffs {
+    /// Their directory in that of the run.
+    #[must_use]
+    pub const fn dir(self) -> &'static str {
+        match self {
+            Self::Requests => "prepared-output-requests",
+            Self::Results => "prepared-output-results",
+            Self::LaunchRequests => "prepared-output-launch-requests",
+            Self::TransportRequests => "prepared-output-transport-requests",
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod outputs;
 pub mod outstanding;
 pub mod owner;
 pub mod plan;
+pub(crate) mod prepare;
 pub mod read;
 pub mod reap;
 mod rebase;

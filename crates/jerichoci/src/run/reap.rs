@@ -254,6 +254,8 @@ fn reap_run(
     report.processes.extend(left.iter().map(|process| format!("{} (pid {})", process.command, process.pid)));
     // Also when its records cannot be read: what jobs were handed lies there, secrets too.
     remove_scratch(&run)?;
+    // Outputs that its jobs needed may be collected now.
+    jericho_host::fs::remove_tree(&run.roots()).map_err(file_error("remove", &run.roots()))?;
     if !run.record().exists() {
         // It died before its first record: there is nothing to tell, and no reader knows it.
         jericho_host::fs::remove_tree(run.dir()).map_err(file_error("remove", run.dir()))?;

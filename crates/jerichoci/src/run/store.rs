@@ -24,6 +24,7 @@ use crate::engine::EngineError;
 use crate::model::event::JournalEntry;
 use crate::model::id::RunId;
 use crate::model::job::JobSpec;
+use crate::model::outputs::PreparedOutputsRecord;
 use crate::model::plan::RunPlanRecord;
 use crate::model::record::{JobRecord, RunRecord};
 use crate::model::version;
@@ -288,6 +289,14 @@ impl RunStore {
     /// [`EngineError::File`].
     pub fn write_plan(&self, plan: &RunPlanRecord) -> Result<(), EngineError> {
         write_json(&self.layout.plan(), plan, false)
+    }
+
+    /// Replaces the record of the prepared outputs.
+    ///
+    /// # Errors
+    /// [`EngineError::File`].
+    pub fn write_prepared_outputs(&self, outputs: &PreparedOutputsRecord) -> Result<(), EngineError> {
+        write_json(&self.layout.prepared_outputs(), outputs, false)
     }
 
     /// Replaces the record of a job. Its directory must exist.

@@ -19,7 +19,7 @@ use super::watch::OutputWatch;
 use crate::causes::with_causes;
 use crate::executor::after::{Cleaned, Fate};
 use crate::executor::workspace::RunSource;
-use crate::executor::{JobContext, JobLog, JobReport, Tools, for_job, millis};
+use crate::executor::{JobContext, JobLog, JobReport, Prepared, Tools, for_job, millis};
 use crate::model::attempt::AttemptRecord;
 use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
@@ -40,6 +40,7 @@ pub(super) struct Work<'a> {
     pub(super) fresh_id: &'a (dyn Fn() -> String + Sync),
     pub(super) cache_dir: PathBuf,
     pub(super) source: &'a RunSource,
+    pub(super) prepared: Prepared,
     pub(super) tools: &'a Tools,
     pub(super) cancel: &'a CancelToken,
     /// Nothing new starts any more, another attempt neither.
@@ -220,6 +221,7 @@ impl Work<'_> {
             guest_log: &mut guest_log,
             masker: self.masker.as_ref(),
             source: self.source,
+            prepared: &self.prepared,
             cancel: self.cancel,
         });
         let kept = log.finish().map_err(|error| format!("the host log could not be kept: {error}"));

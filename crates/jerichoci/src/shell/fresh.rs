@@ -13,7 +13,7 @@ use crate::engine::EngineError;
 use crate::executor::after::{Cleanup, Fate};
 use crate::executor::incus::keep_for_a_person;
 use crate::executor::workspace::RunSource;
-use crate::executor::{JobContext, JobLog, Tools, for_job};
+use crate::executor::{JobContext, JobLog, Prepared, Tools, for_job};
 use crate::model::id::RunId;
 use crate::model::job::{GuestCommand, JobPlacement, JobSpec};
 use crate::model::outcome::Verdict;
@@ -56,6 +56,7 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
     let report = for_job(&job, &tools).execute(JobContext {
         spec: &job,
         args: &[],
+        prepared: &Prepared::default(),
         run_id: id.as_str(),
         tag: format!("{id}/{}/{}", job.id, engine.ids.fresh()),
         cache_dir: &dir.0.join("cache"),

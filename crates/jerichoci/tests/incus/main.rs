@@ -1,6 +1,7 @@
 //! Jobs in real guests on Incus.
 
 mod demands;
+mod doomed;
 mod ending;
 mod input;
 mod local;
@@ -8,3 +9,4 @@ mod many;
 mod network;
 mod over_ssh;
 mod rig;
+mod staged;

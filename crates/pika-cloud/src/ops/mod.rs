@@ -41,12 +41,14 @@
 
 mod body;
 mod client;
+mod cluster;
 mod collect;
 mod ended;
 mod ensure;
 mod error;
 mod facts;
 mod files;
+mod filled;
 mod follow;
 mod incus;
 mod launch;
@@ -60,6 +62,7 @@ mod state;
 mod survey;
 mod terminal;
 mod transport;
+mod tree;
 mod volume;
 
 pub use collect::{CollectLimits, Collected};
@@ -68,6 +71,7 @@ pub use ensure::{Ensured, InstanceRef};
 pub use error::OpsError;
 pub use facts::{Image, Server, ServerEnvironment};
 pub use files::FileOwner;
+pub use filled::{ListedVolume, VolumeRef};
 pub use follow::{Limits, Progress, Watchdog};
 pub use incus::{DEFAULT_SOCKET, Incus};
 pub use launch::{Launch, Started};
@@ -80,3 +84,4 @@ pub use socket::{SocketHost, SshSockets};
 pub use state::Inspection;
 pub use survey::ProfileFacts;
 pub use terminal::{Attach, Console};
+pub use tree::TreeWriter;

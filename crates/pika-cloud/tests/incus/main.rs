@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod build_host;
+mod cluster;
 mod common;
 mod cycle;
 mod faults;

@@ -39,13 +39,13 @@ pub(crate) use spec::{WORKSPACE, shell_environment};
 use told::Told;
 
 use super::after::Cleanup;
-use super::command::{Compiled, compile_with};
+use super::command::Compiled;
 use super::process::{cancelled, note};
 use super::{Executor, JobContext, JobReport, Phases, Tools};
 use crate::causes::with_causes;
 use crate::model::attempt::ArtifactRecord;
 use crate::model::demands::WorkspaceGit;
-use crate::model::job::JobRuntimeConfig;
+use crate::model::job::{JobRuntimeConfig, JobSpec};
 use crate::model::outcome::JobOutcome;
 use crate::model::record::{
     PhaseRecord, RemoteLinuxVmBackend, RemoteLinuxVmExecutionRecord, RemoteLinuxVmImageRecord,
@@ -180,8 +180,7 @@ impl IncusGuest {
                     .to_owned(),
             ));
         }
-        let compiled = compile_with(&job.spec.command, job.args)
-            .map_err(|error| Failure::Errored(with_causes(&error)))?;
+        let compiled = job.compile().map_err(Failure::Errored)?;
         let request = spec::request(job.spec, &compiled, config)
             .map_err(|error| Failure::Errored(with_causes(&error)))?;
         let environment = spec::environment(job.spec, &job.tag, config).map_err(Failure::Errored)?;
@@ -236,6 +235,7 @@ impl IncusGuest {
                 image: &image,
                 snapshot: source,
                 runner_dir: prepared.runner_dir.as_deref(),
+                outputs: &job.prepared.mounts,
                 volumes: &volumes,
                 labels: labels::of_job(
                     self.tools.hosts.engine_id(),
@@ -400,6 +400,31 @@ impl IncusGuest {
             error => Failure::Errored(errors::explain(&error, &place.config, image)),
         }
     }
+}
+
+/// Looks whether the image of a job is to be had where its instance will be made, before others work
+/// for it.
+///
+/// # Errors
+/// What there is to say of the job.
+pub(crate) fn check_image(
+    job: &JobSpec,
+    tools: &Tools,
+    log: &mut dyn FnMut(&str),
+    cancel: &CancelToken,
+) -> Result<(), JobOutcome> {
+    let JobRuntimeConfig::Incus(runtime) = &job.runtime else { return Ok(()) };
+    let mut check = || {
+        let place = Place::of(&job.placement, tools, cancel)?;
+        place.connect(log, cancel)?;
+        let image = spec::image(runtime, &place.config);
+        match place.incus.image(&place.config.project, &image.alias) {
+            Ok(_) => Ok(()),
+            Err(OpsError::Cancelled(reason)) => Err(Failure::Cancelled(reason)),
+            Err(error) => Err(Failure::Errored(errors::explain(&error, &place.config, &image))),
+        }
+    };
+    check().map_err(Failure::into_outcome)
 }
 
 /// Ends a guest that was cancelled, and brings what it has printed until then.

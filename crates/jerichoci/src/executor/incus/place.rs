@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use jericho_host::{CancelToken, LocalHost, SystemIds};
@@ -16,6 +17,9 @@ use crate::config::IncusConfig;
 use crate::executor::{JobContext, JobLog, Tools};
 use crate::model::job::{JobPlacement, JobRuntimeKind};
 use crate::remote::{BuildHost, Ready};
+
+/// How long a host may say nothing. ssh(1) calls it gone after 60 s, and then the connection is made anew.
+const SILENCE: Duration = Duration::from_secs(75);
 
 /// The machine of a guest.
 #[derive(Debug, Clone)]
@@ -44,7 +48,7 @@ impl Place {
     /// Of a job. Nothing is connected yet.
     pub(super) fn of(placement: &JobPlacement, tools: &Tools, cancel: &CancelToken) -> Result<Self, Failure> {
         let settings = &tools.config;
-        let patience = Patience { reconnect: settings.hosts.reconnect, ..Patience::default() };
+        let mut patience = Patience { reconnect: settings.hosts.reconnect, ..Patience::default() };
         let (config, incus, machine) = match placement {
             JobPlacement::Local => {
                 let config = settings.incus.clone();
@@ -53,12 +57,19 @@ impl Place {
             }
             JobPlacement::RemoteSsh { host } => {
                 let host = tools.hosts.get(host).map_err(|error| Failure::of(cancel, &error))?;
+                patience.request = SILENCE;
                 host.permit(JobRuntimeKind::Incus).map_err(|error| Failure::of(cancel, &error))?;
                 (host.config().incus.clone(), host.incus(cancel), Machine::Host(host))
             }
         };
         let incus = incus.with_patience(patience).with_clock(Arc::clone(&tools.clock), Arc::new(SystemIds));
         Ok(Self { config, incus, machine })
+    }
+
+    /// Makes sure that the machine can be asked.
+    pub(super) fn connect(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<(), Failure> {
+        let Machine::Host(host) = &self.machine else { return Ok(()) };
+        host.ready(log, cancel).map(drop).map_err(|error| Failure::of(cancel, &error))
     }
 
     /// For messages.

@@ -14,6 +14,7 @@ use pika_incus_guest_role::IncusGuestRole;
 use super::kit;
 use super::labels::Labels;
 use crate::config::{EngineConfig, IncusConfig};
+use crate::executor::PreparedMount;
 use crate::executor::command::Compiled;
 use crate::executor::process::JOB_TAG;
 use crate::executor::process::caches::variable;
@@ -71,6 +72,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) snapshot: String,
     /// The directory of the runner; absent where the image has to have one.
     pub(super) runner_dir: Option<&'a Path>,
+    /// Prepared outputs of the job.
+    pub(super) outputs: &'a [PreparedMount],
     /// Volumes of caches, by the name of the cache.
     pub(super) volumes: &'a BTreeMap<String, String>,
     pub(super) labels: Labels,
@@ -97,6 +100,10 @@ pub(super) fn runtime_spec(
     if let Some(dir) = around.runner_dir {
         let dir = dir.to_string_lossy();
         spec.mounts.push(RuntimeMount::read_only_snapshot(dir, kit::IN_GUEST).require());
+    }
+    for PreparedMount { source, guest_path } in around.outputs {
+        let (source, guest_path) = (source.to_string_lossy(), guest_path.to_string_lossy());
+        spec.mounts.push(RuntimeMount::read_only_snapshot(source, guest_path).require());
     }
     for (name, cache) in &job.caches {
         if let Some(volume) = around.volumes.get(name) {

@@ -24,9 +24,8 @@ use caches::{CacheError, Caches};
 use dev_shell::{DevShellError, Entered};
 use merged::Roots;
 
-use super::command::compile_with;
 use super::workspace::JobView;
-use super::{Executor, JobContext, JobLog, JobReport, Phases, Tools};
+use super::{Executor, JobContext, JobLog, JobReport, Phases, PreparedMount, Tools};
 use crate::causes::with_causes;
 use crate::model::attempt::ArtifactRecord;
 use crate::model::demands::{ArtifactsWhen, WorkspaceGit};
@@ -210,7 +209,7 @@ impl HostProcess {
         env: Environment,
         phases: &mut Phases<'_>,
     ) -> Result<JobOutcome, Failure> {
-        let compiled = compile_with(&job.spec.command, job.args).map_err(|error| errored(&error))?;
+        let compiled = job.compile().map_err(Failure::Errored)?;
         if compiled.run_as_root {
             return Err(Failure::Errored("a host process cannot ask to run as root".to_owned()));
         }
@@ -228,7 +227,7 @@ impl HostProcess {
         let supervision = Supervision {
             time_limit: Some(limit),
             grace: self.tools.config.grace,
-            isolation: view.isolation.clone(),
+            isolation: with_prepared(view.isolation.clone(), &job.prepared.mounts),
             ..Supervision::new(JOB_TAG, job.tag.clone())
         };
         if let Some(reason) = job.cancel.reason() {
@@ -342,6 +341,22 @@ pub(super) fn write_result(tools: &Tools, job: &JobContext<'_>, outcome: &JobOut
     // The job may have removed it. Not synced, as it is in a guest: the journal has the verdict.
     fs::create_dir_all(artifacts).map_err(|error| failed(&error))?;
     tools.host.write_atomic(&path, &text, false).map_err(|error| failed(&error))
+}
+
+/// Shows prepared outputs where guests see them too: wrappers name those paths. Without a mount
+/// namespace, or where there is no such directory and none can be made, they are to be had through
+/// the job's own links alone.
+fn with_prepared(isolation: Isolation, prepared: &[PreparedMount]) -> Isolation {
+    let Isolation::Namespaces(mut mounts) = isolation else { return isolation };
+    for PreparedMount { source, guest_path } in prepared {
+        // An empty directory of this name is all that stays behind of it on this machine.
+        let own = guest_path.starts_with("/staged") && fs::create_dir_all(guest_path).is_ok();
+        if own && source.is_dir() {
+            let (source, target) = (source.clone(), guest_path.clone());
+            mounts.push(Mount::Bind { source, target, read_only: true });
+        }
+    }
+    Isolation::Namespaces(mounts)
 }
 
 /// Hands output of the command to the log. By copying: on ext4 and a 1 MiB pipe, moving pages

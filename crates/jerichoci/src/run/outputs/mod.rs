@@ -10,10 +10,14 @@ use serde::de::DeserializeOwned;
 
 use crate::model::version;
 
+pub mod choose;
 pub mod expose;
 pub mod fulfill;
+pub(crate) mod handover;
 pub mod mode;
 pub mod payload;
+pub mod realize;
+pub mod transport;
 
 pub use fulfill::{
     fulfill_prepared_output_request, fulfill_prepared_output_request_result,
@@ -50,6 +54,9 @@ pub enum OutputsError {
     /// A value in a document, or two that should agree.
     #[error("{0}")]
     Invalid(String),
+    /// A host could not be asked.
+    #[error(transparent)]
+    Host(#[from] jericho_host::HostError),
     /// An exposure could not be made.
     #[error("cannot make {} a link to the prepared output", path.display())]
     Expose {

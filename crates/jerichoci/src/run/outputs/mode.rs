@@ -67,13 +67,19 @@ pub enum Transport {
 }
 
 impl Mode {
-    /// Writes this into the fields of a record, and clears those it does not use.
-    pub fn write_to(&self, run: &mut RunRecord) {
-        run.prepared_output_consumer = Some(match self {
+    /// The word that records use.
+    #[must_use]
+    pub const fn consumer(&self) -> Consumer {
+        match self {
             Self::HostLocalSymlinks => Consumer::HostLocalSymlinkMountsV1,
             Self::RemoteRequest => Consumer::RemoteExposureRequestV1,
             Self::Fulfill { .. } => Consumer::FulfillRequestCliV1,
-        });
+        }
+    }
+
+    /// Writes this into the fields of a record, and clears those it does not use.
+    pub fn write_to(&self, run: &mut RunRecord) {
+        run.prepared_output_consumer = Some(self.consumer());
         run.prepared_output_mode = None;
         run.prepared_output_invocation_mode = None;
         run.prepared_output_invocation_wrapper_program = None;

@@ -1,12 +1,17 @@
 //! What a prepared output says about itself.
 
-use std::fs;
 use std::io;
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use jericho_host::{CancelToken, Command, Host, HostError, LocalHost};
 
 use super::OutputsError;
 use super::expose::check_absolute;
+use super::realize::NixOnHost;
+use crate::executor::PreparedMount;
 use crate::model::outputs::PayloadManifestRecord;
+use crate::model::staged::StagedLinuxRustPayloadRole;
 use crate::model::version;
 
 /// Where the manifest lies in an output.
@@ -17,15 +22,85 @@ pub const MANIFEST: &str = "share/jerichoci/payload-manifest.json";
 /// # Errors
 /// [`OutputsError::File`], [`OutputsError::Document`], and those of [`check_manifest`].
 pub fn load_manifest(output: &Path) -> Result<Option<PayloadManifestRecord>, OutputsError> {
+    load_manifest_on(&LocalHost::new(), output)
+}
+
+/// The same of an output on a host.
+///
+/// # Errors
+/// Those of [`load_manifest`], and [`OutputsError::Host`].
+pub fn load_manifest_on(
+    host: &dyn Host,
+    output: &Path,
+) -> Result<Option<PayloadManifestRecord>, OutputsError> {
     let path = output.join(MANIFEST);
-    let bytes = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(|source| OutputsError::File { action: "read", path: path.clone(), source })?,
+    let bytes = match host.read(&path) {
+        Err(HostError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(HostError::File { action, path, source }) => {
+            return Err(OutputsError::File { action, path, source });
+        }
+        other => other?,
     };
     let manifest = serde_json::from_slice(&bytes)
         .map_err(|error| OutputsError::Document { path, problem: error.to_string() })?;
     check_manifest(&manifest)?;
     Ok(Some(manifest))
+}
+
+/// What a job sees of an output by its manifest, with every source resolved on the host. A
+/// source must stay in the output, or in another one of the same store that the output names.
+/// With a role, the manifest must be of the role's kind and show something where jobs of it look.
+///
+/// # Errors
+/// [`OutputsError::Invalid`], [`OutputsError::Host`].
+pub fn mounts(
+    nix: &NixOnHost,
+    output: &Path,
+    manifest: &PayloadManifestRecord,
+    role: Option<StagedLinuxRustPayloadRole>,
+    cancel: &CancelToken,
+) -> Result<Vec<PreparedMount>, OutputsError> {
+    let invalid = |problem: String| OutputsError::Invalid(format!("{}: {problem}", output.display()));
+    check_manifest(manifest)?;
+    if let Some(role) = role {
+        if manifest.kind != role.manifest_kind() {
+            let wanted = role.manifest_kind();
+            return Err(invalid(format!("its payload is `{}` in place of `{wanted}`", manifest.kind)));
+        }
+        let guest_path = role.guest_mount_path();
+        if !manifest.mounts.iter().any(|mount| mount.guest_path == guest_path) {
+            return Err(invalid(format!("its payload shows nothing at {guest_path}")));
+        }
+    }
+    let mut mounts: Vec<PreparedMount> = Vec::with_capacity(manifest.mounts.len());
+    for mount in &manifest.mounts {
+        if !mount.read_only {
+            return Err(invalid(format!("its payload asks for a writable mount: {}", mount.name)));
+        }
+        let guest_path = PathBuf::from(&mount.guest_path);
+        if mounts.iter().any(|known| known.guest_path == guest_path) {
+            return Err(invalid(format!("its payload shows two things at {}", mount.guest_path)));
+        }
+        let unresolved = output.join(&mount.relative_path);
+        let readlink = Command::new("readlink").arg("-e").arg(&unresolved).env(nix.env.clone());
+        let said = nix.host.run(&readlink, cancel)?;
+        let source = said.stdout.strip_suffix(b"\n").unwrap_or(&said.stdout);
+        let source = PathBuf::from(std::ffi::OsStr::from_bytes(source));
+        if !said.exit.success() || !source.is_absolute() {
+            return Err(invalid(format!("its payload shows {}, which is not there", mount.relative_path)));
+        }
+        let store = output.parent().unwrap_or(output);
+        let inside = source.strip_prefix(store).is_ok_and(|rest| rest.components().next().is_some());
+        if !inside {
+            return Err(invalid(format!(
+                "its payload shows {}, which is {} outside of the store",
+                mount.relative_path,
+                source.display()
+            )));
+        }
+        mounts.push(PreparedMount { source, guest_path });
+    }
+    Ok(mounts)
 }
 
 /// Checks that every path stays where it belongs.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{ExecuteWork, NodeWork, PlanNode, PlannedCommand, RunPlan};
 use crate::executor::command;
 use crate::model::id::RunId;
-use crate::model::job::{JobExecutionConfig, JobPlacementKind, JobRuntimeKind};
+use crate::model::job::{JobExecutionConfig, JobPlacement, JobPlacementKind, JobRuntimeKind};
 use crate::model::outputs::{Exposure, ExposureAccess, ExposureKind, Handoff, HandoffProtocol, Residency};
 use crate::model::plan::{ExecuteNode, PlanExecutor, PlanNodeRecord, PlanScope, PrepareNode, RunPlanRecord};
 use crate::model::record::RemoteLinuxVmBackend;
@@ -67,10 +67,13 @@ impl RunPlan {
                     execute: bind_execute(work, inputs.layout),
                 };
             }
-            NodeWork::BuildOutput { role, output_name, jobs } => PrepareNode::NixBuild {
+            NodeWork::BuildOutput { role, output_name, placement, jobs } => PrepareNode::NixBuild {
                 installable: format!("path:{}#{output_name}", text(inputs.snapshot_dir)),
                 output_name: output_name.clone(),
-                residency: Residency::RemoteAuthoritativeStagedLinux,
+                residency: match placement {
+                    JobPlacement::Local => Residency::LocalAuthoritative,
+                    JobPlacement::RemoteSsh { .. } => Residency::RemoteAuthoritativeStagedLinux,
+                },
                 handoff: Some(Handoff {
                     protocol: HandoffProtocol::NixStorePathV1,
                     exposures: jobs

@@ -11,7 +11,7 @@ use super::request::{RequestError, RunOptions};
 use crate::executor::command::{self, Compiled};
 use crate::model::demands::CacheSharing;
 use crate::model::id::check_name;
-use crate::model::job::{GuestCommand, JobExecutionConfig, JobRuntimeKind, JobSpec};
+use crate::model::job::{GuestCommand, JobExecutionConfig, JobPlacement, JobRuntimeKind, JobSpec};
 use crate::model::staged::{StagedLinuxCommandConfig, StagedLinuxRustPayloadRole};
 
 mod bind;
@@ -52,6 +52,8 @@ pub enum NodeWork {
         role: StagedLinuxRustPayloadRole,
         /// Flake attribute.
         output_name: String,
+        /// Where it is built: where the jobs that use it run.
+        placement: JobPlacement,
         /// Ids of the jobs that use it.
         jobs: Vec<String>,
     },
@@ -214,7 +216,7 @@ fn plan_prepares(jobs: &[JobSpec], nodes: &mut Vec<PlanNode>) -> Result<Vec<Vec<
                     *pair
                 }
                 None => {
-                    let pair = push_outputs(config, nodes);
+                    let pair = push_outputs(config, &job.placement, nodes);
                     staged.insert(&config.prefix, (pair, job));
                     pair
                 }
@@ -241,7 +243,11 @@ fn plan_prepares(jobs: &[JobSpec], nodes: &mut Vec<PlanNode>) -> Result<Vec<Vec<
     Ok(depends_on)
 }
 
-fn push_outputs(config: &StagedLinuxCommandConfig, nodes: &mut Vec<PlanNode>) -> [NodeIndex; 2] {
+fn push_outputs(
+    config: &StagedLinuxCommandConfig,
+    placement: &JobPlacement,
+    nodes: &mut Vec<PlanNode>,
+) -> [NodeIndex; 2] {
     let mut previous = None;
     StagedLinuxRustPayloadRole::ALL.map(|role| {
         let index = NodeIndex(nodes.len());
@@ -253,6 +259,7 @@ fn push_outputs(config: &StagedLinuxCommandConfig, nodes: &mut Vec<PlanNode>) ->
             work: NodeWork::BuildOutput {
                 role,
                 output_name: output_name(config, role).to_owned(),
+                placement: placement.clone(),
                 jobs: Vec::new(),
             },
         });
@@ -273,7 +280,7 @@ fn agree(first: &JobSpec, job: &JobSpec, config: &StagedLinuxCommandConfig) -> R
             .iter()
             .all(|role| output_name(known, *role) == output_name(config, *role))
     });
-    if same {
+    if same && first.placement == job.placement {
         return Ok(());
     }
     Err(RequestError::StagedConflict {

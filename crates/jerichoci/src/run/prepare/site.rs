@@ -1,0 +1,253 @@
+//! Where outputs are realised: nix of one machine, with the places it is given there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jericho_host::{CancelToken, Command, Environment, Host};
+
+use crate::causes::with_causes;
+use crate::executor::Tools;
+use crate::executor::workspace::RunSource;
+use crate::model::job::JobPlacement;
+use crate::model::outcome::JobOutcome;
+use crate::nix::complaint;
+use crate::remote::sync::{self, Holder, How, Lease, Remote, Told};
+use crate::remote::{BuildHost, Ready};
+use crate::run::layout::{Layout, RunLayout};
+use crate::run::outputs::OutputsError;
+use crate::run::outputs::realize::{Locks, NixOnHost, Realizer, SourceTree};
+use crate::run::outputs::transport::{Endpoint, Route};
+use crate::snapshot::ContentHash;
+
+/// Where nix is looked for on a host whose settings name no path.
+const PATH: &str =
+    "/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:/usr/local/bin:/usr/bin:/bin";
+
+/// Removes what prepare nodes have made in the directory of a run on a host. Others may have something
+/// there: what is not empty then stays.
+const TIDY: &str = r#"cd "$1" 2>/dev/null || exit 0
+rm -rf roots prepared-output-requests prepared-output-results prepared-output-launch-requests || exit 1
+for job in jobs/*/; do
+  [ -d "$job" ] && [ ! -h "${job%/}" ] || continue
+  rm -rf "$job/staged-linux-rust" || exit 1
+  rmdir "$job" 2>/dev/null
+done
+rmdir jobs 2>/dev/null
+cd / && rmdir "$1" 2>/dev/null
+exit 0"#;
+
+/// One machine, as all prepare nodes of a run share it.
+pub(crate) struct Site {
+    pub(super) realizer: Realizer,
+    /// Directory there of the links that keep what this run needs.
+    pub(super) roots: PathBuf,
+    machine: Machine,
+}
+
+enum Machine {
+    This,
+    Host(Arc<BuildHost>, Ready),
+}
+
+/// The machines of one run, by the name of the host; without a name this one.
+#[derive(Default)]
+pub(crate) struct Sites {
+    made: Mutex<BTreeMap<Option<String>, Arc<Site>>>,
+    /// Directories of the run on hosts that outputs were handed over on, by the name of the host.
+    handed: Mutex<BTreeMap<(String, PathBuf), Arc<dyn Host>>>,
+}
+
+impl Sites {
+    /// The machine of a placement, ready to be asked.
+    pub(super) fn get(
+        &self,
+        placement: &JobPlacement,
+        (tools, run, run_id): (&Tools, &RunLayout, &str),
+        log: &mut dyn FnMut(&str),
+        cancel: &CancelToken,
+    ) -> Result<Arc<Site>, JobOutcome> {
+        let name = match placement {
+            JobPlacement::Local => None,
+            JobPlacement::RemoteSsh { host } => Some(host.clone()),
+        };
+        if let Some(site) = self.made().get(&name) {
+            return Ok(Arc::clone(site));
+        }
+        let site = match &name {
+            None => {
+                Site { realizer: Realizer::new(local_nix(tools)), roots: run.roots(), machine: Machine::This }
+            }
+            Some(name) => {
+                let host = tools.hosts.get(name).map_err(|error| error.outcome())?;
+                let ready = host.ready(log, cancel).map_err(|error| error.outcome())?;
+                Site {
+                    realizer: Realizer::new(nix_of(&host, &ready, tools)),
+                    roots: ready.work_dir.join("runs").join(run_id).join("roots"),
+                    machine: Machine::Host(host, ready),
+                }
+            }
+        };
+        // Another node may have been faster.
+        Ok(Arc::clone(self.made().entry(name).or_insert_with(|| Arc::new(site))))
+    }
+
+    /// The host of a transport.
+    pub(super) fn endpoint(&self, route: &Route, tools: &Tools) -> Result<Endpoint, OutputsError> {
+        let host = tools.hosts.get(&route.host);
+        let host = host.map_err(|error| OutputsError::Invalid(with_causes(&error)))?;
+        let host = Arc::clone(host.ssh()) as Arc<dyn Host>;
+        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        handed.insert((route.host.clone(), route.run_dir()), Arc::clone(&host));
+        Ok(Endpoint { host, env: remote_env() })
+    }
+
+    /// Lets go of everything that the run has on any machine for its outputs.
+    pub(super) fn release(&self) -> Result<(), String> {
+        let mut problems = Vec::new();
+        let mut dirs: BTreeMap<(String, PathBuf), Arc<dyn Host>> =
+            std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner));
+        for (name, site) in &*self.made() {
+            let host = &site.realizer.nix().host;
+            match (name, site.roots.parent()) {
+                (Some(name), Some(run)) => {
+                    dirs.insert((name.clone(), run.to_path_buf()), Arc::clone(host));
+                }
+                _ => problems.extend(host.remove(&site.roots).err().map(|error| with_causes(&error))),
+            }
+        }
+        for ((_, run), host) in dirs {
+            problems.extend(tidy(&*host, &run).err());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+
+    fn made(&self) -> std::sync::MutexGuard<'_, BTreeMap<Option<String>, Arc<Site>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Nix of this machine, with what it needs below the state root.
+fn local_nix(tools: &Tools) -> NixOnHost {
+    let config = &tools.config;
+    let own = Layout::new(&config.state_root).nix();
+    let locks = user_cache(&config.caller_environment).map_or_else(|| own.clone(), |dir| dir.join("nix"));
+    NixOnHost {
+        host: Arc::clone(&tools.host),
+        program: config.nix_program.clone(),
+        // Nix runs as the caller does; its builders do not see that environment.
+        env: config.caller_environment.clone(),
+        sources: own.join("sources"),
+        // Below the state root, runs of two state roots would not know of each other.
+        locks: Locks::Here(locks.join("locks")),
+        grace: config.grace,
+    }
+}
+
+/// Where programs of the user keep what only costs time when it is lost.
+fn user_cache(env: &Environment) -> Option<PathBuf> {
+    let absolute = |name: &str| env.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let dir = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    let dir = dir.join("jerichoci");
+    std::fs::create_dir_all(&dir).is_ok().then_some(dir)
+}
+
+/// What programs of a host are started with.
+fn remote_env() -> Environment {
+    [("PATH", PATH)].into_iter().collect()
+}
+
+fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
+    NixOnHost {
+        host: Arc::clone(host.ssh()) as Arc<dyn Host>,
+        program: PathBuf::from(&host.config().nix_program),
+        env: remote_env(),
+        sources: ready.work_dir.join("cache").join("nix-sources"),
+        locks: Locks::OnHost(ready.work_dir.join("locks")),
+        grace: tools.config.grace,
+    }
+}
+
+impl Site {
+    /// The source tree there.
+    pub(super) fn tree(
+        &self,
+        source: &RunSource,
+        tools: &Tools,
+        lease_id: &str,
+        log: &mut dyn FnMut(&str),
+        cancel: &CancelToken,
+    ) -> Result<SourceTree, String> {
+        let (host, ready) = match &self.machine {
+            Machine::This => {
+                let lease = source.tree(cancel).map_err(|error| with_causes(&error))?;
+                return Ok(SourceTree { path: lease.path.clone(), held: Box::new(lease) });
+            }
+            Machine::Host(host, ready) => (host, ready),
+        };
+        let held = HeldTree {
+            host: Arc::clone(host),
+            ready: ready.clone(),
+            engine_id: tools.hosts.engine_id().to_owned(),
+            hash: source.manifest().hash(),
+            lease: Lease { id: lease_id.to_owned(), holder: Holder::Engine },
+        };
+        let metadata = source.metadata(&tools.config.source_root, tools.clock.now());
+        let mut tell = |told: Told<'_>| {
+            if let Told::Line(line) = told {
+                log(line);
+            }
+        };
+        let (store, manifest) = (source.store(), source.manifest());
+        let delivered =
+            sync::deliver(&held.remote(), store, manifest, &metadata, &held.lease, &mut tell, cancel)
+                .map_err(|error| with_causes(&error))?;
+        if delivered.how != How::AlreadyThere {
+            let (files, bytes) = (delivered.sent_files, delivered.sent_bytes);
+            log(&format!("sent the snapshot to {}: {files} files, {bytes} bytes", host.name()));
+        }
+        Ok(SourceTree { path: delivered.path, held: Box::new(held) })
+    }
+}
+
+/// Removes what prepare nodes have made in the directory of a run on a host.
+fn tidy(host: &dyn Host, run: &Path) -> Result<(), String> {
+    // Also when the run was cancelled: what is left there nobody else would remove.
+    let cancel = CancelToken::new().map_err(|error| error.to_string())?;
+    let tidy = Command::new("sh").args(["-c", TIDY, "sh"]).arg(run).env(remote_env());
+    let output = host.run(&tidy, &cancel).map_err(|error| with_causes(&error))?;
+    match output.exit.success() {
+        true => Ok(()),
+        false => Err(format!("{} on {}: {}", run.display(), host.label(), complaint(&output.stderr))),
+    }
+}
+
+/// A tree on a host that nobody collects until this is dropped.
+struct HeldTree {
+    host: Arc<BuildHost>,
+    ready: Ready,
+    engine_id: String,
+    hash: ContentHash,
+    lease: Lease,
+}
+
+impl HeldTree {
+    fn remote(&self) -> Remote<'_> {
+        Remote {
+            ssh: self.host.ssh(),
+            work_dir: &self.ready.work_dir,
+            runner: &self.ready.runner,
+            engine_id: &self.engine_id,
+            line: self.host.line(),
+            min_free: self.host.config().min_free,
+        }
+    }
+}
+
+impl Drop for HeldTree {
+    fn drop(&mut self) {
+        // A lease that is not given back ends with its engine.
+        let Ok(cancel) = CancelToken::new() else { return };
+        let _ = sync::release(&self.remote(), &self.hash, &self.lease.id, &cancel);
+    }
+}

@@ -1,0 +1,135 @@
+//! Staged jobs in guests of a host over SSH: everything is built there, nothing comes here.
+
+use std::fs;
+use std::path::Path;
+
+use jericho_testkit::incus::Rig;
+use jericho_testkit::need::needs_program;
+use jericho_testkit::{nix, ssh};
+use jerichoci::model::job::JobSpec;
+use jerichoci::model::outcome::{FailureKind, Verdict};
+use jerichoci::model::outputs::{PreparedOutputsRecord, Residency};
+use jerichoci::model::record::RunRecord;
+use jerichoci::model::staged::{
+    StagedLinuxCommandConfig, StagedLinuxRustPayloadRole, StagedLinuxRustTargetPayloadSpec,
+    StagedLinuxSnapshotProfile,
+};
+
+use crate::rig::{World, guest, incus, job, on_host};
+
+const FLAKE: &str = r#"{ outputs = { self }: let
+  manifest = kind: name: path: builtins.toJSON {
+    schema_version = 1; inherit kind;
+    mounts = [ { inherit name; relative_path = "."; guest_path = path; read_only = true; } ];
+  };
+  make = name: script: manifest: derivation {
+    inherit name manifest; system = "x86_64-linux"; builder = "@BASH@"; PATH = "@PATH@";
+    passAsFile = [ "manifest" ];
+    args = [ "-euc" "mkdir -p $out/bin $out/share/jerichoci; cp $manifestPath $out/share/jerichoci/payload-manifest.json; ${script}
+:" ];
+  };
+in { ci.x86_64-linux = {
+  deps = make "deps" "echo from the deps > $out/lib" (manifest "staged_linux_workspace_deps_v1" "workspace_deps_root" "/staged/linux-rust/workspace-deps");
+  build = make "build" ''
+    printf '#!/bin/sh\nid -u\ncat /staged/linux-rust/workspace-deps/lib\ntouch /staged/linux-rust/workspace-build/x 2>/dev/null || echo read-only\n' > $out/bin/run-test
+    chmod +x $out/bin/run-test'' (manifest "staged_linux_workspace_build_v1" "workspace_build_root" "/staged/linux-rust/workspace-build");
+}; }; }"#;
+
+fn staged(id: &str) -> JobSpec {
+    let payload = |role, name: &str| StagedLinuxRustTargetPayloadSpec { role, output_name: name.into() };
+    let mut job = on_host(guest(id, "false"));
+    job.staged = Some(StagedLinuxCommandConfig {
+        prefix: "t".into(),
+        profile: StagedLinuxSnapshotProfile::Rust,
+        deps: payload(StagedLinuxRustPayloadRole::WorkspaceDeps, "ci.x86_64-linux.deps"),
+        build: payload(StagedLinuxRustPayloadRole::WorkspaceBuild, "ci.x86_64-linux.build"),
+        wrapper: "run-test".into(),
+    });
+    job
+}
+
+/// A host with a nix of its own; this machine has none.
+fn with_nix<'a>(mut world: World<'a>, nix: &nix::Rig) -> World<'a> {
+    world.config.hosts.named.get_mut("box").unwrap().nix_program =
+        nix.program_alone().unwrap().to_string_lossy().into_owned();
+    world.config.nix_program = "/nonexistent/nix".into();
+    let path = nix.environment().into_iter().find(|(name, _)| name == "PATH").unwrap().1;
+    let flake = FLAKE.replace("@BASH@", &nix.bash().to_string_lossy());
+    let flake = flake.replace("@PATH@", &path.to_string_lossy());
+    fs::write(world.root.join("flake.nix"), flake).unwrap();
+    world
+}
+
+fn outputs(run: &RunRecord) -> PreparedOutputsRecord {
+    serde_json::from_slice(&fs::read(run.prepared_outputs_path.as_ref().unwrap()).unwrap()).unwrap()
+}
+
+#[test]
+fn a_staged_job_of_a_host_is_built_there_and_runs_in_a_guest_there() {
+    let test = "a_staged_job_of_a_host_is_built_there_and_runs_in_a_guest_there";
+    let Some(rig) = Rig::up(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    if !needs_program(test, "nix") {
+        return;
+    }
+    let project = rig.project(4).unwrap();
+    let nix = nix::Rig::below(project.dir()).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let world = with_nix(world.with_host(&sshd), &nix);
+    let run = world.run(vec![staged("a"), staged("b")]);
+    println!("{}", world.host_log(&run, "a"));
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+    assert_eq!(world.guest_log(&run, "a"), "1000\nfrom the deps\nread-only\n");
+
+    let record = outputs(&run);
+    assert_eq!(record.outputs.len(), 2);
+    for output in &record.outputs {
+        assert_eq!(output.residency, Residency::RemoteAuthoritativeStagedLinux);
+        assert!(Path::new(&output.realized_path).starts_with(nix.store()), "{output:?}");
+        assert_eq!(output.payload.as_ref().unwrap().mounts.len(), 1);
+    }
+    let timed: Vec<&str> = run.prepare_timings.iter().map(|timing| timing.node_id.as_str()).collect();
+    for node in
+        ["prepare-t-workspace-deps", "prepare-t-workspace-build", "prepare-a-runner", "prepare-b-runner"]
+    {
+        assert!(timed.contains(&node), "{timed:?}");
+    }
+    let work = world.config.hosts.named["box"].work_dir.clone();
+    assert!(!work.join("runs").join(&run.run_id).join("roots").exists(), "the roots are let go of");
+    world.assert_nothing_left();
+
+    // The second time nothing is added and nothing is built.
+    nix.take_calls().unwrap();
+    fs::write(world.root.join("unused"), "x").unwrap();
+    let again = world.run(vec![staged("a")]);
+    assert_eq!(again.verdict, Verdict::Passed, "{again:#?}");
+    let paths = |record: &PreparedOutputsRecord| -> Vec<String> {
+        record.outputs.iter().map(|output| output.realized_path.clone()).collect()
+    };
+    assert_eq!(paths(&outputs(&again)), paths(&record));
+    let log = world.config.state_root.join("runs").join(&again.run_id);
+    let log = fs::read_to_string(log.join("prepares/prepare-t-workspace-build.log")).unwrap();
+    assert!(!log.contains("building"), "{log}");
+}
+
+#[test]
+fn news_that_there_is_no_image_does_not_wait_for_the_build() {
+    let test = "news_that_there_is_no_image_does_not_wait_for_the_build";
+    let Some(rig) = Rig::up(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    if !needs_program(test, "nix") {
+        return;
+    }
+    let project = rig.project(4).unwrap();
+    let nix = nix::Rig::below(project.dir()).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let mut world = with_nix(world.with_host(&sshd), &nix);
+    world.config.hosts.named.get_mut("box").unwrap().incus.image_alias = None;
+    let mut job_without_image = staged("a");
+    incus(&mut job_without_image).image_alias = Some("no/such".into());
+    let run = world.run(vec![job_without_image]);
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure));
+    let message = job(&run, "a").message.as_ref().unwrap();
+    assert!(message.contains("prepare-a-runner") && message.contains("no/such"), "{message}");
+    world.assert_nothing_left();
+}

@@ -1,0 +1,434 @@
+//! Prepared outputs of jobs on this machine, with the real nix.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+
+use jericho_host::{CancelReason, CancelToken, Command, Environment, Host as _, LocalHost};
+use jericho_testkit::need::needs_program;
+use jericho_testkit::nix::Rig;
+use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
+use jerichoci::model::job::{GuestCommand, JobSpec};
+use jerichoci::model::outcome::{FailureKind, Verdict};
+use jerichoci::model::outputs::{Consumer, PreparedOutputsRecord, Residency};
+use jerichoci::model::record::{JobRecord, RunRecord};
+use jerichoci::model::staged::{
+    StagedLinuxCommandConfig, StagedLinuxRustPayloadRole, StagedLinuxRustTargetPayloadSpec,
+    StagedLinuxSnapshotProfile,
+};
+use jerichoci::{Engine, EngineConfig, NoReporter, Reporter, RunRequest};
+
+/// A tree with a flake of prepared outputs, and an engine whose nix is the rig's.
+struct Tree {
+    engine: Engine,
+    root: PathBuf,
+    nix: Rig,
+    _dir: tempfile::TempDir,
+}
+
+/// Builds what a staged target has: a program, and what says what guests see of it.
+const DEPS: &str = r#"
+    mkdir -p $out/lib $out/share/jerichoci; echo deps > $out/lib/deps
+    echo '{"kind":"staged_linux_workspace_deps_v1","mounts":[{"guest_path":"/staged/linux-rust/workspace-deps","name":"workspace_deps_root","read_only":true,"relative_path":"."}],"schema_version":1}' > $out/share/jerichoci/payload-manifest.json"#;
+const BUILD: &str = r#"
+    mkdir -p $out/bin $out/share/jerichoci
+    printf '#!/bin/sh\necho ran from $0; cat %s/lib/deps\n' $deps > $out/bin/run-test
+    printf '#!/bin/sh\nexit 7\n' > $out/bin/run-bad; chmod +x $out/bin/*
+    echo '{"entrypoints":[{"name":"run-test","relative_path":"bin/run-test"}],"kind":"staged_linux_workspace_build_v1","mounts":[{"guest_path":"/staged/linux-rust/workspace-build","name":"workspace_build_root","read_only":true,"relative_path":"."}],"schema_version":1}' > $out/share/jerichoci/payload-manifest.json"#;
+
+impl Tree {
+    fn new(test: &str) -> Option<Self> {
+        if !needs_program(test, "nix") || !needs_program(test, "bash") {
+            return None;
+        }
+        let nix = Rig::new().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap().join("tree");
+        fs::create_dir(&root).unwrap();
+        let mut config = EngineConfig::new(root.join(".jerichoci"), &root);
+        config.caller_environment = nix.environment().into_iter().collect();
+        config.nix_program = nix.program();
+        let tree = Self { engine: Engine::new(config), root, nix, _dir: dir };
+        tree.flake(DEPS, BUILD);
+        Some(tree)
+    }
+
+    fn flake(&self, deps: &str, build: &str) {
+        let path = self.nix.environment().into_iter().find(|(name, _)| name == "PATH").unwrap().1;
+        let text = format!(
+            r#"{{ outputs = {{ self }}: let
+                sh = attributes: script: derivation ({{
+                  system = "{arch}-linux"; builder = "{bash}"; PATH = "{path}";
+                  args = [ "-euc" "${{script}}
+:" ]; }} // attributes);
+              in {{ ci.x86_64-linux = rec {{
+                deps = sh {{ name = "deps"; }} ''{deps}'';
+                build = sh {{ name = "build"; inherit deps; }} ''{build}'';
+              }}; }}; }}"#,
+            arch = std::env::consts::ARCH,
+            bash = self.nix.bash().display(),
+            path = path.to_string_lossy(),
+            deps = deps.replace("${", "''${"),
+            build = build.replace("${", "''${"),
+        );
+        fs::write(self.root.join("flake.nix"), text).unwrap();
+    }
+
+    fn run(&self, jobs: Vec<JobSpec>) -> RunRecord {
+        self.run_with(jobs, false, &CancelToken::new().unwrap(), &mut NoReporter)
+    }
+
+    fn run_with(
+        &self,
+        jobs: Vec<JobSpec>,
+        keep_going: bool,
+        cancel: &CancelToken,
+        reporter: &mut dyn Reporter,
+    ) -> RunRecord {
+        self.engine.run(&RunRequest::new(jobs).keep_going(keep_going), reporter, cancel).unwrap()
+    }
+
+    fn dir(&self, run: &RunRecord) -> PathBuf {
+        self.root.join(".jerichoci/runs").join(&run.run_id)
+    }
+
+    fn log(&self, run: &RunRecord, relative: &str) -> String {
+        fs::read_to_string(self.dir(run).join(relative)).unwrap()
+    }
+
+    /// The steps of nix since this was asked last.
+    fn steps(&self) -> Vec<&'static str> {
+        let known = ["builtins.path", "hash path", "path-info", "--realise"];
+        let calls = self.nix.take_calls().unwrap();
+        calls.iter().map(|call| known.into_iter().find(|step| call.contains(step)).unwrap()).collect()
+    }
+
+    fn collect_garbage(&self) {
+        let gc = Command::new(self.nix.program().with_file_name("nix-store"))
+            .arg("--gc")
+            .env(self.nix.environment().into_iter().collect::<Environment>());
+        let output = LocalHost::new().run(&gc, &CancelToken::new().unwrap()).unwrap();
+        assert!(output.exit.success(), "{output:?}");
+    }
+}
+
+fn staged(id: &str, wrapper: &str) -> JobSpec {
+    let payload = |role, name: &str| StagedLinuxRustTargetPayloadSpec { role, output_name: name.into() };
+    let mut job = JobSpec::host_process(id, GuestCommand::HostShellCommand { command: "false".into() });
+    job.staged = Some(StagedLinuxCommandConfig {
+        prefix: "t".into(),
+        profile: StagedLinuxSnapshotProfile::Rust,
+        deps: payload(StagedLinuxRustPayloadRole::WorkspaceDeps, "ci.x86_64-linux.deps"),
+        build: payload(StagedLinuxRustPayloadRole::WorkspaceBuild, "ci.x86_64-linux.build"),
+        wrapper: wrapper.into(),
+    });
+    job
+}
+
+fn shell(id: &str, command: &str) -> JobSpec {
+    JobSpec::host_process(id, GuestCommand::HostShellCommand { command: command.into() })
+}
+
+fn job<'a>(run: &'a RunRecord, id: &str) -> &'a JobRecord {
+    run.jobs.iter().find(|job| job.id == id).unwrap()
+}
+
+#[test]
+fn a_staged_job_runs_its_wrapper_from_outputs_that_were_built_for_it() {
+    let Some(tree) = Tree::new("a_staged_job_runs_its_wrapper_from_outputs_that_were_built_for_it") else {
+        return;
+    };
+    let run = tree.run(vec![staged("a", "run-test"), staged("b", "run-test")]);
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+    assert_eq!(
+        tree.steps(),
+        ["builtins.path", "hash path", "path-info", "--realise", "path-info", "--realise"]
+    );
+    let log = tree.log(&run, "jobs/a/host.log");
+    assert!(
+        log.contains("staged-linux-rust/workspace-build/bin/run-test") && log.contains("deps\n"),
+        "{log}"
+    );
+
+    let nodes = ["prepare-t-workspace-deps", "prepare-t-workspace-build"];
+    let timed: Vec<&str> = run.prepare_timings.iter().map(|timing| timing.node_id.as_str()).collect();
+    assert_eq!(timed, nodes);
+    let waited = run.prepare_timings.iter().map(|timing| timing.duration_ms).sum();
+    assert_eq!(job(&run, "a").pre_execution_prepare_duration_ms, Some(waited));
+    assert!(tree.log(&run, "prepares/prepare-t-workspace-build.log").contains("building"));
+
+    let text = fs::read(run.prepared_outputs_path.as_ref().unwrap()).unwrap();
+    let record: PreparedOutputsRecord = serde_json::from_slice(&text).unwrap();
+    assert_eq!(run.prepared_output_consumer, Some(Consumer::HostLocalSymlinkMountsV1));
+    assert_eq!(record.outputs.len(), 2);
+    let build = &record.outputs[1];
+    assert_eq!(build.node_id, nodes[1]);
+    assert_eq!(build.residency, Residency::LocalAuthoritative);
+    assert!(Path::new(&build.realized_path).starts_with(tree.nix.store()));
+    assert_eq!(build.payload.as_ref().unwrap().entrypoints[0].name, "run-test");
+    let places: Vec<PathBuf> = ["a", "b"]
+        .map(|id| tree.dir(&run).join("jobs").join(id).join("staged-linux-rust/workspace-build"))
+        .into();
+    assert_eq!(build.exposures.iter().map(|at| PathBuf::from(&at.path)).collect::<Vec<_>>(), places);
+    assert!(places.iter().all(|place| fs::read_link(place).unwrap() == Path::new(&build.realized_path)));
+}
+
+#[test]
+fn the_second_run_adds_nothing_and_builds_nothing_also_when_an_unused_file_changed() {
+    let Some(tree) =
+        Tree::new("the_second_run_adds_nothing_and_builds_nothing_also_when_an_unused_file_changed")
+    else {
+        return;
+    };
+    let jobs = || vec![staged("a", "run-test")];
+    assert_eq!(tree.run(jobs()).verdict, Verdict::Passed);
+    tree.steps();
+    let again = tree.run(jobs());
+    assert_eq!(again.verdict, Verdict::Passed);
+    assert_eq!(tree.steps(), ["path-info", "--realise", "path-info", "--realise"]);
+    assert_eq!(tree.log(&again, "prepares/prepare-t-workspace-build.log").matches("building").count(), 0);
+    fs::write(tree.root.join("unused"), "x").unwrap();
+    let changed = tree.run(jobs());
+    assert_eq!(tree.steps()[0], "builtins.path");
+    assert_eq!(tree.log(&changed, "prepares/prepare-t-workspace-build.log").matches("building").count(), 0);
+}
+
+#[test]
+fn outputs_outlive_a_collection_during_the_run_and_can_be_collected_after_it() {
+    let Some(tree) = Tree::new("outputs_outlive_a_collection_during_the_run_and_can_be_collected_after_it")
+    else {
+        return;
+    };
+    // The job collects the garbage of the very store that its output is in.
+    let collect = tree.nix.program().with_file_name("nix-store");
+    let build = BUILD.replace(
+        "echo ran from $0",
+        &format!(
+            "echo ran from $0; {} --gc --print-dead > /dev/null; {} --gc",
+            collect.display(),
+            collect.display()
+        ),
+    );
+    tree.flake(DEPS, &build);
+    let mut job = staged("a", "run-test");
+    for (name, value) in tree.nix.environment().into_iter().filter(|(name, _)| name.starts_with("NIX_")) {
+        job.env.insert(name, value.into_string().unwrap());
+    }
+    let run = tree.run(vec![job.clone()]);
+    assert_eq!(run.verdict, Verdict::Passed, "{}", tree.log(&run, "jobs/a/host.log"));
+    let text = fs::read(run.prepared_outputs_path.as_ref().unwrap()).unwrap();
+    let record: PreparedOutputsRecord = serde_json::from_slice(&text).unwrap();
+    assert!(record.outputs.iter().all(|output| Path::new(&output.realized_path).exists()));
+    assert!(!tree.dir(&run).join("roots").exists());
+    tree.collect_garbage();
+    assert!(record.outputs.iter().all(|output| !Path::new(&output.realized_path).exists()));
+    // What is remembered of a source that was collected is no obstacle.
+    assert_eq!(tree.run(vec![job]).verdict, Verdict::Passed);
+}
+
+#[test]
+fn a_build_that_fails_fails_those_that_need_it_with_its_last_lines_and_skips_the_others() {
+    let Some(tree) =
+        Tree::new("a_build_that_fails_fails_those_that_need_it_with_its_last_lines_and_skips_the_others")
+    else {
+        return;
+    };
+    tree.flake("echo cannot find the linker >&2; exit 3", BUILD);
+    let mut after = shell("after", "true");
+    after.needs = vec!["a".into()];
+    let jobs = || vec![staged("a", "run-test"), after.clone(), shell("other", "true")];
+    let run = tree.run_with(jobs(), true, &CancelToken::new().unwrap(), &mut NoReporter);
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::TestFailure));
+    assert_eq!(job(&run, "a").verdict, Verdict::Failed(FailureKind::TestFailure));
+    let message = job(&run, "a").message.as_ref().unwrap();
+    assert!(
+        message.contains("prepare-t-workspace-deps") && message.contains("cannot find the linker"),
+        "{message}"
+    );
+    assert_eq!(job(&run, "after").verdict, Verdict::Skipped);
+    assert!(job(&run, "after").message.as_ref().unwrap().contains("prepare-t-workspace-deps"));
+    assert_eq!(job(&run, "other").verdict, Verdict::Passed, "it needs no output");
+    assert!(tree.log(&run, "prepares/prepare-t-workspace-deps.log").contains("cannot find the linker"));
+    assert_eq!(run.prepares.len(), 1, "nobody builds what needs it");
+}
+
+#[test]
+fn what_the_flake_does_not_have_is_the_sources_fault_and_a_nix_that_is_not_there_is_not() {
+    let Some(mut tree) =
+        Tree::new("what_the_flake_does_not_have_is_the_sources_fault_and_a_nix_that_is_not_there_is_not")
+    else {
+        return;
+    };
+    let mut missing = staged("a", "run-test");
+    missing.staged.as_mut().unwrap().deps.output_name = "ci.x86_64-linux.nothing".into();
+    let run = tree.run(vec![missing]);
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::TestFailure));
+    assert!(job(&run, "a").message.as_ref().unwrap().contains("ci.x86_64-linux.nothing"), "{run:#?}");
+    let mut config = EngineConfig::new(tree.root.join(".jerichoci"), &tree.root);
+    config.caller_environment = tree.nix.environment().into_iter().collect();
+    config.nix_program = tree.root.join("nowhere/nix");
+    tree.engine = Engine::new(config);
+    let run = tree.run(vec![staged("a", "run-test")]);
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure));
+    assert!(job(&run, "a").message.as_ref().unwrap().contains("is not installed"), "{run:#?}");
+}
+
+#[test]
+fn a_wrapper_that_says_no_fails_its_job_alone() {
+    let Some(tree) = Tree::new("a_wrapper_that_says_no_fails_its_job_alone") else { return };
+    let jobs = vec![staged("good", "run-test"), staged("bad", "run-bad")];
+    let run = tree.run_with(jobs, true, &CancelToken::new().unwrap(), &mut NoReporter);
+    assert_eq!(job(&run, "good").verdict, Verdict::Passed, "{run:#?}");
+    assert_eq!(job(&run, "bad").exit_code, Some(7));
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::TestFailure));
+}
+
+/// Sends the ids of nodes that start, and the events.
+struct Tell(Sender<RunLifecycleEvent>);
+
+impl Reporter for Tell {
+    fn report(&mut self, entry: &JournalEntry) -> std::io::Result<()> {
+        let _ = self.0.send(entry.event.clone());
+        Ok(())
+    }
+}
+
+/// A script that makes a file, and then waits until another one is there.
+fn meeting(at: &Path, own: &str, other: &str) -> String {
+    let (own, other) = (at.join(own), at.join(other));
+    format!("touch {}; until test -e {}; do sleep 0.05; done", own.display(), other.display())
+}
+
+#[test]
+fn cancelling_ends_a_build_and_everything_it_started() {
+    let Some(tree) = Tree::new("cancelling_ends_a_build_and_everything_it_started") else { return };
+    let meet = tempfile::tempdir().unwrap();
+    let fifo = meet.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o666)).unwrap();
+    // The builder holds the pipe until it ends.
+    tree.flake(&format!("exec 3> {}; echo began; sleep 600", fifo.display()), BUILD);
+    let cancel = CancelToken::new().unwrap();
+    let run = std::thread::scope(|scope| {
+        let running =
+            scope.spawn(|| tree.run_with(vec![staged("a", "run-test")], false, &cancel, &mut NoReporter));
+        let mut reader = fs::File::open(&fifo).unwrap();
+        cancel.cancel(CancelReason::Requested);
+        std::io::Read::read_to_end(&mut reader, &mut Vec::new()).unwrap();
+        running.join().unwrap()
+    });
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::Cancelled), "{run:#?}");
+    assert_eq!(run.prepares[0].verdict, Verdict::Failed(FailureKind::Cancelled));
+}
+
+#[test]
+fn what_the_build_says_is_in_its_log_while_it_says_it() {
+    let Some(tree) = Tree::new("what_the_build_says_is_in_its_log_while_it_says_it") else { return };
+    let meet = tempfile::tempdir().unwrap();
+    let go = meet.path().join("go");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &go, rustix::fs::Mode::from_raw_mode(0o666)).unwrap();
+    // It goes on when somebody has read its first words.
+    tree.flake(&format!("echo first words; cat {}; {DEPS}", go.display()), BUILD);
+    let (tell, events) = channel();
+    let cancel = CancelToken::new().unwrap();
+    let run = std::thread::scope(|scope| {
+        let running =
+            scope.spawn(|| tree.run_with(vec![staged("a", "run-test")], false, &cancel, &mut Tell(tell)));
+        let started = events.iter().find_map(|event| match event {
+            RunLifecycleEvent::PrepareStarted { run_id, node_id } => Some((run_id, node_id)),
+            _ => None,
+        });
+        let (run_id, node_id) = started.unwrap();
+        let log = tree.root.join(".jerichoci/runs").join(run_id).join(format!("prepares/{node_id}.log"));
+        // Opening waits for the builder, which has said its words by then.
+        let writer = fs::OpenOptions::new().write(true).open(&go).unwrap();
+        let follow = "until grep -q 'first words' \"$0\"; do sleep 0.02; done";
+        let follow = Command::new("timeout").args(["20", "sh", "-c", follow]).arg(&log);
+        assert!(LocalHost::new().run(&follow, &cancel).unwrap().exit.success(), "{}", log.display());
+        drop(writer);
+        running.join().unwrap()
+    });
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+}
+
+#[test]
+fn independent_outputs_are_built_at_the_same_time() {
+    let Some(tree) = Tree::new("independent_outputs_are_built_at_the_same_time") else { return };
+    let meet = tempfile::tempdir().unwrap();
+    // Each waits for the other: one after the other they would never end.
+    tree.flake(
+        &format!("{}; {DEPS}", meeting(meet.path(), "deps", "build")),
+        &BUILD.replace("$deps", "/nowhere"),
+    );
+    let text = fs::read_to_string(tree.root.join("flake.nix")).unwrap();
+    let other = text.replacen(
+        "build = sh { name = \"build\"; inherit deps; } ''",
+        &format!("build = sh {{ name = \"build\"; }} ''{}; ", meeting(meet.path(), "build", "deps")),
+        1,
+    );
+    assert_ne!(text, other);
+    fs::write(tree.root.join("flake.nix"), other).unwrap();
+    let mut swapped = staged("b", "run-bad");
+    let config = swapped.staged.as_mut().unwrap();
+    config.prefix = "u".into();
+    std::mem::swap(&mut config.deps.output_name, &mut config.build.output_name);
+    let run = tree.run_with(
+        vec![staged("a", "run-bad"), swapped],
+        true,
+        &CancelToken::new().unwrap(),
+        &mut NoReporter,
+    );
+    assert_eq!(job(&run, "a").exit_code, Some(7), "{run:#?}");
+}
+
+#[test]
+fn two_runs_that_need_the_same_output_build_it_once_and_do_not_poll() {
+    let Some(tree) = Tree::new("two_runs_that_need_the_same_output_build_it_once_and_do_not_poll") else {
+        return;
+    };
+    let count = tempfile::tempdir().unwrap();
+    let go = count.path().join("go");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &go, rustix::fs::Mode::from_raw_mode(0o666)).unwrap();
+    // Every build leaves a file; the first one goes on when it is told to.
+    tree.flake(
+        &format!("mktemp {}/built.XXXXXX; cat {}; {DEPS}", count.path().display(), go.display()),
+        BUILD,
+    );
+    let (tell, events) = channel();
+    let cancel = CancelToken::new().unwrap();
+    let runs = std::thread::scope(|scope| {
+        let both: Vec<_> = (0..2)
+            .map(|_| {
+                let mut tell = Tell(tell.clone());
+                let (tree, cancel) = (&tree, &cancel);
+                scope.spawn(move || tree.run_with(vec![staged("a", "run-test")], false, cancel, &mut tell))
+            })
+            .collect();
+        drop(tell);
+        let started: HashSet<String> = events
+            .iter()
+            .filter_map(|event| match event {
+                RunLifecycleEvent::PrepareStarted { run_id, .. } => Some(run_id),
+                _ => None,
+            })
+            .take(2)
+            .collect();
+        assert_eq!(started.len(), 2);
+        // The build goes on when the other run waits for it.
+        let logs = tree.root.join(".jerichoci/runs/*/prepares/prepare-t-workspace-deps.log");
+        let waits =
+            format!("until grep -q 'waiting for another run' {}; do sleep 0.02; done", logs.display());
+        let waits = Command::new("timeout").args(["20", "sh", "-c", &waits]);
+        assert!(LocalHost::new().run(&waits, &cancel).unwrap().exit.success());
+        fs::write(&go, "").unwrap();
+        both.into_iter().map(|run| run.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(runs.iter().all(|run| run.verdict == Verdict::Passed), "{runs:#?}");
+    assert_eq!(fs::read_dir(count.path()).unwrap().count(), 2, "one build, and the pipe");
+    // Who waits for a file lock is woken when it is free; nix would look again after 5 s.
+    let polls = runs.iter().any(|run| {
+        let dir = tree.dir(run).join("prepares/prepare-t-workspace-deps.log");
+        fs::read_to_string(dir).unwrap().contains("waiting for lock")
+    });
+    assert!(!polls);
+}
