@@ -2,25 +2,21 @@
 //! shell.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use jericho_host::{CancelToken, OutputSink};
 use pika_cloud::ops::{Console, InstanceRef};
 
+use super::place::{Dir, source};
 use super::{Opened, Shell, Tell, guest};
-use crate::engine::EngineError;
 use crate::executor::after::{Cleanup, Fate};
 use crate::executor::incus::keep_for_a_person;
-use crate::executor::workspace::RunSource;
 use crate::executor::{JobContext, JobLog, Prepared, Tools, for_job};
 use crate::model::id::RunId;
 use crate::model::job::{GuestCommand, JobPlacement, JobSpec};
 use crate::model::outcome::Verdict;
 use crate::remote::Hosts;
-use crate::run::read::load_run_record;
 use crate::run::reap::{ReapOptions, reaper};
-use crate::run::snapshots::{RunSnapshot, Snapshots, SourceOf};
 use crate::run::store::prepare_state_root;
 
 /// The job itself is what somebody at the terminal may start.
@@ -43,9 +39,7 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
     };
     let (_pinned, source) = source(shell)?;
     let id = RunId::new(engine.clock.now(), &engine.ids.fresh());
-    let dir = Dir::make(layout.root().join("shells").join(id.as_str())).map_err(|error| {
-        EngineError::File { action: "make", path: layout.root().join("shells"), source: error }
-    })?;
+    let dir = Dir::make(&layout, &id)?;
     let place = match &shell.job.placement {
         JobPlacement::Local => "this machine".to_owned(),
         JobPlacement::RemoteSsh { host } => host.clone(),
@@ -59,10 +53,10 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
         prepared: &Prepared::default(),
         run_id: id.as_str(),
         tag: format!("{id}/{}/{}", job.id, engine.ids.fresh()),
-        cache_dir: &dir.0.join("cache"),
-        scratch: &dir.0.join("scratch"),
-        artifacts: &dir.0,
-        dir: &dir.0,
+        cache_dir: &dir.path.join("cache"),
+        scratch: &dir.path.join("scratch"),
+        artifacts: &dir.path,
+        dir: &dir.path,
         may_be_kept: false,
         log: &mut log,
         guest_log: &mut Silent,
@@ -87,27 +81,6 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
     let opened = guest::attach(shell, &incus, &instance, console);
     drop(guest);
     opened
-}
-
-/// The snapshot of the run, held for as long as the first of the two.
-fn source(shell: &Shell<'_>) -> Result<(RunSnapshot, RunSource), EngineError> {
-    let (engine, layout, run_id) = (shell.engine, shell.layout(), &shell.request.run_id);
-    let refuse = |why: String| EngineError::NotRepeatable { run_id: run_id.to_string(), why };
-    let record = load_run_record(layout.root(), run_id)?;
-    let hash = record.snapshot_hash.ok_or_else(|| refuse("it has no snapshot".to_owned()))?;
-    let snapshots = Snapshots::open(engine, &layout)?;
-    let snapshot = snapshots.get(SourceOf::Recorded(&hash), shell.cancel).map_err(refuse)?;
-    let source = RunSource::new(
-        snapshots.store(),
-        Arc::clone(&snapshot.manifest),
-        snapshot.hash.clone(),
-        layout.trees(),
-        layout.cargo_home(),
-        record.source_root,
-        Arc::clone(&engine.host),
-    )
-    .on_commit(record.git_head, None);
-    Ok((snapshot, source))
 }
 
 /// The job as far as its guest goes.
@@ -137,22 +110,6 @@ impl Drop for Guest {
             // What could not be removed is found by the next reaping.
             let _ = cleanup.carry_out(Fate::Remove, &cancel);
         }
-    }
-}
-
-/// A directory that goes when this does.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn make(path: PathBuf) -> io::Result<Self> {
-        std::fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = jericho_host::fs::remove_tree(&self.0);
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod fresh;
 mod guest;
+mod place;
 mod workspace;
 
 use jericho_host::{CancelToken, HostError};
