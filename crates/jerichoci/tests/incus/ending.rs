@@ -10,7 +10,8 @@ use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::{Engine, ReapOptions, RunRequest};
 
-use crate::rig::{World, again, guest, job, monotonic, variable};
+use crate::doomed::doomed_engine;
+use crate::rig::{World, guest, job, monotonic};
 
 #[test]
 fn the_limit_of_a_job_is_kept_by_its_guest_and_log_and_result_come_back() {
@@ -180,45 +181,13 @@ fn a_job_that_is_tried_again_gets_a_fresh_guest() {
     }
 }
 
-/// An engine that is killed while it works.
-#[test]
-fn child_runs_a_job_for_ever() {
-    let (Some(root), Some(project), Some(socket)) =
-        (variable("JERICHO_TEST_ROOT"), variable("JERICHO_TEST_PROJECT"), variable("JERICHO_TEST_SOCKET"))
-    else {
-        return;
-    };
-    let [image, runners] = ["JERICHO_TEST_IMAGE", "JERICHO_TEST_RUNNERS"].map(|name| variable(name).unwrap());
-    let text = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
-    let mut config = jerichoci::EngineConfig::new(root.join(".jerichoci"), &root);
-    config.incus.socket = socket;
-    config.incus.project = text(project);
-    config.incus.profile = "default".to_owned();
-    config.incus.image_alias = Some(text(image));
-    config.hosts.runner_dirs = vec![runners];
-    let request = RunRequest::new(vec![guest("endless", "echo begun; sleep 300")]);
-    let cancel = CancelToken::new().unwrap();
-    drop(Engine::new(config).run(&request, &mut jerichoci::NoReporter, &cancel));
-}
-
 #[test]
 fn after_the_engine_was_killed_the_next_command_collects_the_log_and_ends_the_guest() {
     let test = "after_the_engine_was_killed_the_next_command_collects_the_log_and_ends_the_guest";
     let Some(rig) = Rig::up(test) else { return };
     let project = rig.project(4).unwrap();
     let Some(world) = World::new(&rig, &project, test) else { return };
-    let mut child = again(
-        "ending::child_runs_a_job_for_ever",
-        &[
-            ("JERICHO_TEST_ROOT", world.root.as_os_str()),
-            ("JERICHO_TEST_PROJECT", project.name().as_ref()),
-            ("JERICHO_TEST_SOCKET", rig.socket().as_os_str()),
-            ("JERICHO_TEST_IMAGE", rig.image_alias().as_ref()),
-            ("JERICHO_TEST_RUNNERS", world.config.hosts.runner_dirs[0].as_os_str()),
-        ],
-    )
-    .spawn()
-    .unwrap();
+    let mut child = doomed_engine(&world);
     let runs = world.config.state_root.join("runs");
     crate::rig::await_file(&runs, "guest.log", "begun");
     child.kill().unwrap();

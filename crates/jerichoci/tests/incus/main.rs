@@ -2,6 +2,7 @@
 
 mod cluster;
 mod demands;
+mod doomed;
 mod ending;
 mod input;
 mod local;

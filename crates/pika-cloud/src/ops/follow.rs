@@ -129,19 +129,25 @@ impl Incus {
         let action = format!("wait for the entry program of instance {}", started.instance.name);
         let mut operation = started.operation.clone();
         let mut is_watch = false;
+        let mut words = String::new();
         loop {
             match self.wait(&action, &operation, LONG)? {
                 Ending::Pending => {}
-                Ending::Success(_) if is_watch => return self.conclude(started, paths, None, String::new()),
+                Ending::Success(_) if is_watch => return self.conclude(started, paths, None, words),
                 Ending::Success(done) => {
                     let code = done["metadata"]["return"].as_i64().and_then(|code| i32::try_from(code).ok());
                     return self.conclude(started, paths, code, String::new());
                 }
-                Ending::Failure(message) => {
-                    let (code, message) = told_as_failure(message);
-                    return self.conclude(started, paths, code, message);
-                }
-                Ending::Vanished => {
+                Ending::Failure(message) if is_watch => return self.conclude(started, paths, None, message),
+                ending => {
+                    if let Ending::Failure(message) = ending {
+                        let (code, message) = told_as_failure(message);
+                        if code.is_some() {
+                            return self.conclude(started, paths, code, message);
+                        }
+                        // A daemon that shuts down gives up waiting, and the program goes on.
+                        words = message;
+                    }
                     lock(mailbox).is_operation_lost = true;
                     if let Some(ended) = self.find_end(started, paths)? {
                         return Ok(ended);

@@ -11,6 +11,7 @@
 //! | [`follow`](Incus::follow) | output and events as they come, and how it ended |
 //! | [`inspect`](Incus::inspect) | what host and guest say of it now |
 //! | [`collect`](Incus::collect) | what it left, brought back |
+//! | [`attach`](Incus::attach) | somebody works in it at a terminal |
 //! | [`destroy`](Incus::destroy) | it is gone |
 //! | [`list`](Incus::list), [`reap`](Incus::reap) | the instances of an owner, by label |
 //!
@@ -59,6 +60,7 @@ mod run;
 mod socket;
 mod state;
 mod survey;
+mod terminal;
 mod transport;
 mod tree;
 mod volume;
@@ -81,4 +83,5 @@ pub use run::{Course, Outcome};
 pub use socket::{SocketHost, SshSockets};
 pub use state::Inspection;
 pub use survey::ProfileFacts;
+pub use terminal::{Attach, Console};
 pub use tree::TreeWriter;

@@ -12,3 +12,4 @@ mod limits;
 mod mounts;
 mod policies;
 mod ssh;
+mod terminal;

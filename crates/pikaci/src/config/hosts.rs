@@ -188,7 +188,7 @@ impl Places {
     }
 
     /// Of the others, as the engine takes it.
-    pub(super) fn hosts(&self) -> HostsConfig {
+    pub(crate) fn hosts(&self) -> HostsConfig {
         let standard = HostsConfig::default();
         let host = |name: &str, host: &HostSettings| host.config(name, self.guest_role.value);
         HostsConfig {
@@ -307,6 +307,7 @@ impl HostSettings {
             incus: self.incus.config(guest_role),
             allow: self.allow.value.clone().unwrap_or(standard.allow),
             disk_budget: self.disk_budget.value.unwrap_or(standard.disk_budget),
+            min_free: standard.min_free,
             nix_program: self.nix.value.clone().unwrap_or(standard.nix_program),
         }
     }

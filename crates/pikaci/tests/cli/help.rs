@@ -41,7 +41,7 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
       schema                        Prints the JSON schema of jericho.toml, for editors
       prepared-outputs              Shows the prepared outputs of a run
       staged-linux-remote-defaults  Prints the built-in settings of the build host
-      staged-linux-target-info      Prints the prepared outputs of a staged target of the Pika catalog
+      staged-linux-target-info      Prints the prepared outputs of a staged target
 
     Options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the

@@ -38,7 +38,9 @@ fn processes() -> Vec<Process> {
     pids.filter_map(|pid| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
-        let parent = rest.split(' ').nth(1)?.parse().ok()?;
+        let (state, rest) = rest.split_once(' ')?;
+        // One that has ended, and whose parent has not looked at it yet.
+        let parent = rest.split(' ').next().filter(|_| state != "Z")?.parse().ok()?;
         let args = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let args = args.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned());
         Some(Process { pid, parent, name: name.to_owned(), args: args.collect() })
@@ -208,7 +210,7 @@ fn a_command_that_needs_more_memory_than_there_is_fails_by_its_own_fault() {
     world("a_command_that_needs_more_memory_than_there_is_fails_by_its_own_fault", Daemon::Shared, |world| {
         // One that is killed by the kernel, and no other process of the guest with it.
         let greedy = "i=0; while [ $i -lt 5 ]; do i=$((i + 1)); echo \"line $i\"; done\n\
-                      echo 1000 >/proc/self/oom_score_adj\nexec tail -c 2000000000 /dev/zero";
+                      echo 1000 >/proc/self/oom_score_adj\nexec perl -e '$x = \"a\" x 1000000000'";
         world.job(greedy, "memory = \"128MiB\"");
         let live = world.start();
         let ended = live.end();
@@ -226,8 +228,11 @@ fn a_disk_that_is_full_in_the_guest_is_told_and_leaves_nothing() {
                       dd if=/dev/urandom of=/var/tmp/big bs=1M 2>&1; echo \"dd $?\"; exit 3";
         world.job(script, "disk = \"1GiB\"");
         let ended = world.start().end();
-        assert!(ended.log.contains("No space left") || ended.log.contains("quota"), "{ended:#?}");
-        assert_ne!(ended.code, Some(0), "{ended:#?}");
+        assert!(ended.log.starts_with("line 1\nline 2\n"), "{ended:#?}");
+        // The log lies on the same disk: the guest cannot go on telling what its command does.
+        let message = ended.job["message"].as_str().unwrap_or_default();
+        assert!(message.contains("Disk quota exceeded") || message.contains("No space left"), "{ended:#?}");
+        assert_eq!((ended.code, ended.job["failure_kind"].as_str()), (Some(3), Some("infrastructure")));
     });
 }
 

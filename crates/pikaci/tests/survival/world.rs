@@ -143,7 +143,8 @@ impl World<'_> {
 
     /// Makes a file in a guest without Incus: through the root directory of its first process.
     pub(crate) fn touch_from_outside(&self, instance: &str, path: &str) {
-        let cgroup = format!("{}_{instance}/", self.project.name());
+        // Not that of its monitor, which is outside.
+        let cgroup = format!("lxc.payload.{}_{instance}/", self.project.name());
         let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
         let inside = entries.map(|entry| entry.path()).find(|process| {
             fs::read_to_string(process.join("cgroup"))

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use jericho_host::{CancelToken, LocalHost, SystemIds};
@@ -17,6 +18,9 @@ use crate::config::IncusConfig;
 use crate::executor::{JobContext, JobLog, Tools};
 use crate::model::job::{JobPlacement, JobRuntimeKind};
 use crate::remote::{BuildHost, Ready};
+
+/// How long a host may say nothing. ssh(1) calls it gone after 60 s, and then the connection is made anew.
+const SILENCE: Duration = Duration::from_secs(75);
 
 /// The machine of a guest.
 #[derive(Debug, Clone)]
@@ -45,7 +49,7 @@ impl Place {
     /// Of a job. Nothing is connected yet.
     pub(super) fn of(placement: &JobPlacement, tools: &Tools, cancel: &CancelToken) -> Result<Self, Failure> {
         let settings = &tools.config;
-        let patience = Patience { reconnect: settings.hosts.reconnect, ..Patience::default() };
+        let mut patience = Patience { reconnect: settings.hosts.reconnect, ..Patience::default() };
         let (config, incus, machine) = match placement {
             JobPlacement::Local => {
                 let config = settings.incus.clone();
@@ -54,6 +58,7 @@ impl Place {
             }
             JobPlacement::RemoteSsh { host } => {
                 let host = tools.hosts.get(host).map_err(|error| Failure::of(cancel, &error))?;
+                patience.request = SILENCE;
                 host.permit(JobRuntimeKind::Incus).map_err(|error| Failure::of(cancel, &error))?;
                 (host.config().incus.clone(), host.incus(cancel), Machine::Host(host))
             }
