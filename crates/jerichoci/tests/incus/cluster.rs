@@ -147,3 +147,33 @@ fn at_work(project: &Project<'_>) -> String {
         pause(&never, Duration::from_millis(100));
     }
 }
+
+#[test]
+fn a_source_that_no_job_of_the_cluster_has_used_for_a_day_goes_when_another_is_brought() {
+    let test = "a_source_that_no_job_of_the_cluster_has_used_for_a_day_goes_when_another_is_brought";
+    let Some(cluster) = Cluster::up(test) else { return };
+    let project = cluster.project(4).unwrap();
+    let Some(mut world) = World::new(cluster.rig(), &project, test) else { return };
+    world.config.incus.target = Some("n3".to_owned());
+    assert_passed(&world, &world.run(vec![guest("one", "cat a.txt")]));
+    let first = project.volumes().unwrap();
+    for name in &first {
+        let path = format!(
+            "/1.0/storage-pools/{}/volumes/custom/{name}?project={}&target=n3",
+            cluster.rig().pool(),
+            project.name()
+        );
+        let old = serde_json::json!({ "config": { "user.jerichoci.used_at": "2026-01-01T00:00:00Z" } });
+        cluster.rig().ask("PATCH", &path, Some(&old)).unwrap();
+    }
+    std::fs::write(world.root.join("a.txt"), "another\n").unwrap();
+    let run = world.run(vec![guest("two", "cat a.txt")]);
+    assert_passed(&world, &run);
+    assert_eq!(world.guest_log(&run, "two"), "another\n");
+    // The old source is gone, the new one is there, and so is the runner, which the job has used.
+    let now = project.volumes().unwrap();
+    let is_snapshot = |name: &&String| name.starts_with("snapshot-");
+    assert_eq!(now.len(), 2, "{now:?}");
+    assert_ne!(now.iter().find(is_snapshot), first.iter().find(is_snapshot));
+    assert_eq!(now.iter().find(|name| !is_snapshot(name)), first.iter().find(|name| !is_snapshot(name)));
+}
