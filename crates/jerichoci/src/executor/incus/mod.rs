@@ -10,6 +10,7 @@ mod intent;
 mod judge;
 mod kit;
 mod labels;
+mod member;
 mod place;
 mod reap;
 mod remove;
@@ -196,9 +197,6 @@ impl IncusGuest {
             project: place.config.project.clone(),
             name: instance_name(job.run_id, &job.spec.id),
         };
-        let MountSource { source, hold } = phases
-            .time("stage_workspace_snapshot", || place.stage(job, &prepared, &self.tools, &instance))?;
-
         let image = spec::image(runtime, &place.config);
         made.image = Some(RemoteLinuxVmImageRecord {
             guest_role: image.role,
@@ -206,6 +204,17 @@ impl IncusGuest {
             alias: image.alias.clone(),
             fingerprint: None,
         });
+        let MountSource { source, hold, on } = phases.time("stage_workspace_snapshot", || {
+            let target = place.config.target.as_deref();
+            let member = place.incus.member(target, &instance.name);
+            let member = member.map_err(|error| self.failed(&place, made, &image, error))?;
+            place.stage(job, &prepared, &self.tools, &instance, member)
+        })?;
+        let (mut around_config, mut runner_dir) = (place.config.clone(), prepared.runner_dir.clone());
+        if let Some(on) = on {
+            around_config.target = Some(on.member);
+            runner_dir = on.runner.map(PathBuf::from);
+        }
         made.instance = Some(instance.name.clone());
         let intent = GuestIntent { place: place.record(), instance: instance.name.clone() };
         let volumes = caches.volumes().clone();
@@ -231,10 +240,10 @@ impl IncusGuest {
             })?;
             let around = spec::Surroundings {
                 run_id: job.run_id,
-                config: &place.config,
+                config: &around_config,
                 image: &image,
                 snapshot: source,
-                runner_dir: prepared.runner_dir.as_deref(),
+                runner_dir: runner_dir.as_deref(),
                 outputs: &job.prepared.mounts,
                 volumes: &volumes,
                 labels: labels::of_job(
