@@ -19,6 +19,7 @@ mod cli;
 mod config;
 mod error;
 mod exit;
+pub mod helpers;
 pub mod lanes;
 pub mod operator;
 mod render;

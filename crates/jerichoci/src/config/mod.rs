@@ -1,6 +1,7 @@
 //! What an engine is told once: plain values. Nothing here, or below, reads the environment.
 
 mod hosts;
+mod outputs;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -15,6 +16,7 @@ use crate::executor::process::ArtifactLimits;
 use crate::model::record::SettingRecord;
 
 pub use hosts::{DiskBudget, HostConfig, HostsConfig, IncusConfig};
+pub use outputs::OutputsConfig;
 
 /// Settings of an [`crate::Engine`].
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct EngineConfig {
     pub incus: IncusConfig,
     /// Other machines.
     pub hosts: HostsConfig,
+    /// How prepared outputs are handed over.
+    pub outputs: OutputsConfig,
     /// What one job may leave as artifacts from its workspace.
     pub artifact_limits: ArtifactLimits,
     /// Values of the secrets that jobs may name.
@@ -69,6 +73,7 @@ impl EngineConfig {
             nix_program: PathBuf::from("nix"),
             incus: IncusConfig::default(),
             hosts: HostsConfig::default(),
+            outputs: OutputsConfig::default(),
             artifact_limits: ArtifactLimits::default(),
             secrets: Secrets::default(),
             settings: Vec::new(),

@@ -12,6 +12,7 @@ use super::control;
 use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
 use super::outputs::Mode;
+use super::outputs::choose::{Chosen, choose};
 use super::owner::is_alive;
 use super::plan::{PlanInputs, RunPlan, plan_run};
 use super::prepare::{Preparer, Sites};
@@ -40,6 +41,8 @@ pub(crate) struct Repeat {
     pub(crate) run_id: RunId,
     /// Content hash of its snapshot; absent when the current tree takes its place.
     pub(crate) source: Option<String>,
+    /// How its outputs were handed over, or why nobody knows; nothing when today's settings count.
+    pub(crate) outputs: Result<Option<Mode>, String>,
     pub(crate) git_head: Option<String>,
     pub(crate) git_dirty: Option<bool>,
     pub(crate) message: String,
@@ -256,9 +259,12 @@ fn stages(
         groups: engine.config.group_widths.clone(),
         keep_going: request.options.keep_going,
     };
-    let mode = Mode::default();
+    let chosen = match choose_mode(engine, request, repeat) {
+        Ok(chosen) => chosen,
+        Err(problem) => return dispatcher.finish(infrastructure, Some(problem)),
+    };
     if request.jobs.iter().any(|job| job.staged.is_some()) {
-        dispatcher.begin_outputs(&mode);
+        dispatcher.begin_outputs(&chosen);
     }
     let around = dispatcher.around();
     let preparer = Preparer {
@@ -268,7 +274,7 @@ fn stages(
         plan: planned,
         bound: &bound,
         source: &source,
-        mode: &mode,
+        mode: &chosen.mode,
         fresh_id: around.fresh_id,
         masker: around.masker.clone(),
         cancel,
@@ -294,6 +300,16 @@ fn stages(
         dispatcher.warn(line);
     }
     dispatcher.finish(None, None)
+}
+
+/// How prepared outputs of a run are handed over.
+fn choose_mode(engine: &Engine, request: &RunRequest, repeat: Option<&Repeat>) -> Result<Chosen, String> {
+    let recorded = match repeat {
+        Some(repeat) => repeat.outputs.as_ref().map_err(Clone::clone)?.as_ref().map(|mode| (repeat, mode)),
+        None => None,
+    };
+    let recorded = recorded.map(|(repeat, mode)| (repeat.run_id.as_str(), mode));
+    choose(&request.jobs, recorded, &engine.config.outputs).map_err(|error| with_causes(&error))
 }
 
 /// Masks the secrets that jobs of this run name. All of them must be there, and be maskable,

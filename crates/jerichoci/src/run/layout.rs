@@ -220,6 +220,12 @@ impl RunLayout {
         self.dir.join("snapshot")
     }
 
+    /// A document that hands the output of a prepare node over.
+    #[must_use]
+    pub fn handoff(&self, kind: Handoffs, node_id: &str) -> PathBuf {
+        self.dir.join(kind.dir()).join(format!("{node_id}.json"))
+    }
+
     /// Logs of prepare nodes.
     #[must_use]
     pub fn prepares(&self) -> PathBuf {
@@ -248,6 +254,32 @@ impl RunLayout {
     #[must_use]
     pub fn job(&self, job_id: &str) -> JobLayout {
         JobLayout { dir: self.jobs().join(job_id) }
+    }
+}
+
+/// The kinds of documents that hand outputs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handoffs {
+    /// What is asked.
+    Requests,
+    /// What became of it.
+    Results,
+    /// What a launcher is given.
+    LaunchRequests,
+    /// What a transport is given.
+    TransportRequests,
+}
+
+impl Handoffs {
+    /// Their directory in that of the run.
+    #[must_use]
+    pub const fn dir(self) -> &'static str {
+        match self {
+            Self::Requests => "prepared-output-requests",
+            Self::Results => "prepared-output-results",
+            Self::LaunchRequests => "prepared-output-launch-requests",
+            Self::TransportRequests => "prepared-output-transport-requests",
+        }
     }
 }
 

@@ -5,17 +5,25 @@ use std::collections::HashSet;
 
 use super::flow::{self, Repeat};
 use super::layout::Layout;
+use super::outputs::Mode;
+use super::outputs::mode::Transport;
 use super::outstanding::{closure_of_needs, needs_outside, outstanding};
 use super::read::load_run_record;
 use super::report::Reporter;
 use super::request::{RerunRequest, RunRequest};
 use super::store::{RunSpecRecord, read_json};
+use crate::causes::with_causes;
+use crate::config::OutputsConfig;
 use crate::engine::{Engine, EngineError};
 use crate::model::id::RunId;
+use crate::model::job::{JobPlacement, JobSpec};
 use crate::model::outcome::Verdict;
 use crate::model::record::RunRecord;
 use crate::model::version;
 use jericho_host::CancelToken;
+
+/// The setting that says which host the build host was.
+const BUILD_HOST: &str = "build_host";
 
 pub(crate) fn rerun(
     engine: &Engine,
@@ -40,7 +48,7 @@ pub(crate) fn rerun(
             request.options.satisfied.clear();
             None
         }
-        None => Some(match (record.verdict, record.snapshot_hash) {
+        None => Some(match (record.verdict, record.snapshot_hash.clone()) {
             (Verdict::Skipped, hash) => {
                 request.skip = record.message.clone().or_else(|| Some("skipped".to_owned()));
                 hash.unwrap_or_default()
@@ -67,8 +75,17 @@ pub(crate) fn rerun(
         request.jobs = left;
         request.options.satisfied = satisfied;
     }
+    // Today's definitions come with today's settings.
+    let outputs = match asked.current {
+        Some(_) => Ok(None),
+        None => {
+            follow_build_host(&mut request.jobs, &record, &engine.config.outputs);
+            Mode::from_record(&record).map_err(|error| with_causes(&error))
+        }
+    };
     let repeat = Repeat {
         run_id: run_id.clone(),
+        outputs,
         source,
         git_head: record.git_head,
         git_dirty: record.git_dirty,
@@ -80,6 +97,21 @@ pub(crate) fn rerun(
         },
     };
     flow::run(engine, &request, Some(&repeat), reporter, cancel)
+}
+
+/// Staged jobs of the build host go to the one of today: it may have moved since.
+fn follow_build_host(jobs: &mut [JobSpec], record: &RunRecord, today: &OutputsConfig) {
+    let setting = record.settings.iter().find(|setting| setting.name == BUILD_HOST);
+    let then = setting.map(|setting| &setting.value);
+    let then = then.or(record.prepared_output_launcher_transport_host.as_ref());
+    let (Some(then), Transport::Ssh { host: Some(now), .. }) = (then, &today.ssh) else { return };
+    for job in jobs.iter_mut().filter(|job| job.staged.is_some()) {
+        if let JobPlacement::RemoteSsh { host } = &mut job.placement
+            && host == then
+        {
+            host.clone_from(now);
+        }
+    }
 }
 
 /// What a run was asked to do.

@@ -10,7 +10,13 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Set up", &["config", "doctor", "completions", "man"]),
     (
         "For programs",
-        &["schema", "prepared-outputs", "staged-linux-remote-defaults", "staged-linux-target-info"],
+        &[
+            "schema",
+            "prepared-outputs",
+            "fulfill-prepared-output-request",
+            "staged-linux-remote-defaults",
+            "staged-linux-target-info",
+        ],
     ),
 ];
 
@@ -27,7 +33,7 @@ pub(super) fn grouped(command: clap::Command) -> clap::Command {
         for name in names {
             let about = command.find_subcommand(name).and_then(clap::Command::get_about);
             let about = about.map(ToString::to_string).unwrap_or_default();
-            let _ = writeln!(list, "  {name:<29} {about}");
+            let _ = writeln!(list, "  {name:<31} {about}");
         }
         list.push('\n');
     }

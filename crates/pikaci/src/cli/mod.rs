@@ -9,6 +9,7 @@ mod diff;
 mod doctor;
 mod explain;
 mod follow;
+mod fulfill_prepared_output_request;
 mod gc;
 mod help;
 mod hints;
@@ -71,6 +72,7 @@ enum Command {
     Doctor(doctor::Args),
     Schema(schema::Args),
     PreparedOutputs(prepared_outputs::Args),
+    FulfillPreparedOutputRequest(fulfill_prepared_output_request::Args),
     StagedLinuxRemoteDefaults(staged_linux_remote_defaults::Args),
     StagedLinuxTargetInfo(staged_linux_target_info::Args),
     Completions(completions::Args),
@@ -143,6 +145,7 @@ fn dispatch(cli: &Cli, surroundings: Surroundings) -> Result<Exit, CliError> {
         Command::Doctor(args) => doctor::run(&session, args),
         Command::Schema(args) => schema::run(&session, args),
         Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
+        Command::FulfillPreparedOutputRequest(args) => fulfill_prepared_output_request::run(&session, args),
         Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),
         Command::StagedLinuxTargetInfo(args) => staged_linux_target_info::run(&session, args),
         Command::Completions(args) => completions::run(args),

@@ -188,7 +188,7 @@ impl Places {
     }
 
     /// Of the others, as the engine takes it.
-    pub(super) fn hosts(&self) -> HostsConfig {
+    pub(crate) fn hosts(&self) -> HostsConfig {
         let standard = HostsConfig::default();
         let host = |name: &str, host: &HostSettings| host.config(name, self.guest_role.value);
         HostsConfig {

@@ -2,6 +2,7 @@
 //! file, then the user's, then default.
 
 mod hosts;
+mod outputs;
 mod place;
 mod surroundings;
 mod terminal;
@@ -20,6 +21,8 @@ pub(crate) use terminal::{ColorWhen, Terminal};
 pub(crate) use variables::{
     BASE_REF, CONFIG, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT, UNTRUSTED,
 };
+
+use outputs::Outputs;
 
 use crate::error::CliError;
 use crate::operator::Operator;
@@ -113,6 +116,7 @@ pub(crate) struct Settings {
     /// Of environment and files. The flag belongs to the commands that compare.
     pub(crate) base_ref: Setting<Option<String>>,
     pub(crate) places: Places,
+    pub(crate) outputs: Outputs,
 }
 
 impl Settings {
@@ -149,6 +153,7 @@ impl Settings {
             user.base_ref.as_ref(),
         );
         let places = Places::resolve(surroundings, &flags.hosts, operator)?;
+        let outputs = Outputs::resolve(surroundings, &places)?;
         Ok(Self {
             source_root,
             state_root,
@@ -157,6 +162,7 @@ impl Settings {
             inherit_env,
             base_ref,
             places,
+            outputs,
         })
     }
 
@@ -169,6 +175,7 @@ impl Settings {
         config.host_local_nix_shell.clone_from(&self.host_local_nix_shell.value);
         config.incus = self.places.incus();
         config.hosts = self.places.hosts();
+        config.outputs = self.outputs.config();
         config.settings = self.records();
         config
     }
@@ -204,6 +211,15 @@ impl Settings {
             shown("inherit_env", inherit_env, self.inherit_env.origin, "--inherit-env", ""),
             shown("base_ref", base, self.base_ref.origin, "--base", BASE_REF),
         ];
-        of_runs.into_iter().chain(self.places.shown()).collect()
+        let consumer = self.outputs.consumer.value.clone();
+        let of_outputs = [shown(
+            "prepared_output_consumer",
+            consumer.unwrap_or_else(|| "this process".to_owned()),
+            self.outputs.consumer.origin,
+            "",
+            variables::CONSUMER,
+        )];
+        let of_runs = of_runs.into_iter().chain(of_outputs);
+        of_runs.chain(self.places.shown()).collect()
     }
 }

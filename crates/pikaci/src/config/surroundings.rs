@@ -60,6 +60,16 @@ impl Surroundings {
         }
     }
 
+    /// The file of this program.
+    pub(super) fn program(&self) -> Option<&Path> {
+        self.program.as_deref()
+    }
+
+    /// A variable that is set to what it cannot be.
+    pub(super) fn bad(&self, name: &str, expected: &str) -> CliError {
+        bad(name, self.environment.get(name).unwrap_or_default(), expected)
+    }
+
     pub(crate) const fn environment(&self) -> &Environment {
         &self.environment
     }

@@ -12,7 +12,7 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::{PrepareRecord, PrepareTimingRecord};
 use crate::run::layout::JobLayout;
-use crate::run::outputs::Mode;
+use crate::run::outputs::choose::Chosen;
 use crate::run::plan::{NodeIndex, PlanNode, RunPlan};
 use crate::run::prepare::PrepareEnd;
 
@@ -88,12 +88,16 @@ impl Dispatcher<'_> {
     }
 
     /// Says that prepared outputs are recorded, and that there are none yet.
-    pub(crate) fn begin_outputs(&mut self, mode: &Mode) {
+    pub(crate) fn begin_outputs(&mut self, chosen: &Chosen) {
         let path = self.layout().prepared_outputs();
         let stored = self.store.write_prepared_outputs(&self.outputs);
         self.note_problem(stored);
         self.update(|record| {
-            mode.write_to(record);
+            chosen.mode.write_to(record);
+            // The configuration says less of them.
+            let is_chosen = |name: &str| chosen.settings.iter().any(|setting| setting.name == name);
+            record.settings.retain(|setting| !is_chosen(&setting.name));
+            record.settings.extend(chosen.settings.iter().cloned());
             record.prepared_outputs_path = Some(path.to_string_lossy().into_owned());
         });
     }

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jericho_host::fs::write_atomic;
+use jericho_host::{CancelToken, Command, Environment, Host as _, LocalHost};
+use serde::Serialize;
 
 use super::expose::{check_absolute, expose};
 use super::{OutputsError, STORE_DIR, load};
@@ -13,10 +15,7 @@ use crate::model::outputs::{
     PreparedOutputResultRecord, PreparedOutputTransportRequestRecord, TransportPathContract,
 };
 use crate::model::version;
-
-/// Directory of requests in a run directory. A request that lies in one can only expose below
-/// that run directory.
-const REQUESTS_DIR: &str = "prepared-output-requests";
+use crate::run::layout::Handoffs;
 
 /// Makes all exposures of a request that lies at this path, and returns the request. Doing it
 /// again gives the same result.
@@ -26,7 +25,18 @@ const REQUESTS_DIR: &str = "prepared-output-requests";
 pub fn fulfill_prepared_output_request(
     request_path: &Path,
 ) -> Result<PreparedOutputRequestRecord, OutputsError> {
-    let request = load_request(request_path, Path::new(STORE_DIR))?;
+    fulfill_prepared_output_request_in(request_path, Path::new(STORE_DIR))
+}
+
+/// The same, with a store that is elsewhere: see [`store_dir_here`].
+///
+/// # Errors
+/// As [`fulfill_prepared_output_request`].
+pub fn fulfill_prepared_output_request_in(
+    request_path: &Path,
+    store_dir: &Path,
+) -> Result<PreparedOutputRequestRecord, OutputsError> {
+    let request = load_request(request_path, store_dir)?;
     make_exposures(request_path, &request).map_err(|(_, error)| error)?;
     Ok(request)
 }
@@ -66,14 +76,45 @@ pub fn fulfill_prepared_output_request_result(
         error: error.as_ref().map(|error| with_causes(error)),
     };
     if let Some(path) = result_path {
-        let failed = |source| OutputsError::File { action: "write", path: path.to_path_buf(), source };
-        let bytes = serde_json::to_vec_pretty(&result).map_err(|error| failed(error.into()))?;
-        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            fs::create_dir_all(dir).map_err(failed)?;
-        }
-        write_atomic(path, &bytes, false).map_err(failed)?;
+        write_document(path, &result)?;
     }
     Ok(result)
+}
+
+/// Writes one of the documents, with the directories above it.
+pub(super) fn write_document<T: Serialize>(path: &Path, document: &T) -> Result<(), OutputsError> {
+    let failed = |source| OutputsError::File { action: "write", path: path.to_path_buf(), source };
+    let bytes = serde_json::to_vec_pretty(document).map_err(|error| failed(error.into()))?;
+    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        fs::create_dir_all(dir).map_err(failed)?;
+    }
+    write_atomic(path, &bytes, false).map_err(failed)
+}
+
+/// The store directory of this machine, for the request at this path: `NIX_STORE_DIR`, else
+/// [`STORE_DIR`]; nix is asked only about an output that is elsewhere.
+#[must_use]
+pub fn store_dir_here(request_path: &Path, env: &Environment) -> PathBuf {
+    if let Some(dir) = env.get("NIX_STORE_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute()) {
+        return dir;
+    }
+    let usual = PathBuf::from(STORE_DIR);
+    match load::<PreparedOutputRequestRecord>(request_path) {
+        Ok(request) if !Path::new(&request.realized_path).starts_with(&usual) => {
+            ask_store_dir(env).unwrap_or(usual)
+        }
+        _ => usual,
+    }
+}
+
+fn ask_store_dir(env: &Environment) -> Option<PathBuf> {
+    let nix = Command::new("nix")
+        .args(["--extra-experimental-features", "nix-command", "eval", "--raw", "--expr"])
+        .arg("builtins.storeDir")
+        .env(env.clone());
+    let said = LocalHost::new().run(&nix, &CancelToken::new().ok()?).ok()?;
+    let dir = PathBuf::from(String::from_utf8(said.stdout).ok()?.trim());
+    (said.exit.success() && dir.is_absolute()).then_some(dir)
 }
 
 /// Reads what a launcher is given.
@@ -194,8 +235,10 @@ fn make_exposures(
     Ok(())
 }
 
+/// A request that lies in the directory of requests of a run can only expose below that run.
 fn run_dir_of(request_path: &Path) -> Option<PathBuf> {
     let path = std::path::absolute(request_path).ok()?;
-    let requests = path.parent().filter(|dir| dir.file_name().is_some_and(|name| name == REQUESTS_DIR))?;
+    let requests =
+        path.parent().filter(|dir| dir.file_name().is_some_and(|name| name == Handoffs::Requests.dir()))?;
     requests.parent().map(Path::to_path_buf)
 }

@@ -10,12 +10,14 @@ use serde::de::DeserializeOwned;
 
 use crate::model::version;
 
+pub mod choose;
 pub mod expose;
 pub mod fulfill;
 pub(crate) mod handover;
 pub mod mode;
 pub mod payload;
 pub mod realize;
+pub mod transport;
 
 pub use fulfill::{
     fulfill_prepared_output_request, fulfill_prepared_output_request_result,

@@ -17,9 +17,10 @@ use self::log::PrepareLog;
 use self::site::Site;
 pub(crate) use self::site::Sites;
 use super::layout::RunLayout;
-use super::outputs::handover::{self, Handover};
+use super::outputs::handover::{self, Handover, With};
 use super::outputs::payload::{self, MANIFEST};
 use super::outputs::realize::{NixOnHost, Realized, Wanted};
+use super::outputs::transport::Route;
 use super::outputs::{Mode, OutputsError};
 use super::plan::{NodeIndex, NodeWork, PlanNode, RunPlan};
 use crate::causes::with_causes;
@@ -138,8 +139,7 @@ impl Preparer<'_> {
 
     /// Lets go of what was realised. To be called when nothing of the jobs is left.
     pub(crate) fn release(&self) -> Result<(), String> {
-        let released: Vec<String> = self.sites.all().iter().filter_map(|site| site.release().err()).collect();
-        if released.is_empty() { Ok(()) } else { Err(released.join("; ")) }
+        self.sites.release()
     }
 
     /// Whether a guest can be made for a staged job: news that there is no image must not wait for a
@@ -216,6 +216,17 @@ impl Preparer<'_> {
         else {
             return PrepareEnd::errored("internal error: the node is bound to something else".to_owned());
         };
+        let config = &self.tools.config;
+        let endpoint = |route: &Route| self.sites.endpoint(route, self.tools);
+        let with = With {
+            host: &*self.tools.host,
+            env: &config.caller_environment,
+            helper: config.outputs.helper_program.as_deref(),
+            launcher: config.outputs.launcher_program.as_deref(),
+            nix: &config.nix_program,
+            endpoint: &endpoint,
+            cancel: self.cancel,
+        };
         let handover = Handover {
             run: self.run,
             mode: self.mode,
@@ -224,9 +235,11 @@ impl Preparer<'_> {
             output_name,
             residency: *residency,
             realized: &realized.path,
+            store_dir: realized.path.parent().unwrap_or(&realized.path),
+            with: &with,
             exposures: handoff.as_ref().map_or(&[][..], |handoff| &handoff.exposures),
         };
-        let (mut record, handed): (_, Result<(), OutputsError>) = handover::hand_over(&handover);
+        let (mut record, handed): (_, Result<(), OutputsError>) = handover::hand_over(&handover, log);
         record.payload = payload;
         end.output = Some(record);
         if let Err(error) = handed {

@@ -1,7 +1,7 @@
 //! Where outputs are realised: nix of one machine, with the places it is given there.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jericho_host::{CancelToken, Command, Environment, Host};
@@ -11,15 +11,31 @@ use crate::executor::Tools;
 use crate::executor::workspace::RunSource;
 use crate::model::job::JobPlacement;
 use crate::model::outcome::JobOutcome;
+use crate::nix::complaint;
 use crate::remote::sync::{self, Holder, How, Lease, Remote, Told};
 use crate::remote::{BuildHost, Ready};
 use crate::run::layout::{Layout, RunLayout};
+use crate::run::outputs::OutputsError;
 use crate::run::outputs::realize::{Locks, NixOnHost, Realizer, SourceTree};
+use crate::run::outputs::transport::{Endpoint, Route};
 use crate::snapshot::ContentHash;
 
 /// Where nix is looked for on a host whose settings name no path.
 const PATH: &str =
     "/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:/usr/local/bin:/usr/bin:/bin";
+
+/// Removes what prepare nodes have made in the directory of a run on a host. Others may have something
+/// there: what is not empty then stays.
+const TIDY: &str = r#"cd "$1" 2>/dev/null || exit 0
+rm -rf roots prepared-output-requests prepared-output-results prepared-output-launch-requests || exit 1
+for job in jobs/*/; do
+  [ -d "$job" ] && [ ! -h "${job%/}" ] || continue
+  rm -rf "$job/staged-linux-rust" || exit 1
+  rmdir "$job" 2>/dev/null
+done
+rmdir jobs 2>/dev/null
+cd / && rmdir "$1" 2>/dev/null
+exit 0"#;
 
 /// One machine, as all prepare nodes of a run share it.
 pub(crate) struct Site {
@@ -38,6 +54,8 @@ enum Machine {
 #[derive(Default)]
 pub(crate) struct Sites {
     made: Mutex<BTreeMap<Option<String>, Arc<Site>>>,
+    /// Directories of the run on hosts that outputs were handed over on, by the name of the host.
+    handed: Mutex<BTreeMap<(String, PathBuf), Arc<dyn Host>>>,
 }
 
 impl Sites {
@@ -74,9 +92,34 @@ impl Sites {
         Ok(Arc::clone(self.made().entry(name).or_insert_with(|| Arc::new(site))))
     }
 
-    /// All that were asked for.
-    pub(super) fn all(&self) -> Vec<Arc<Site>> {
-        self.made().values().cloned().collect()
+    /// The host of a transport.
+    pub(super) fn endpoint(&self, route: &Route, tools: &Tools) -> Result<Endpoint, OutputsError> {
+        let host = tools.hosts.get(&route.host);
+        let host = host.map_err(|error| OutputsError::Invalid(with_causes(&error)))?;
+        let host = Arc::clone(host.ssh()) as Arc<dyn Host>;
+        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        handed.insert((route.host.clone(), route.run_dir()), Arc::clone(&host));
+        Ok(Endpoint { host, env: remote_env() })
+    }
+
+    /// Lets go of everything that the run has on any machine for its outputs.
+    pub(super) fn release(&self) -> Result<(), String> {
+        let mut problems = Vec::new();
+        let mut dirs: BTreeMap<(String, PathBuf), Arc<dyn Host>> =
+            std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner));
+        for (name, site) in &*self.made() {
+            let host = &site.realizer.nix().host;
+            match (name, site.roots.parent()) {
+                (Some(name), Some(run)) => {
+                    dirs.insert((name.clone(), run.to_path_buf()), Arc::clone(host));
+                }
+                _ => problems.extend(host.remove(&site.roots).err().map(|error| with_causes(&error))),
+            }
+        }
+        for ((_, run), host) in dirs {
+            problems.extend(tidy(&*host, &run).err());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 
     fn made(&self) -> std::sync::MutexGuard<'_, BTreeMap<Option<String>, Arc<Site>>> {
@@ -109,11 +152,16 @@ fn user_cache(env: &Environment) -> Option<PathBuf> {
     std::fs::create_dir_all(&dir).is_ok().then_some(dir)
 }
 
+/// What programs of a host are started with.
+fn remote_env() -> Environment {
+    [("PATH", PATH)].into_iter().collect()
+}
+
 fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
     NixOnHost {
         host: Arc::clone(host.ssh()) as Arc<dyn Host>,
         program: PathBuf::from(&host.config().nix_program),
-        env: [("PATH", PATH)].into_iter().collect(),
+        env: remote_env(),
         sources: ready.work_dir.join("cache").join("nix-sources"),
         locks: Locks::OnHost(ready.work_dir.join("locks")),
         grace: tools.config.grace,
@@ -121,11 +169,6 @@ fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
 }
 
 impl Site {
-    /// Whether it is this machine.
-    pub(super) const fn is_here(&self) -> bool {
-        matches!(self.machine, Machine::This)
-    }
-
     /// The source tree there.
     pub(super) fn tree(
         &self,
@@ -165,18 +208,17 @@ impl Site {
         }
         Ok(SourceTree { path: delivered.path, held: Box::new(held) })
     }
+}
 
-    /// Lets go of everything that this run has realised there.
-    pub(super) fn release(&self) -> Result<(), String> {
-        let host = &self.realizer.nix().host;
-        host.remove(&self.roots).map_err(|error| with_causes(&error))?;
-        if let (Some(run), false) = (self.roots.parent(), self.is_here()) {
-            // Others may have something there.
-            let tidy = Command::new("rmdir").arg(run).env(self.realizer.nix().env.clone());
-            let cancel = CancelToken::new().map_err(|error| error.to_string())?;
-            host.run(&tidy, &cancel).map_err(|error| with_causes(&error))?;
-        }
-        Ok(())
+/// Removes what prepare nodes have made in the directory of a run on a host.
+fn tidy(host: &dyn Host, run: &Path) -> Result<(), String> {
+    // Also when the run was cancelled: what is left there nobody else would remove.
+    let cancel = CancelToken::new().map_err(|error| error.to_string())?;
+    let tidy = Command::new("sh").args(["-c", TIDY, "sh"]).arg(run).env(remote_env());
+    let output = host.run(&tidy, &cancel).map_err(|error| with_causes(&error))?;
+    match output.exit.success() {
+        true => Ok(()),
+        false => Err(format!("{} on {}: {}", run.display(), host.label(), complaint(&output.stderr))),
     }
 }
 

@@ -1,0 +1,5 @@
+//! `pikaci-fulfill-prepared-output`, the helper.
+
+fn main() -> std::process::ExitCode {
+    pikaci::helpers::fulfill()
+}

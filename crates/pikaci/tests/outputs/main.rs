@@ -1,0 +1,5 @@
+//! Prepared outputs through the real programs: `pikaci` and its two helpers, with the real nix.
+
+mod handover;
+mod helpers;
+mod rig;
