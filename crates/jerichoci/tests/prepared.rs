@@ -432,3 +432,56 @@ fn two_runs_that_need_the_same_output_build_it_once_and_do_not_poll() {
     });
     assert!(!polls);
 }
+
+/// Programs in place of nix that fail at one call: the first argument says how, the second at which.
+fn failing_nix(tree: &Tree, dir: &Path, how: &str, at: usize) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::create_dir_all(dir).unwrap();
+    for name in ["nix", "nix-store"] {
+        let real = tree.nix.program().with_file_name(name);
+        let text = format!(
+            "#!/bin/sh\necho >> {dir}/calls\nif [ $(wc -l < {dir}/calls) -eq {at} ]; then {how}; fi\nexec {real} \"$@\"\n",
+            dir = dir.display(),
+            real = real.display()
+        );
+        fs::write(dir.join(name), text).unwrap();
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    dir.join("nix")
+}
+
+#[test]
+fn a_nix_that_fails_at_any_call_ends_in_a_terminal_record_and_leaves_nothing() {
+    let Some(mut tree) =
+        Tree::new("a_nix_that_fails_at_any_call_ends_in_a_terminal_record_and_leaves_nothing")
+    else {
+        return;
+    };
+    for (how, kinds) in [
+        ("echo garbage; exit 0", &[FailureKind::TestFailure, FailureKind::Infrastructure][..]),
+        ("exit 255", &[FailureKind::Infrastructure]),
+        ("kill -9 $$", &[FailureKind::Infrastructure]),
+        ("echo 'No space left on device' >&2; exit 1", &[FailureKind::Infrastructure]),
+    ] {
+        // Six calls of a run that has to do everything, and one more.
+        for at in 1..=7 {
+            let dir = tempfile::tempdir().unwrap();
+            let mut config = EngineConfig::new(dir.path().join("state"), &tree.root);
+            config.caller_environment = tree.nix.environment().into_iter().collect();
+            config.nix_program = failing_nix(&tree, &dir.path().join("bin"), how, at);
+            tree.engine = Engine::new(config);
+            let run = tree.run(vec![staged("a", "run-test")]);
+            let run_dir = dir.path().join("state/runs").join(&run.run_id);
+            match run.verdict {
+                // A call after the last one; or what nix had done before it failed was enough.
+                Verdict::Passed => assert!(at == 7 || how.starts_with("echo garbage"), "{how} at {at}"),
+                Verdict::Failed(kind) => assert!(kinds.contains(&kind), "{how} at {at}: {run:#?}"),
+                other => panic!("{how} at {at}: {other:?}"),
+            }
+            let stored: RunRecord =
+                serde_json::from_slice(&fs::read(run_dir.join("run.json")).unwrap()).unwrap();
+            assert_eq!(stored.verdict, run.verdict);
+            assert!(!run_dir.join("roots").exists(), "{how} at {at}");
+        }
+    }
+}
