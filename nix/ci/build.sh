@@ -11,7 +11,7 @@ compile_tests() {
 
 # Puts the source where it can be compiled, against the vendored dependencies.
 unpack() {
-  set -euo pipefail
+  set -eo pipefail
   export HOME="$NIX_BUILD_TOP/home" CARGO_HOME="$NIX_BUILD_TOP/home/cargo"
   export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_TERM_COLOR=never
   # Of the tests alone, not of what runs while building, since the target is named.

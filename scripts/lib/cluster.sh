@@ -52,9 +52,22 @@ cluster_up() {
     cluster_form
     : >"$cluster_dir/formed"
   fi
+  cluster_online
   rig_image
   cluster_describe "$began"
   exec 8>&-
+}
+
+# Waits until each member knows of the others that they are there: by their heartbeats, which nothing else tells.
+cluster_online() {
+  local deadline=$((SECONDS + 60))
+  until [[ $(rig_api GET '/1.0/cluster/members?recursion=1' | grep -o '"status":"Online"' | wc -l) == "${#CLUSTER_MEMBERS[@]}" ]]; do
+    if ((SECONDS >= deadline)); then
+      cluster_client "${CLUSTER_MEMBERS[0]}" cluster list >&2
+      return 1
+    fi
+    sleep 0.2
+  done
 }
 
 cluster_start() {

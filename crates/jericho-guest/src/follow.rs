@@ -117,9 +117,10 @@ impl Follower {
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.events += whole as u64;
         for event in pika_cloud::parse_events(&text[..whole], self.seq).events {
-            let line = serde_json::to_vec(&event)?;
-            self.put("event", &[event.seq], &line)?;
-            self.seq = event.seq;
+            if event.seq > self.seq {
+                self.put("event", &[event.seq], &serde_json::to_vec(&event)?)?;
+                self.seq = event.seq;
+            }
         }
         Ok(())
     }

@@ -209,12 +209,15 @@ pub struct Collected {
     pub freed: u64,
     /// Snapshots that stay.
     pub kept: u64,
-    /// Bytes that they use.
+    /// Bytes that they use; when that is surely within the budget, no more than this.
     pub used: u64,
     /// Of these, snapshots that somebody has leased.
     pub leased: u64,
     /// Leases that nobody holds any more.
     pub dead_leases: u64,
+    /// Projects whose instances would have to be known to tell whether more leases are dead.
+    #[serde(default)]
+    pub projects: Vec<String>,
     /// What killed receivers and repairs had left.
     pub leftovers: u64,
     /// Free bytes of the file system afterwards.

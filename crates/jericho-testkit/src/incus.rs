@@ -65,10 +65,7 @@ impl Rig {
     }
 
     fn of(test: &str, dir: &Path, is_own: bool) -> Option<Self> {
-        if !need::needs_root(test)
-            || !PROGRAMS.iter().all(|program| need::needs_program(test, program))
-            || !need::needs(test, "needs Incus", Path::new("/usr/libexec/incus/incusd").exists())
-        {
+        if !is_possible(test) {
             return None;
         }
         match Self::bring_up(dir) {
@@ -78,6 +75,20 @@ impl Rig {
             }
             Err(error) => panic!("the Incus of the tests does not come up: {error:#}"),
         }
+    }
+
+    /// The daemon of a cluster's first member, as a rig. `users` is held by the cluster.
+    pub(crate) fn of_cluster(dir: &Path, socket: PathBuf, description: &Value, users: File) -> Result<Self> {
+        let text = |key: &str| description[key].as_str().map(str::to_owned).with_context(|| key.to_owned());
+        Ok(Self {
+            dir: dir.to_owned(),
+            is_own: false,
+            socket,
+            pool: text("pool")?,
+            image_alias: text("image_alias")?,
+            work_dir: text("work_dir")?.into(),
+            _users: users,
+        })
     }
 
     fn bring_up(dir: &Path) -> Result<Self> {
@@ -199,6 +210,11 @@ impl Rig {
     ///
     /// When Incus does not make it.
     pub fn project(&self, limit: u32) -> Result<Project<'_>> {
+        self.project_with(limit, json!({}))
+    }
+
+    /// As [`project`](Self::project), with more configuration.
+    pub(crate) fn project_with(&self, limit: u32, more: Value) -> Result<Project<'_>> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         self.remove_orphans()?;
         let name = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -206,17 +222,17 @@ impl Rig {
         fs::create_dir_all(&dir)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
         let _ = self.ask("DELETE", &format!("/1.0/projects/{name}?force=1"), None);
-        self.ask(
-            "POST",
-            "/1.0/projects",
-            Some(&json!({ "name": name, "config": {
-                "features.images": "false", "features.profiles": "true",
-                "features.storage.volumes": "true", "features.networks": "false",
-                "limits.instances": limit.to_string(),
-                "restricted": "true", "restricted.devices.disk": "allow",
-                "restricted.devices.disk.paths": dir,
-            } })),
-        )?;
+        let mut config = json!({
+            "features.images": "false", "features.profiles": "true",
+            "features.storage.volumes": "true", "features.networks": "false",
+            "limits.instances": limit.to_string(),
+            "restricted": "true", "restricted.devices.disk": "allow",
+            "restricted.devices.disk.paths": dir,
+        });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
+        self.ask("POST", "/1.0/projects", Some(&json!({ "name": name, "config": config })))?;
         let profile = json!({ "config": {}, "devices": {
             "root": { "type": "disk", "path": "/", "pool": self.pool },
         } });
@@ -282,10 +298,22 @@ impl Drop for Rig {
     }
 }
 
+/// Whether an Incus can be brought up here for the test called `test`; records the refusal when not.
+pub(crate) fn is_possible(test: &str) -> bool {
+    need::needs_root(test)
+        && PROGRAMS.iter().all(|program| need::needs_program(test, program))
+        && need::needs(test, "needs Incus", Path::new("/usr/libexec/incus/incusd").exists())
+}
+
 /// Runs `scripts/rig` on the rig in a directory; what it printed.
 fn script(dir: &Path, args: &[&str]) -> Result<String> {
+    script_with("JERICHO_RIG_DIR", dir, args)
+}
+
+/// Runs `scripts/rig` with a variable that names a directory; what it printed.
+pub(crate) fn script_with(variable: &str, dir: &Path, args: &[&str]) -> Result<String> {
     let script = crate_dir!().join("../../scripts/rig");
-    let output = command(&script).args(args).env("JERICHO_RIG_DIR", dir).output().context("scripts/rig")?;
+    let output = command(&script).args(args).env(variable, dir).output().context("scripts/rig")?;
     ensure!(output.status.success(), "scripts/rig: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

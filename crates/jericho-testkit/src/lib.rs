@@ -3,6 +3,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`children`] | programs that misbehave, to be supervised |
+//! | [`cluster`] | a real cluster of three members of Incus |
 //! | [`incus`] | the real Incus with a project of its own for each test |
 //! | [`need`] | what a test needs of the machine, and who is told when it is not there |
 //! | [`nix`] | the real nix with a store of its own |
@@ -13,6 +14,7 @@
 //! | [`tmux`] | a terminal to look at |
 
 pub mod children;
+pub mod cluster;
 pub mod incus;
 pub mod need;
 pub mod nix;

@@ -1,7 +1,7 @@
 //! Documents: those of the earlier system load for ever, and its readers load ours.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::job::{JobPlacementKind, JobRuntimeKind};
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v0").join(name)
+    jericho_testkit::crate_dir!().join("tests/fixtures/v0").join(name)
 }
 
 fn load<T: DeserializeOwned>(name: &str) -> T {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jerichoci::model::outputs::{
     FulfillmentStatus, PayloadManifestRecord, PreparedOutputRequestRecord, PreparedOutputResultRecord,
@@ -206,7 +206,7 @@ fn a_result_that_differs_in_anything_is_refused() {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v0").join(name)
+    jericho_testkit::crate_dir!().join("tests/fixtures/v0").join(name)
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Root {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v0").join(name)
+    jericho_testkit::crate_dir!().join("tests/fixtures/v0").join(name)
 }
 
 fn fixture_record(name: &str) -> RunRecord {

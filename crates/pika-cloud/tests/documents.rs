@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    jericho_testkit::crate_dir!().join("tests/fixtures").join(name)
 }
 
 fn fixture_value(name: &str) -> Value {

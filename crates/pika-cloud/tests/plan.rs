@@ -1,7 +1,6 @@
 //! From a spec to what Incus is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use pika_cloud::{
     IncusRuntimePlan, InstanceType, RuntimeIdentity, RuntimeIncus, RuntimeMount, RuntimeSpec,
@@ -10,7 +9,7 @@ use pika_cloud::{
 use serde_json::json;
 
 fn sample() -> RuntimeSpec {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/runtime-spec.json");
+    let path = jericho_testkit::crate_dir!().join("tests/fixtures/runtime-spec.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -20,7 +19,7 @@ fn spec() -> RuntimeSpec {
 
 #[test]
 fn the_sample_spec_becomes_the_sample_plan() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/incus-runtime-plan.json");
+    let path = jericho_testkit::crate_dir!().join("tests/fixtures/incus-runtime-plan.json");
     let expected: IncusRuntimePlan = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert_eq!(sample().plan().unwrap(), expected);
     assert_eq!(IncusRuntimePlan::try_from(&sample()).unwrap(), expected);

@@ -26,16 +26,27 @@ pub(super) fn collect(receiver: &Receiver, wanted: &Collect) -> Result<Collected
     };
     for hash in leases.hashes()? {
         let lock = work_dir.lock()?;
-        leases.tidy(&lock, &hash, &wanted.instances, wanted.dry_run, &mut report.dead_leases)?;
+        let tidied = leases.tidy(&lock, &hash, &wanted.instances, wanted.dry_run)?;
+        report.dead_leases += tidied.dead;
+        report.projects.extend(tidied.projects);
     }
+    report.projects.sort();
+    report.projects.dedup();
     let leased = |hash: &ContentHash| -> Result<bool, Refused> {
-        let lock = work_dir.lock()?;
-        leases.tidy(&lock, hash, &wanted.instances, true, &mut 0)
+        Ok(leases.tidy(&work_dir.lock()?, hash, &wanted.instances, true)?.leased)
     };
     let mut candidates = Vec::new();
+    let mut at_most = Some(0u64);
     for hash in shelf.hashes()? {
-        let used = shelf.open_snapshot(&hash).map_or((0, 0), shelf::last_used);
+        let (used, bytes) = shelf.open_snapshot(&hash).map_or(((0, 0), None), shelf::last_used);
+        at_most = at_most.zip(bytes).map(|(sum, bytes)| sum.saturating_add(bytes));
         candidates.push(Candidate { hash, leased: leased(&hash)?, used });
+    }
+    if let Some(at_most) = at_most.filter(|&at_most| at_most <= budget) {
+        // Nothing has to go, so that nothing has to be counted.
+        (report.used, report.kept) = (at_most, candidates.len() as u64);
+        report.leased = candidates.iter().filter(|one| one.leased).count() as u64;
+        candidates.clear();
     }
     // What stays comes first, so that a file counts for the last tree that would lose it.
     candidates.sort_by_key(|one| std::cmp::Reverse((one.leased, one.used, one.hash)));
@@ -52,7 +63,7 @@ pub(super) fn collect(receiver: &Receiver, wanted: &Collect) -> Result<Collected
         if !wanted.dry_run {
             // Somebody may have leased it since.
             let lock = work_dir.lock()?;
-            if leases.tidy(&lock, &candidate.hash, &wanted.instances, true, &mut 0)? {
+            if leases.tidy(&lock, &candidate.hash, &wanted.instances, true)?.leased {
                 (report.used, report.kept) = (report.used + bytes, report.kept + 1);
                 report.leased += 1;
                 continue;

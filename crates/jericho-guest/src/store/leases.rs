@@ -39,10 +39,23 @@ struct Kept {
 }
 
 /// Whether a lease is worth anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Life {
     Alive,
+    /// Alive, unless the instances of this project are known and its own is not among them.
+    Unsure(String),
     Dead,
+}
+
+/// What is left when the dead leases of a snapshot are gone.
+#[derive(Debug, Default)]
+pub(super) struct Tidied {
+    /// Whether any is left.
+    pub(super) leased: bool,
+    /// How many went.
+    pub(super) dead: u64,
+    /// Projects of instances that would have to be known.
+    pub(super) projects: Vec<String>,
 }
 
 impl Leases {
@@ -103,36 +116,38 @@ impl Leases {
     /// Whether anybody but this process uses a snapshot. A lease that says so or cannot be asked
     /// about counts.
     pub(super) fn in_use(&self, hash: &ContentHash) -> Result<bool, Refused> {
-        Ok(self.of(hash, None)?.iter().any(|(id, life)| *life == Life::Alive && *id != self.own_id()))
+        Ok(self.of(hash, None)?.iter().any(|(id, life)| *life != Life::Dead && *id != self.own_id()))
     }
 
-    /// The same by what is known of instances. Removes the leases of the dead, unless it only looks, and
-    /// counts them in `dead`.
+    /// The same by what is known of instances. Removes the leases of the dead, unless it only looks.
     pub(super) fn tidy(
         &self,
         lock: &Lock<'_>,
         hash: &ContentHash,
         instances: &[Instances],
         dry_run: bool,
-        dead: &mut u64,
-    ) -> Result<bool, Refused> {
-        let mut alive = false;
+    ) -> Result<Tidied, Refused> {
+        let mut tidied = Tidied::default();
         if !dry_run {
             // What a killed receiver has left of it; not when there are leases.
             let _ = rustix::fs::unlinkat(&self.dir, hash.to_string().as_str(), AtFlags::REMOVEDIR);
         }
         for (id, life) in self.of(hash, Some(instances))? {
             match life {
-                Life::Alive => alive = true,
+                Life::Alive => tidied.leased = true,
+                Life::Unsure(project) => {
+                    tidied.leased = true;
+                    tidied.projects.push(project);
+                }
                 Life::Dead => {
-                    *dead += 1;
+                    tidied.dead += 1;
                     if !dry_run {
                         self.release(lock, hash, &id)?;
                     }
                 }
             }
         }
-        Ok(alive)
+        Ok(tidied)
     }
 
     /// The snapshots that have leases, there or not.
@@ -179,11 +194,11 @@ fn life(dir: impl AsFd, id: &str, age: i64, instances: Option<&[Instances]>) -> 
     let alive = match &kept.holder {
         Holder::Engine => lives(&kept.receiver),
         Holder::Process(process) => lives(process),
+        Holder::Instance { .. } if lives(&kept.receiver) || age <= INSTANCE_GRACE => true,
         Holder::Instance { project, name } => {
             let known = instances.and_then(|all| all.iter().find(|known| known.project == *project));
-            known.is_none_or(|known| known.names.contains(name))
-                || lives(&kept.receiver)
-                || age <= INSTANCE_GRACE
+            let Some(known) = known else { return Life::Unsure(project.clone()) };
+            known.names.contains(name)
         }
     };
     if alive { Life::Alive } else { Life::Dead }

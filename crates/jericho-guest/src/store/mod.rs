@@ -195,8 +195,8 @@ impl Receiver {
             self.leases.write(&lock, &ask.hash, &ask.lease)?;
             drop(lock);
             match self.shelf.check(&ask.hash)? {
-                Found::Sound(_) => {
-                    self.shelf.note_use(&ask.hash, &self.engine)?;
+                Found::Sound(manifest) => {
+                    self.shelf.note_use(&manifest, &self.engine)?;
                     return Ok(Answer::Have(self.have(How::AlreadyThere)?));
                 }
                 Found::Damaged(why) => {

@@ -242,7 +242,7 @@ impl<'s> Staging<'s> {
             work_dir::write_new(&tree, MARKER, marker).map_err(failed("the marker in the tree"))?;
         }
         work_dir::write_new(&self.dir, "manifest", &manifest.encode()).map_err(failed("the manifest"))?;
-        shelf::write_used(&self.dir, &receiver.shelf.fresh_use(&receiver.engine))
+        shelf::write_used(&self.dir, &receiver.shelf.fresh_use(&receiver.engine, manifest))
             .map_err(failed("who uses the snapshot"))?;
         work_dir::write_new(&self.dir, MARKER, marker).map_err(failed("the marker"))
     }

@@ -52,6 +52,8 @@ pub(super) struct Used {
     pub(super) boot_id: String,
     /// When every file was looked at, in seconds since 1970.
     pub(super) checked_at: i64,
+    /// What the tree takes on the disk, when it shares nothing with others.
+    pub(super) bytes: u64,
 }
 
 impl Shelf {
@@ -126,7 +128,7 @@ impl Shelf {
         if depth != Depth::Directories {
             let engine = used.map(|used| used.engine).unwrap_or_default();
             // Only spares the next one some work.
-            let _ = write_used(&dir, &Used { engine, boot_id: self.boot_id.clone(), checked_at: now });
+            let _ = write_used(&dir, &Used { checked_at: now, ..self.fresh_use(&engine, &manifest) });
         }
         Ok(Found::Sound(manifest))
     }
@@ -156,18 +158,23 @@ impl Shelf {
     }
 
     /// What a tree that was just written is noted as.
-    pub(super) fn fresh_use(&self, engine: &str) -> Used {
+    pub(super) fn fresh_use(&self, engine: &str, manifest: &Manifest) -> Used {
+        const BLOCK: u64 = 4096;
+        let (engine, boot_id) = (engine.to_owned(), self.boot_id.clone());
         let checked_at = SystemClock.now().timestamp();
-        Used { engine: engine.to_owned(), boot_id: self.boot_id.clone(), checked_at }
+        // Directories, of which there are fewer than files, have a block each.
+        let files = manifest.iter().map(|entry| (entry.size.div_ceil(BLOCK) + 1).saturating_mul(BLOCK));
+        let bytes = files.fold(manifest.encoded_len() + 16 * BLOCK, u64::saturating_add);
+        Used { engine, boot_id, checked_at, bytes }
     }
 
     /// Notes who uses a sound snapshot now.
-    pub(super) fn note_use(&self, hash: &ContentHash, engine: &str) -> Result<(), Refused> {
-        let failed = |errno| Refused::step(format_args!("note the use of snapshot {hash}"), errno);
-        let dir = self.open_snapshot(hash).map_err(failed)?;
-        let used = read_used(&dir);
-        let used = used.map(|used| Used { engine: engine.to_owned(), ..used });
-        write_used(&dir, &used.unwrap_or_else(|| self.fresh_use(engine))).map_err(failed)
+    pub(super) fn note_use(&self, manifest: &Manifest, engine: &str) -> Result<(), Refused> {
+        let failed =
+            |errno| Refused::step(format_args!("note the use of snapshot {}", manifest.hash()), errno);
+        let dir = self.open_snapshot(&manifest.hash()).map_err(failed)?;
+        let used = read_used(&dir).map(|used| Used { engine: engine.to_owned(), ..used });
+        write_used(&dir, &used.unwrap_or_else(|| self.fresh_use(engine, manifest))).map_err(failed)
     }
 
     /// Who used a snapshot last.
@@ -259,10 +266,11 @@ pub(super) fn write_used(dir: impl AsFd, used: &Used) -> rustix::io::Result<()> 
     work_dir::replace(dir, "used", &text)
 }
 
-/// When a snapshot was used last.
-pub(super) fn last_used(dir: impl AsFd) -> (i64, i64) {
-    let stat = rustix::fs::statat(dir, "used", AtFlags::SYMLINK_NOFOLLOW);
-    stat.map_or((0, 0), |stat| (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)))
+/// When a snapshot was used last, and what it takes at most.
+pub(super) fn last_used(dir: impl AsFd) -> ((i64, i64), Option<u64>) {
+    let stat = rustix::fs::statat(&dir, "used", AtFlags::SYMLINK_NOFOLLOW);
+    let time = stat.map_or((0, 0), |stat| (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)));
+    (time, read_used(dir).map(|used| used.bytes))
 }
 
 /// Gives a finished directory its name; an existing one wins. Returns whether it was renamed.

@@ -69,8 +69,10 @@ pub struct HostConfig {
     pub incus: IncusConfig,
     /// Runtimes that its operator lets jobs have.
     pub allow: Vec<JobRuntimeKind>,
-    /// How much disk may be used there. Below 5 GiB of free space no run begins, whatever it says.
+    /// How much disk may be used there. [`HostConfig::min_free`] holds whatever it says.
     pub disk_budget: DiskBudget,
+    /// Below so many bytes of free space no run begins there.
+    pub min_free: u64,
     /// Nix program there, a path or a name.
     pub nix_program: String,
 }
@@ -85,6 +87,7 @@ impl HostConfig {
             incus: IncusConfig::default(),
             allow: vec![JobRuntimeKind::Incus, JobRuntimeKind::Tart],
             disk_budget: DiskBudget::default(),
+            min_free: 5 << 30,
             nix_program: "nix".to_owned(),
         }
     }

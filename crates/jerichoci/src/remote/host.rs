@@ -9,6 +9,7 @@ use jericho_host::{CancelToken, Clock, HostError, IdSource, SshConfig, SshHost};
 use pika_cloud::ops::{Incus, SocketHost, SshSockets};
 
 use super::background::Background;
+use super::collect;
 use super::error::{RemoteError, WorkDirProblem};
 use super::reap::{Alive, ReapedJobs};
 use super::runner_binary::{NAME, Runners};
@@ -17,9 +18,6 @@ use super::work_dir::{self, Facts, Look};
 use crate::causes::with_causes;
 use crate::config::{EngineConfig, HostConfig};
 use crate::model::job::JobRuntimeKind;
-
-/// Below this much free space no run begins.
-const FLOOR: u64 = 5 << 30;
 
 /// How long the end of a run waits for what goes on beside it.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -249,13 +247,21 @@ impl BuildHost {
         }
     }
 
-    /// Looks for jobs that nobody works on, beside everything else.
+    /// Looks for jobs that nobody works on, and then for snapshots that nobody needs, beside everything else.
     fn reap(&self, ready: &Ready) {
         let Some((engine, alive)) = self.reaps.clone() else { return };
-        let (ssh, ready) = (Arc::clone(&self.ssh), ready.clone());
+        let place = collect::Place {
+            ssh: Arc::clone(&self.ssh),
+            sockets: Arc::clone(&self.sockets),
+            config: self.config.clone(),
+            ready: ready.clone(),
+            engine_id: engine,
+        };
         // Without a thread the next run does it.
         let started = Background::start("reaper", move |cancel| {
-            super::reap::reap(&ssh, &ready, &engine, &alive, cancel)
+            let mut reaped = super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &alive, cancel);
+            reaped.problems.extend(collect::collect(&place, cancel));
+            reaped
         });
         *self.reaper.lock().unwrap_or_else(PoisonError::into_inner) = started.ok();
     }
@@ -286,12 +292,12 @@ impl BuildHost {
             Look::Problem(problem) => return Err(self.bad_work_dir(problem)),
             Look::Unreadable(said) => return Err(RemoteError::Answer { host: self.name.clone(), said }),
         };
-        if facts.free_bytes < FLOOR {
+        if facts.free_bytes < self.config.min_free {
             return Err(RemoteError::Disk {
                 host: self.name.clone(),
                 path: facts.work_dir,
                 free_bytes: facts.free_bytes,
-                floor_bytes: FLOOR,
+                floor_bytes: self.config.min_free,
             });
         }
         self.with_runner(facts, log, cancel)

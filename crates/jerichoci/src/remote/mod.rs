@@ -5,6 +5,7 @@
 //! directory checked, the runner there. Nothing here knows what a job is.
 
 mod background;
+mod collect;
 mod error;
 mod host;
 pub(crate) mod reap;

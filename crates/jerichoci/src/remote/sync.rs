@@ -149,20 +149,19 @@ fn attempts<T>(
 fn pause(store: &Store, cancel: &CancelToken) -> Result<(), SyncError> {
     let until = store.clock().monotonic().saturating_add(PAUSE);
     loop {
-        if let Some(reason) = cancel.reason() {
-            return Err(SyncError::Cancelled(reason));
-        }
         let left = until.saturating_sub(store.clock().monotonic());
-        if left.is_zero() {
-            return Ok(());
-        }
         let left = Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
             tv_nsec: i64::from(left.subsec_nanos()),
         };
         let mut fds = [PollFd::from_borrowed_fd(cancel.fd(), PollFlags::IN)];
-        match rustix::event::poll(&mut fds, Some(&left)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        let waited = rustix::event::poll(&mut fds, Some(&left));
+        if let Some(reason) = cancel.reason() {
+            return Err(SyncError::Cancelled(reason));
+        }
+        match waited {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(()),
             Err(error) => return Err(SyncError::System("cannot wait", error.into())),
         }
     }

@@ -221,3 +221,30 @@ fn what_a_host_cannot_offer_is_refused_before_anything_is_connected() {
     assert!(message.contains("`allow = [\"incus\", \"host_process\"]` under `[hosts.box]`"), "{message}");
     assert!(!rig.sshd.log().contains("Accepted"), "{}", rig.sshd.log());
 }
+
+#[test]
+fn what_is_beyond_the_disk_budget_of_a_host_goes_and_what_a_dead_receiver_left_goes() {
+    let test = "what_is_beyond_the_disk_budget_of_a_host_goes_and_what_a_dead_receiver_left_goes";
+    let Some(mut rig) = Rig::start(test) else { return };
+    let first = rig.run(vec![sh("j", "true")]);
+    assert_eq!(first.verdict, Verdict::Passed, "{}", rig.log(&first, "j", "host.log"));
+    let shelf = rig.work_dir().join("snapshots");
+    // Of an engine that is long gone: this one never asks about it.
+    let (tree, foreign) = (fs::read_dir(&shelf).unwrap(), shelf.join("0".repeat(64)));
+    let tree = tree.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+    fs::create_dir_all(foreign.join("snapshot")).unwrap();
+    fs::write(foreign.join("snapshot/f"), vec![1; 100_000]).unwrap();
+    fs::create_dir_all(shelf.join("tmp-1-0/snapshot")).unwrap();
+    rig.host().disk_budget = jerichoci::config::DiskBudget::Bytes(90_000);
+    let is_collected = || !shelf.join("tmp-1-0").exists() && !foreign.exists();
+    // Beside the run, which does not wait for long.
+    for _ in 0..5 {
+        let again = rig.run(vec![sh("j", "true")]);
+        assert_eq!(again.verdict, Verdict::Passed, "{}", rig.log(&again, "j", "host.log"));
+        if is_collected() {
+            break;
+        }
+    }
+    assert!(is_collected());
+    assert!(tree.exists(), "the budget is that of one tree");
+}

@@ -221,7 +221,8 @@ fn a_host_without_room_is_refused() {
     if !needs_root("a_host_without_room_is_refused") {
         return;
     }
-    let Some(rig) = Rig::start("a_host_without_room_is_refused") else { return };
+    let Some(mut rig) = Rig::start("a_host_without_room_is_refused") else { return };
+    rig.host().min_free = 5 << 30;
     let _small = Small::mount(&rig.work_dir());
     let error = ready(&host(&rig)).0.unwrap_err();
     let told = error.told();

@@ -90,6 +90,7 @@ fn a_lease_ends_with_its_holder() {
     // Nobody asks about the other project: its instance lives.
     let report = run(&rig, DiskBudget::Bytes(0), &known, false);
     assert_eq!((report.removed.len(), report.dead_leases, report.leased), (0, 1, 2));
+    assert_eq!(report.projects, ["q"]);
     let all = [&known[..], &[Instances { project: "q".to_owned(), names: vec!["gone".to_owned()] }]].concat();
     assert_eq!(run(&rig, DiskBudget::Bytes(0), &all, false).removed.len(), 0);
     let none = [Instances { project: "q".to_owned(), names: Vec::new() }];

@@ -217,6 +217,18 @@ fn refuse(rig: &Rig, set: &str, gone: &str, contents: &[u8]) {
 }
 
 #[test]
+fn a_host_that_has_no_receiver_at_that_path_is_told_at_once() {
+    let Some(mut rig) = Rig::start() else { return };
+    rig.write("a", "one\n");
+    let snapshot = rig.take();
+    rig.client.runner = "/nonexistent/jerichoci-incus-run".into();
+    let (delivered, lines) = rig.deliver_as(&rig.client, &snapshot, &engine_lease("j"));
+    let error = delivered.unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/jerichoci-incus-run: not found"), "{error:?}");
+    assert_eq!(lines, Vec::<String>::new());
+}
+
+#[test]
 fn too_little_free_space_is_told_before_anything_is_sent() {
     let Some(mut rig) = Rig::start() else { return };
     rig.write("a", "one\n");

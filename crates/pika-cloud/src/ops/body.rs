@@ -63,7 +63,10 @@ pub(crate) fn needs_nics(plan: &IncusRuntimePlan) -> bool {
 
 /// The plan's profiles, in the order they are applied.
 pub(crate) fn profiles(plan: &IncusRuntimePlan) -> Vec<&str> {
-    let own = plan.incus.profile.as_str();
+    profiles_with(&plan.incus.profile)
+}
+
+pub(crate) fn profiles_with(own: &str) -> Vec<&str> {
     if own == DEFAULT_PROFILE { vec![own] } else { vec![DEFAULT_PROFILE, own] }
 }
 

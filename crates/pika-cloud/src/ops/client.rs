@@ -4,10 +4,10 @@
 //! HTTP status of a failed wait is 200.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jericho_host::{CancelReason, CancelToken};
@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde::Deserialize;
 use serde_json::Value;
 use ureq::http::{self, Method};
-use ureq::{Agent, Body};
+use ureq::{Agent, AsSendBody, Body, SendBody};
 
 use super::patience::Patience;
 use super::socket::SocketHost;
@@ -32,6 +32,10 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 pub(crate) fn quoted(name: &str) -> impl fmt::Display {
     utf8_percent_encode(name, PLAIN)
 }
+
+/// What one member of a cluster says when it does not reach the one that is to carry something out.
+const UNREACHED: [&str; 3] =
+    ["Server isn't ready yet", "Unable to connect to", "Missing event connection with target cluster member"];
 
 /// One request.
 #[derive(Debug, Clone)]
@@ -110,6 +114,7 @@ impl Trouble {
             Self::Api { code: 503, .. } => true,
             Self::Api { message, .. } => {
                 message.contains("is shutting down")
+                    || UNREACHED.iter().any(|words| message.contains(words))
                     // The helper that reads files of a guest was ended with it, or by another request.
                     || message.contains("forkfile.sock")
             }
@@ -147,6 +152,8 @@ pub(crate) struct Client {
     pub(crate) patience: Patience,
     /// Whether Incus has ever answered here: what is gone then will come back.
     known: Arc<AtomicBool>,
+    /// Whether it is a member of a cluster, once somebody has asked.
+    pub(crate) clustered: Arc<OnceLock<bool>>,
 }
 
 impl fmt::Debug for Client {
@@ -173,13 +180,14 @@ impl Client {
         let connector =
             SocketConnector { host: Arc::clone(&host), socket: socket.clone(), cancel: cancel.clone() };
         let agent = Agent::with_parts(config, connector, NoNames);
-        Self { agent, host, socket, cancel, patience, known: Arc::default() }
+        Self { agent, host, socket, cancel, patience, known: Arc::default(), clustered: Arc::default() }
     }
 
     /// The same place, for the holder of another token.
     pub(crate) fn another(&self, cancel: CancelToken, patience: Patience) -> Self {
         let mut client = Self::new(Arc::clone(&self.host), self.socket.clone(), cancel, patience);
         client.known = Arc::clone(&self.known);
+        client.clustered = Arc::clone(&self.clustered);
         client
     }
 
@@ -190,6 +198,16 @@ impl Client {
     /// Sends one request, once, and reads its envelope.
     pub(crate) fn ask(&self, request: &Request) -> Result<Answer, Trouble> {
         let response = self.send(request)?;
+        self.answer(response)
+    }
+
+    /// Sends one request, once, with a body of unknown length, and reads its envelope.
+    pub(crate) fn upload(&self, request: &Request, body: &mut dyn Read) -> Result<Answer, Trouble> {
+        let response = self.send_body(request, SendBody::from_reader(body))?;
+        self.answer(response)
+    }
+
+    fn answer(&self, response: http::Response<Body>) -> Result<Answer, Trouble> {
         let envelope = self.envelope(response)?;
         match envelope.r#type.as_str() {
             "sync" => Ok(Answer::Done(envelope.metadata)),
@@ -213,6 +231,13 @@ impl Client {
     }
 
     fn send(&self, request: &Request) -> Result<http::Response<Body>, Trouble> {
+        match &request.body {
+            Some(body) => self.send_body(request, body.as_slice()),
+            None => self.send_body(request, ()),
+        }
+    }
+
+    fn send_body(&self, request: &Request, body: impl AsSendBody) -> Result<http::Response<Body>, Trouble> {
         if let Some(reason) = self.cancel.reason() {
             return Err(Trouble::Cancelled(reason));
         }
@@ -222,33 +247,13 @@ impl Client {
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
-        let bad = |error: http::Error| Trouble::Garbled(error.to_string());
         let limit = Some(self.patience.request.saturating_add(request.patience.unwrap_or_default()));
+        let request = builder.body(body).map_err(|error| Trouble::Garbled(error.to_string()))?;
         // Per read, not per body: a wait sends its headers at once and the rest at its end, and a file may
         // be large.
-        let sent = match &request.body {
-            Some(body) => {
-                let request = builder.body(body.as_slice()).map_err(bad)?;
-                self.agent.run(
-                    self.agent
-                        .configure_request(request)
-                        .timeout_recv_response(limit)
-                        .timeout_per_read(limit)
-                        .build(),
-                )
-            }
-            None => {
-                let request = builder.body(()).map_err(bad)?;
-                self.agent.run(
-                    self.agent
-                        .configure_request(request)
-                        .timeout_recv_response(limit)
-                        .timeout_per_read(limit)
-                        .build(),
-                )
-            }
-        };
-        let response = sent.map_err(|error| self.trouble(error))?;
+        let request = self.agent.configure_request(request);
+        let request = request.timeout_recv_response(limit).timeout_per_read(limit).build();
+        let response = self.agent.run(request).map_err(|error| self.trouble(error))?;
         self.known.store(true, Ordering::Relaxed);
         Ok(response)
     }

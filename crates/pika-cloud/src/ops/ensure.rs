@@ -7,6 +7,7 @@ use super::body::{self, Site};
 use super::client::{Answer, Request, Trouble, quoted};
 use super::error::OpsError;
 use super::facts::{Image, Instance, instance_path};
+use super::filled::VolumeRef;
 use super::incus::{Ending, Incus};
 use super::observer::{Note, Observer};
 use super::patience::Backoff;
@@ -87,8 +88,20 @@ impl Incus {
         if let Some(found) = self.instance(&instance.project, &instance.name)? {
             return self.adopt(plan, image, &site, &found, observer);
         }
-        for volume in body::volumes(plan) {
-            self.ensure_volume(&plan.incus.project, site.pool().unwrap_or_default(), volume)?;
+        let mut target = plan.incus.target.clone();
+        if plan.mounts.iter().any(|mount| !body::is_host_path(mount)) {
+            // Volumes are on one member, and so is who sees them.
+            let pool = site.pool().unwrap_or_default();
+            target = self.member_of_plan(plan, pool)?;
+            for name in body::volumes(plan) {
+                let (project, pool) = (plan.incus.project.clone(), pool.to_owned());
+                self.ensure_volume(&VolumeRef {
+                    project,
+                    pool,
+                    member: target.clone(),
+                    name: name.to_owned(),
+                })?;
+            }
         }
 
         observer.host_saw(LifecycleState::Provisioning);
@@ -96,7 +109,7 @@ impl Incus {
         let mut backoff = Backoff::new(FULL_FIRST, FULL_LONGEST);
         let (mut unknown, mut waiting) = (0, false);
         loop {
-            match self.create(plan, &instance, &request)? {
+            match self.create(plan, &instance, target.as_deref(), &request)? {
                 Creation::Created => break,
                 Creation::Taken | Creation::Busy => {
                     if self.clock.monotonic().saturating_sub(started) > self.patience().operation {
@@ -139,11 +152,12 @@ impl Incus {
         &self,
         plan: &IncusRuntimePlan,
         instance: &InstanceRef,
+        target: Option<&str>,
         body: &Value,
     ) -> Result<Creation, OpsError> {
         let action = format!("create instance {}", instance.name);
         let mut path = format!("/1.0/instances?project={}", quoted(&instance.project));
-        if let Some(target) = &plan.incus.target {
+        if let Some(target) = target {
             path.push_str(&format!("&target={}", quoted(target)));
         }
         let request = Request::new(ureq::http::Method::POST, path).json(body);

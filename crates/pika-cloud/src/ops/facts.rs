@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::body::{Device, Site, needs_nics, needs_root, profiles};
+use super::body::{Device, Site, needs_nics, needs_root, profiles, profiles_with};
 use super::client::{Request, Trouble, quoted};
 use super::error::OpsError;
 use super::incus::Incus;
@@ -206,6 +206,22 @@ impl Incus {
         let date = response.headers().get("date").and_then(|date| date.to_str().ok());
         let time = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
         Ok(time.map(|time| time.with_timezone(&Utc)))
+    }
+
+    /// The storage pool of guests with that profile, and of their volumes: that of the root disk.
+    ///
+    /// # Errors
+    ///
+    /// [`OpsError::ProfileMissing`], [`OpsError::NotFound`] when the profiles have no root disk, or Incus does
+    /// not answer.
+    pub fn root_pool(&self, project: &str, profile: &str) -> Result<String, OpsError> {
+        let mut pool = None;
+        for profile in profiles_with(profile) {
+            let profile = self.profile(project, profile)?;
+            let root = profile.devices.into_values().find(is_root);
+            pool = root.and_then(|mut root| root.remove("pool")).or(pool);
+        }
+        pool.ok_or_else(|| OpsError::NotFound { what: "root disk in the profile", name: profile.to_owned() })
     }
 
     /// Checks that the plan's profiles are there.

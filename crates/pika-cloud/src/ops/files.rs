@@ -79,6 +79,10 @@ impl Incus {
         loop {
             let tried = self.repeat(action, Trouble::is_transient, &mut attempt);
             let Err(Trouble::Api { code: 500, message }) = tried else { return tried };
+            if (Trouble::Api { code: 500, message: message.clone() }).is_before(true) {
+                // Not of the guest, and tried again already.
+                return Err(Trouble::Api { code: 500, message });
+            }
             tries += 1;
             if let Ok(None) = self.instance(&instance.project, &instance.name) {
                 return Err(Trouble::Api { code: 404, message });

@@ -75,12 +75,6 @@ impl Incus {
         self.client.patience
     }
 
-    /// Asks for something that may be asked twice.
-    pub(crate) fn ask(&self, action: &str, request: &Request) -> Result<Answer, OpsError> {
-        self.repeat(action, Trouble::is_transient, || self.client.ask(request))
-            .map_err(|trouble| self.explain(action, trouble))
-    }
-
     /// Asks for something that must not be done twice: repeated only while nothing was done.
     pub(crate) fn ask_once(&self, action: &str, request: &Request) -> Result<Answer, Trouble> {
         self.repeat(action, Trouble::is_before, || self.client.ask(request))
@@ -147,6 +141,10 @@ impl Incus {
             }
             Trouble::Connect(source) | Trouble::Broken(source) => self.lost(action, source),
             Trouble::Silent => self.lost(action, io::ErrorKind::TimedOut.into()),
+            // It was tried again for as long as a lost connection is.
+            Trouble::Api { ref message, .. } if trouble.is_before(true) => {
+                self.lost(action, io::Error::other(message.clone()))
+            }
             Trouble::Cancelled(reason) => OpsError::Cancelled(reason),
             Trouble::Api { code: 403, message } => OpsError::NoRights { host, socket, reason: message },
             Trouble::Api { message, .. } => OpsError::Failed { action: action.to_owned(), message },
@@ -180,6 +178,9 @@ impl Incus {
                 Err(trouble) if trouble.is_missing() => return Ok(Ending::Vanished),
                 Err(Trouble::Api { code: 403, message }) => {
                     return Err(self.explain(action, Trouble::Api { code: 403, message }));
+                }
+                Err(trouble @ Trouble::Api { .. }) if trouble.is_before(true) => {
+                    return Err(self.explain(action, trouble));
                 }
                 // The wait itself was fine: this is how a failed operation is told.
                 Err(Trouble::Api { message, .. }) => return Ok(Ending::Failure(message)),

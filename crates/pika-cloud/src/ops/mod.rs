@@ -11,6 +11,7 @@
 //! | [`follow`](Incus::follow) | output and events as they come, and how it ended |
 //! | [`inspect`](Incus::inspect) | what host and guest say of it now |
 //! | [`collect`](Incus::collect) | what it left, brought back |
+//! | [`attach`](Incus::attach) | somebody works in it at a terminal |
 //! | [`destroy`](Incus::destroy) | it is gone |
 //! | [`list`](Incus::list), [`reap`](Incus::reap) | the instances of an owner, by label |
 //!
@@ -40,12 +41,14 @@
 
 mod body;
 mod client;
+mod cluster;
 mod collect;
 mod ended;
 mod ensure;
 mod error;
 mod facts;
 mod files;
+mod filled;
 mod follow;
 mod incus;
 mod launch;
@@ -57,7 +60,9 @@ mod run;
 mod socket;
 mod state;
 mod survey;
+mod terminal;
 mod transport;
+mod tree;
 mod volume;
 
 pub use collect::{CollectLimits, Collected};
@@ -66,6 +71,7 @@ pub use ensure::{Ensured, InstanceRef};
 pub use error::OpsError;
 pub use facts::{Image, Server, ServerEnvironment};
 pub use files::FileOwner;
+pub use filled::{ListedVolume, VolumeRef};
 pub use follow::{Limits, Progress, Watchdog};
 pub use incus::{DEFAULT_SOCKET, Incus};
 pub use launch::{Launch, Started};
@@ -77,3 +83,5 @@ pub use run::{Course, Outcome};
 pub use socket::{SocketHost, SshSockets};
 pub use state::Inspection;
 pub use survey::ProfileFacts;
+pub use terminal::{Attach, Console};
+pub use tree::TreeWriter;

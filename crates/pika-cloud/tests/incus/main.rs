@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod build_host;
+mod cluster;
 mod common;
 mod cycle;
 mod faults;
@@ -11,3 +12,4 @@ mod limits;
 mod mounts;
 mod policies;
 mod ssh;
+mod terminal;

@@ -6,6 +6,7 @@ use jerichoci::model::staged::{
 };
 use serde::Serialize;
 
+use crate::targets::TargetSpec;
 use PikaStagedLinuxLane::*;
 use PikaStagedLinuxTarget::*;
 use StagedLinuxSnapshotProfile::{Followup, Rust};
@@ -377,16 +378,34 @@ pub struct PikaStagedLinuxTargetInfoJson {
 
 impl From<&PikaStagedLinuxTargetConfig> for PikaStagedLinuxTargetInfoJson {
     fn from(config: &PikaStagedLinuxTargetConfig) -> Self {
-        let (deps, build) = (config.workspace_deps_output_name, config.workspace_build_output_name);
-        let prefix = config.prepare_node_prefix;
+        Self::new(
+            config.target_id,
+            config.target_description,
+            config.prepare_node_prefix,
+            config.workspace_deps_output_name,
+            config.workspace_build_output_name,
+        )
+    }
+}
+
+impl PikaStagedLinuxTargetInfoJson {
+    /// Of a target that a `jericho.toml` declares, whose jobs have these outputs.
+    pub(crate) fn of_file(target: &TargetSpec, outputs: &StagedLinuxCommandConfig) -> Self {
+        let description = target.description.as_deref().unwrap_or_default();
+        let (deps, build) = (&outputs.deps.output_name, &outputs.build.output_name);
+        Self::new(&target.id, description, &outputs.prefix, deps, build)
+    }
+
+    fn new(id: &str, description: &str, prefix: &str, deps: &str, build: &str) -> Self {
         Self {
-            target_id: config.target_id.to_owned(),
-            target_description: config.target_description.to_owned(),
+            target_id: id.to_owned(),
+            target_description: description.to_owned(),
             shared_prepare_node_prefix: prefix.to_owned(),
             shared_prepare_description: format!("Build workspace-deps and workspace-build of {prefix}"),
             workspace_deps_output_name: deps.to_owned(),
             workspace_build_output_name: build.to_owned(),
-            workspace_output_system: config.workspace_output_system.to_owned(),
+            // The second component of `ci.<system>.<name>`.
+            workspace_output_system: deps.split('.').nth(1).unwrap_or_default().to_owned(),
             workspace_deps_installable: format!(".#{deps}"),
             workspace_build_installable: format!(".#{build}"),
         }

@@ -147,7 +147,7 @@ fn dispatch(cli: &Cli, surroundings: Surroundings) -> Result<Exit, CliError> {
         Command::PreparedOutputs(args) => prepared_outputs::run(&session, args),
         Command::FulfillPreparedOutputRequest(args) => fulfill_prepared_output_request::run(&session, args),
         Command::StagedLinuxRemoteDefaults(args) => staged_linux_remote_defaults::run(args),
-        Command::StagedLinuxTargetInfo(args) => staged_linux_target_info::run(args),
+        Command::StagedLinuxTargetInfo(args) => staged_linux_target_info::run(&session, args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(&session, args, command()),
     }

@@ -307,6 +307,7 @@ impl HostSettings {
             incus: self.incus.config(guest_role),
             allow: self.allow.value.clone().unwrap_or(standard.allow),
             disk_budget: self.disk_budget.value.unwrap_or(standard.disk_budget),
+            min_free: standard.min_free,
             nix_program: self.nix.value.clone().unwrap_or(standard.nix_program),
         }
     }

@@ -517,11 +517,41 @@ fn the_prepared_outputs_of_a_staged_target_are_machine_readable() {
     }
     "#);
     insta::assert_snapshot!(told(&["pre-merge-rpm"], 5).stderr, @r"
-    error: no target of the Pika catalog is called `pre-merge-rpm`
+    error: no staged target is called `pre-merge-rpm`, in the Pika catalog or in jericho.toml
       hint: pikaci staged-linux-target-info pre-merge-rmp
     ");
     insta::assert_snapshot!(told(&["pika-actionlint"], 5).stderr, @r"
     error: target `pika-actionlint` has no prepared outputs of its own
       hint: the staged targets are: pre-merge-pika-rust, pre-merge-pika-followup, pre-merge-agent-contracts, pre-merge-notifications, pre-merge-fixture-rust, pre-merge-rmp, pre-merge-pikachat-rust, pre-merge-pikachat-typescript, pre-merge-pikachat-openclaw-e2e
     ");
+}
+#[test]
+fn the_prepared_outputs_of_a_target_of_the_tree_are_machine_readable_too() {
+    let tree = Tree::plain();
+    tree.write(
+        "jericho.toml",
+        "[targets.mine]\ndescription = 'Mine'\n\
+         [targets.mine.jobs.one]\ncommand = 'run-one'\nruntime = 'incus'\n\
+         staged = { deps = 'ci.aarch64-linux.myDeps', build = 'ci.aarch64-linux.myBuild', prefix = 'my-linux' }\n\
+         [targets.plain.jobs.one]\ncommand = 'true'\n",
+    );
+    let told = |args: &[&str], code| tree.run(&[&["staged-linux-target-info"], args].concat()).code(code);
+    insta::assert_snapshot!(told(&["mine", "--json"], 0).stdout, @r#"
+    {
+      "target_id": "mine",
+      "target_description": "Mine",
+      "shared_prepare_node_prefix": "my-linux",
+      "shared_prepare_description": "Build workspace-deps and workspace-build of my-linux",
+      "workspace_deps_output_name": "ci.aarch64-linux.myDeps",
+      "workspace_build_output_name": "ci.aarch64-linux.myBuild",
+      "workspace_output_system": "aarch64-linux",
+      "workspace_deps_installable": ".#ci.aarch64-linux.myDeps",
+      "workspace_build_installable": ".#ci.aarch64-linux.myBuild"
+    }
+    "#);
+    assert!(told(&["plain"], 5).stderr.starts_with("error: no staged target is called `plain`"));
+    // The catalog is known without the tree.
+    tree.write("jericho.toml", "[");
+    told(&["pre-merge-rmp"], 0);
+    told(&["mine"], 2);
 }

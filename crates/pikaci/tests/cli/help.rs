@@ -42,7 +42,7 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
       prepared-outputs                Shows the prepared outputs of a run
       fulfill-prepared-output-request Makes the links that a request for a prepared output asks for
       staged-linux-remote-defaults    Prints the built-in settings of the build host
-      staged-linux-target-info        Prints the prepared outputs of a staged target of the Pika catalog
+      staged-linux-target-info        Prints the prepared outputs of a staged target
 
     Options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the

@@ -14,7 +14,7 @@ use super::place::quietly;
 use crate::causes::with_causes;
 use crate::executor::workspace::{RunSource, WorkspaceError};
 use crate::executor::{JobContext, Tools};
-use crate::remote::sync::{self, Holder, How, Lease, MIN_FREE, Remote, SyncError, Told};
+use crate::remote::sync::{self, Holder, How, Lease, Remote, SyncError, Told};
 use crate::remote::{BuildHost, Ready};
 use crate::snapshot::{ContentHash, TreeLease};
 
@@ -116,7 +116,7 @@ impl HostLease {
             runner: &self.ready.runner,
             engine_id: &self.engine_id,
             line: self.host.line(),
-            min_free: MIN_FREE,
+            min_free: self.host.config().min_free,
         }
     }
 }

@@ -7,7 +7,7 @@ use jericho_host::sys::ProcessIdentity;
 
 use super::{Failure, JobContext, Run};
 use crate::causes::with_causes;
-use crate::remote::sync::{self, Holder, How, Lease, MIN_FREE, Remote, SyncError, Told};
+use crate::remote::sync::{self, Holder, How, Lease, Remote, SyncError, Told};
 use crate::remote::{BuildHost, Ready};
 use crate::snapshot::ContentHash;
 
@@ -24,7 +24,7 @@ fn remote<'a>(host: &'a BuildHost, ready: &'a Ready, engine_id: &'a str) -> Remo
         runner: &ready.runner,
         engine_id,
         line: host.line(),
-        min_free: MIN_FREE,
+        min_free: host.config().min_free,
     }
 }
 

@@ -40,7 +40,7 @@ impl Line {
         Ok(Self { turn: Slots::new(1)?, kept: Mutex::default(), turns: AtomicU64::new(0) })
     }
 
-    /// Ends the conversation, once nobody uses it. The next question opens a new one.
+    /// Ends the conversation, unless somebody is talking at this moment. The next question opens a new one.
     pub fn hang_up(&self) {
         drop(self.replace(None));
     }

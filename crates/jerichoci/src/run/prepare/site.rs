@@ -13,7 +13,7 @@ use crate::model::id::RunId;
 use crate::model::job::JobPlacement;
 use crate::model::outcome::JobOutcome;
 use crate::nix::complaint;
-use crate::remote::sync::{self, Holder, How, Lease, MIN_FREE, Remote, Told};
+use crate::remote::sync::{self, Holder, How, Lease, Remote, Told};
 use crate::remote::{BuildHost, Ready};
 use crate::run::layout::{Layout, RunLayout};
 use crate::run::outputs::OutputsError;
@@ -272,7 +272,7 @@ impl HeldTree {
             runner: &self.ready.runner,
             engine_id: &self.engine_id,
             line: self.host.line(),
-            min_free: MIN_FREE,
+            min_free: self.host.config().min_free,
         }
     }
 }

@@ -571,7 +571,7 @@ fn what_stands_in_place_of_the_file_is_told() {
 
 #[test]
 fn this_repository_has_a_default_target_of_three_jobs() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = jericho_testkit::crate_dir!().join("../..");
     let catalog = Catalog::load(&root).unwrap();
     let target = catalog.default_target().unwrap();
     assert_eq!(target.id, "pre-merge-jericho");
@@ -580,5 +580,20 @@ fn this_repository_has_a_default_target_of_three_jobs() {
         target.jobs.iter().map(|job| (job.id.as_str(), job.needs.as_slice())).collect();
     let fmt = ["fmt".to_owned()];
     assert_eq!(jobs, [("fmt", &[][..]), ("clippy", &fmt), ("unit-tests", &fmt)]);
+    jerichoci::run::request::RunRequest::new(target.jobs.clone()).check().unwrap();
+}
+
+#[test]
+fn this_repository_has_a_staged_target_whose_jobs_share_their_outputs() {
+    let root = jericho_testkit::crate_dir!().join("../..");
+    let catalog = Catalog::load(&root).unwrap();
+    let target = catalog.find("pre-merge-jericho-linux").unwrap();
+    let staged: Vec<_> = target.jobs.iter().map(|job| job.staged.as_ref().unwrap()).collect();
+    assert!(staged.len() > 1);
+    for config in &staged {
+        assert_eq!(config.prefix, "jericho-linux-rust");
+        assert_eq!(config.deps.output_name, "ci.x86_64-linux.workspaceDeps");
+        assert_eq!(config.build.output_name, "ci.x86_64-linux.workspaceBuild");
+    }
     jerichoci::run::request::RunRequest::new(target.jobs.clone()).check().unwrap();
 }

@@ -1,0 +1,256 @@
+//! What an engine on another machine asks of the runner: a view of a shared tree, news of a request, files.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+mod common;
+
+use common::{Outcome, Rig, command, outcome, runner, wait_for_end};
+
+/// A frame: its first line without the last number, and its bytes.
+type Frame = (String, Vec<u8>);
+
+fn frames(mut text: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while !text.is_empty() {
+        let end = text.iter().position(|byte| *byte == b'\n').unwrap();
+        let line = std::str::from_utf8(&text[..end]).unwrap();
+        let (head, bytes) = line.rsplit_once(' ').unwrap();
+        let (body, rest) = text[end + 1..].split_at(bytes.parse().unwrap());
+        frames.push((head.to_owned(), body.to_vec()));
+        text = rest;
+    }
+    frames
+}
+
+/// The log that frames tell, from byte `offset` on without a gap, and the names of the others.
+#[track_caller]
+fn log_and_others(frames: &[Frame], offset: u64) -> (Vec<u8>, Vec<String>) {
+    let (mut log, mut others) = (Vec::new(), Vec::new());
+    for (head, body) in frames {
+        match head.strip_prefix("log ") {
+            Some(at) => {
+                assert_eq!(at, (offset + log.len() as u64).to_string());
+                log.extend_from_slice(body);
+            }
+            None => others.push(head.clone()),
+        }
+    }
+    (log, others)
+}
+
+fn follow(rig: &Rig, options: &[&str]) -> Outcome {
+    outcome(runner(&["follow"]).args(options).arg(rig.path("request.json")))
+}
+
+/// Starts a request in the background. Its process id.
+fn detach(rig: &Rig, request: &Value, view: Option<&Value>) -> Result<i32, Outcome> {
+    let request = rig.write_request(request);
+    let mut command = runner(&["--detach"]);
+    if let Some(view) = view {
+        fs::write(rig.path("view.json"), view.to_string()).unwrap();
+        command.arg("--view").arg(rig.path("view.json"));
+    }
+    let outcome = outcome(command.arg(request));
+    if outcome.code != Some(0) {
+        return Err(outcome);
+    }
+    let told: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    Ok(i32::try_from(told["pid"].as_i64().unwrap()).unwrap())
+}
+
+fn tree(rig: &Rig) -> PathBuf {
+    let tree = rig.path("tree");
+    fs::create_dir_all(tree.join("sub")).unwrap();
+    fs::write(tree.join("sub/a"), "shared\n").unwrap();
+    fs::write(tree.join("marker"), "").unwrap();
+    tree
+}
+
+#[test]
+fn a_view_is_written_to_and_the_tree_stays_as_it_is() {
+    let rig = Rig::new();
+    let tree = tree(&rig);
+    let mut request = rig.request(
+        "cat sub/a; test ! -e marker; echo own > sub/a; mkdir new; echo left > new/b; rm -f marker; cat sub/a",
+    );
+    let cwd = rig.path("view");
+    request["cwd"] = json!(cwd);
+    request["artifact_globs"] = json!(["new/**"]);
+    let view = json!({ "schema_version": 1, "tree": tree, "hidden": ["marker"] });
+    wait_for_end(detach(&rig, &request, Some(&view)).unwrap_or_else(|outcome| panic!("{}", outcome.stderr)));
+    assert_eq!(rig.result().exit_code, Some(0), "{}", rig.log_text());
+    assert_eq!(rig.log_text(), "shared\nown\n");
+    assert_eq!(fs::read_to_string(rig.path("state/artifacts/new/b")).unwrap(), "left\n");
+    assert_eq!(fs::read_to_string(tree.join("sub/a")).unwrap(), "shared\n");
+    assert!(tree.join("marker").exists() && !tree.join("new").exists());
+    if rustix::process::geteuid().is_root() {
+        // Nobody else has seen it.
+        assert_eq!(fs::read_dir(&cwd).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_cache_is_seen_in_the_view_and_one_that_is_locked_is_waited_for() {
+    let rig = Rig::new();
+    let tree = tree(&rig);
+    let (started, go) = (rig.fifo("started"), rig.fifo("go"));
+    let cache = json!({ "dir": rig.path("cache"), "lock": rig.path("cache.lock"), "path": "var/cache" });
+    let view = json!({ "schema_version": 1, "tree": tree, "caches": [cache] });
+    let mut request = rig.request(&format!(
+        "echo first > var/cache/file; echo > {}; cat {}",
+        started.display(),
+        go.display()
+    ));
+    request["cwd"] = json!(rig.path("view"));
+    let first = detach(&rig, &request, Some(&view)).unwrap_or_else(|outcome| panic!("{}", outcome.stderr));
+    fs::read(&started).unwrap();
+
+    let other = Rig::new();
+    let mut request = other.request("cat var/cache/file");
+    request["cwd"] = json!(other.path("view"));
+    let second = detach(&other, &request, Some(&view)).unwrap_or_else(|outcome| panic!("{}", outcome.stderr));
+    assert!(!other.kinds().contains(&pika_cloud::LifecycleState::Starting), "it waits for the cache");
+    fs::write(&go, "").unwrap();
+    wait_for_end(first);
+    wait_for_end(second);
+    assert_eq!(other.log_text(), "first\n");
+    assert_eq!(fs::read_to_string(rig.path("cache/file")).unwrap(), "first\n");
+
+    // Somebody who waits can be told to end.
+    let held = jericho_host::lock::FileLock::try_exclusive(&rig.path("cache.lock")).unwrap().unwrap();
+    let third = detach(&other, &request, Some(&view)).unwrap_or_else(|outcome| panic!("{}", outcome.stderr));
+    assert_eq!(other.cancel(&[]).code, Some(0));
+    wait_for_end(third);
+    assert!(other.result().message.contains("cancelled"), "{}", other.result().message);
+    drop(held);
+}
+
+#[test]
+fn a_view_that_cannot_be_made_is_no_failure_of_the_command() {
+    let rig = Rig::new();
+    let mut request = rig.request("true");
+    request["cwd"] = json!(rig.path("view"));
+    for (view, why) in [
+        (json!({ "schema_version": 1, "tree": rig.path("none") }), "cannot make a view of"),
+        (json!({ "schema_version": 7, "tree": "/" }), "version 7"),
+    ] {
+        let Err(outcome) = detach(&rig, &request, Some(&view)) else { panic!("{view}") };
+        assert!(outcome.stderr.contains(why), "{}", outcome.stderr);
+        let result = rig.result();
+        assert!(result.message.contains(why), "{}", result.message);
+        assert_eq!(result.details.unwrap()["failure_kind"], "infrastructure");
+    }
+}
+
+#[test]
+fn whoever_follows_hears_log_events_and_result_from_where_it_has_left_off() {
+    let rig = Rig::new();
+    rig.run(&rig.request("echo one; echo two; exit 3"));
+    let all = frames(&follow(&rig, &[]).stdout);
+    let expected =
+        (b"one\ntwo\n".to_vec(), ["event 1", "event 2", "event 3", "event 4", "result"].map(str::to_owned));
+    assert_eq!(log_and_others(&all, 0), (expected.0, expected.1.to_vec()));
+    let result: Value = serde_json::from_slice(&all.last().unwrap().1).unwrap();
+    assert_eq!(result["exit_code"], 3);
+    let rest = frames(&follow(&rig, &["--offset", "4", "--seq", "3"]).stdout);
+    assert_eq!(
+        log_and_others(&rest, 4),
+        (b"two\n".to_vec(), ["event 4", "result"].map(str::to_owned).to_vec())
+    );
+}
+
+#[test]
+fn news_come_as_they_happen_and_whoever_has_heard_enough_goes() {
+    let rig = Rig::new();
+    let go = rig.fifo("go");
+    let pid = detach(&rig, &rig.request("echo begun; cat go; echo over"), None);
+    let pid = pid.unwrap_or_else(|outcome| panic!("{}", outcome.stderr));
+    let mut follower = command(jericho_testkit::built_program!("jerichoci-incus-run"));
+    follower.arg("follow").arg(rig.path("request.json")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let (mut stays, mut goes) = (follower.spawn().unwrap(), follower.spawn().unwrap());
+    // It goes while nothing happens.
+    drop(goes.stdin.take());
+    assert!(goes.wait().unwrap().success());
+    let mut told = BufReader::new(stays.stdout.take().unwrap());
+    let mut text = Vec::new();
+    while !text.ends_with(b"begun\n") {
+        assert!(told.read_until(b'\n', &mut text).unwrap() > 0, "{}", String::from_utf8_lossy(&text));
+    }
+    fs::write(&go, "").unwrap();
+    told.read_to_end(&mut text).unwrap();
+    assert!(stays.wait().unwrap().success());
+    wait_for_end(pid);
+    let (log, others) = log_and_others(&frames(&text), 0);
+    assert_eq!(
+        (log.as_slice(), others.last().map(String::as_str)),
+        (b"begun\nover\n".as_slice(), Some("result"))
+    );
+}
+
+#[test]
+fn a_runner_that_was_killed_is_told_and_nobody_waits_for_it() {
+    let rig = Rig::new();
+    let started = rig.fifo("started");
+    let pid = detach(&rig, &rig.request("echo begun; echo > started; sleep 300"), None);
+    let pid = pid.unwrap_or_else(|outcome| panic!("{}", outcome.stderr));
+    fs::read(&started).unwrap();
+    let mut follower = runner(&["follow"]);
+    follower.arg(rig.path("request.json")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut follower = follower.spawn().unwrap();
+    let mut told = BufReader::new(follower.stdout.take().unwrap());
+    let mut text = Vec::new();
+    while !text.ends_with(b"begun\n") {
+        assert!(told.read_until(b'\n', &mut text).unwrap() > 0, "{}", String::from_utf8_lossy(&text));
+    }
+    let process = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    told.read_to_end(&mut text).unwrap();
+    assert!(follower.wait().unwrap().success());
+    let (log, others) = log_and_others(&frames(&text), 0);
+    assert_eq!((log.as_slice(), others.last().map(String::as_str)), (b"begun\n".as_slice(), Some("gone")));
+    assert_eq!(rig.cancel(&["--force"]).code, Some(0));
+    assert_eq!(frames(&follow(&rig, &[]).stdout).last().unwrap().0, "result");
+}
+
+#[test]
+fn files_are_sent_with_their_modes_and_nothing_else_is() {
+    let rig = Rig::new();
+    let dir = rig.work();
+    fs::create_dir(dir.join("sub")).unwrap();
+    fs::write(dir.join("sub/run"), "#!").unwrap();
+    fs::set_permissions(dir.join("sub/run"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(dir.join("empty"), "").unwrap();
+    fs::set_permissions(dir.join("empty"), fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("/etc/passwd", dir.join("link")).unwrap();
+    rig.fifo("pipe");
+    let export = |dir: &Path, options: &[&str]| -> Vec<(String, String)> {
+        let outcome = outcome(runner(&["export"]).args(options).arg(dir));
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        let text = |body| String::from_utf8(body).unwrap();
+        frames(&outcome.stdout).into_iter().map(|(head, body)| (head, text(body))).collect()
+    };
+    let pair = |head: &str, body: &str| (head.to_owned(), body.to_owned());
+    let (empty, run) = (format!("file {} 5", 0o640), format!("file {} 7", 0o755));
+    assert_eq!(
+        export(&dir, &[]),
+        [
+            pair(&empty, "empty"),
+            pair("warning", "link: is no file"),
+            pair("warning", "pipe: is no file"),
+            pair(&run, "sub/run#!"),
+            pair("end 2 2", ""),
+        ]
+    );
+    let limited = export(&dir, &["--files", "1"]);
+    assert_eq!(limited.last().unwrap().0, "end 1 0");
+    assert!(limited.iter().any(|(_, body)| body.starts_with("1 files were left out")), "{limited:?}");
+    let limited = export(&dir, &["--bytes", "1"]);
+    assert_eq!(limited.last().unwrap().0, "end 1 0");
+    assert_eq!(export(&rig.path("none"), &[]), [pair("end 0 0", "")]);
+}
