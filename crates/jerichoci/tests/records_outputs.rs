@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use jericho_host::{CancelToken, LocalHost};
 use jerichoci::model::outputs::{
-    FulfillmentStatus, PayloadManifestRecord, PreparedOutputRequestRecord, PreparedOutputResultRecord,
+    FulfillmentStatus, PayloadManifestRecord, PayloadMountRecord, PreparedOutputRequestRecord,
+    PreparedOutputResultRecord,
 };
 use jerichoci::model::record::RunRecord;
 use jerichoci::model::staged::StagedLinuxRustPayloadRole;
