@@ -34,7 +34,9 @@ use place::{Place, Prepared};
 pub use reap::ReapedGuests;
 pub(crate) use reap::Reaper;
 use remove::Leftover;
+pub(crate) use remove::keep_for_a_person;
 use snapshot::MountSource;
+pub(crate) use spec::{WORKSPACE, shell_environment};
 use told::Told;
 
 use super::after::Cleanup;
