@@ -6,6 +6,7 @@
 mod artifacts;
 mod caches;
 mod errors;
+mod export;
 mod intent;
 mod judge;
 mod kit;
