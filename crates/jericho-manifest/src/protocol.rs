@@ -99,7 +99,7 @@ pub struct Lease {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Holder {
-    /// The engine, for as long as it is connected.
+    /// The engine, for as long as it is connected and a while longer.
     Engine,
     /// An instance: alive until the engine gives the lease back, or until a collection hears
     /// that its project has no such instance.

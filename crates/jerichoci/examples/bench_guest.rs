@@ -40,7 +40,8 @@ fn main() -> Result<()> {
     let Some(incus) = incus::Rig::up("bench") else { bail!("no Incus for the benchmark") };
     let Some(sshd) = ssh::Rig::start("bench") else { bail!("no sshd for the benchmark") };
     let project = incus.project(8)?;
-    let bench = Bench::new(Path::new(pikaci), Path::new(runners), Path::new(dir), &incus, &sshd, &project)?;
+    let bench =
+        Bench::new(Path::new(pikaci), &fs::canonicalize(runners)?, Path::new(dir), &incus, &sshd, &project)?;
     bench.no_op(if quick { 5 } else { 15 })
 }
 

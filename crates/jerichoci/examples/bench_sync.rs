@@ -6,12 +6,16 @@
 //!
 //! It makes the sshd, the network and the arguments: `<directory> <ssh_config> <host> <runner> <round trip, ms>
 //! <what it is called> [files]...`. Prints one line per case; the last column is what is left of the time when
-//! four round trips are taken off.
+//! four round trips are taken off. `--relay <from port> <to port> <ms>` is a network that takes so long each way,
+//! where the kernel has none.
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -46,6 +50,11 @@ fn main() -> Result<()> {
     // As `pikaci` does.
     jericho_host::sys::memory::keep_large_blocks_apart();
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, from, to, delay] = args.as_slice()
+        && flag == "--relay"
+    {
+        return relay(from.parse()?, to.parse()?, Duration::from_millis(delay.parse()?));
+    }
     let [dir, config, host, runner, round_trip, name, files @ ..] = args.as_slice() else {
         bail!(
             "usage: bench_sync <directory> <ssh_config> <host> <runner> <round trip, ms> <name> [files]..."
@@ -57,7 +66,7 @@ fn main() -> Result<()> {
     );
     for files in files {
         let files: u64 = files.parse().context("files")?;
-        let dir = Path::new(dir).join(format!("{name}-{files}"));
+        let dir = Path::new(dir).join(format!("{}-{files}", name.replace(' ', "-")));
         Bench::new(&dir, config, host, runner, round_trip.parse()?, name)?.measure(files)?;
     }
     Ok(())
@@ -225,6 +234,42 @@ impl Bench {
         ensure!(output.exit.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
+}
+
+/// Passes connections on, every byte so much later.
+fn relay(from: u16, to: u16, delay: Duration) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, from))?;
+    println!("relay listens");
+    for client in listener.incoming() {
+        let (client, server) = (client?, TcpStream::connect((Ipv4Addr::LOCALHOST, to))?);
+        for (from, to) in [(&client, &server), (&server, &client)] {
+            from.set_nodelay(true)?;
+            pass_on(from.try_clone()?, to.try_clone()?, delay);
+        }
+    }
+    Ok(())
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let (sender, pieces) = channel::<(Duration, Vec<u8>)>();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(count) = from.read(&mut buffer)
+            && sender.send((SystemClock.monotonic() + delay, buffer[..count].to_vec())).is_ok()
+            && count > 0
+        {}
+    });
+    std::thread::spawn(move || {
+        for (due, piece) in pieces {
+            while let Some(left) = due.checked_sub(SystemClock.monotonic()).filter(|left| !left.is_zero()) {
+                std::thread::park_timeout(left);
+            }
+            if piece.is_empty() || to.write_all(&piece).is_err() {
+                break;
+            }
+        }
+        drop(to.shutdown(Shutdown::Write));
+    });
 }
 
 struct Took {

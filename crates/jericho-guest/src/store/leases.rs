@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use jericho_host::sys::{ProcessIdentity, is_alive, own_identity};
+use jericho_host::sys::{ProcessIdentity, ancestor, is_alive, own_identity};
 use jericho_host::{Clock as _, SystemClock};
 use jericho_manifest::protocol::{Fault, Holder, Instances, Lease};
 use jericho_manifest::{ContentHash, at};
@@ -15,9 +15,9 @@ use super::work_dir::{self, Lock, WorkDir};
 
 /// Most bytes of a lease.
 const LARGEST: u64 = 64 << 10;
-/// How long an instance may take to appear after the engine that is to make it has gone: it may be
-/// on another connection by then.
-const INSTANCE_GRACE: i64 = 600;
+/// How long a lease of an engine, or of an instance that is not seen, counts after the connection that wrote it
+/// has gone: the engine may be on another one by then.
+const GRACE: i64 = 600;
 /// How long a lease counts that cannot be read.
 const UNREADABLE_GRACE: i64 = 24 * 3600;
 
@@ -26,6 +26,8 @@ pub(super) struct Leases {
     dir: OwnedFd,
     engine: String,
     own: ProcessIdentity,
+    /// What ends with the connection of the engine, and not with one conversation over it.
+    connection: ProcessIdentity,
 }
 
 /// A lease as it is kept.
@@ -33,8 +35,8 @@ pub(super) struct Leases {
 struct Kept {
     schema_version: u32,
     engine: String,
-    /// Who wrote it.
-    receiver: ProcessIdentity,
+    /// The connection of the engine at the host.
+    connection: ProcessIdentity,
     holder: Holder,
 }
 
@@ -61,7 +63,8 @@ pub(super) struct Tidied {
 impl Leases {
     pub(super) fn open(work_dir: &WorkDir, engine: &str) -> Result<Self, Refused> {
         let own = own_identity().map_err(|error| Refused::io("tell which process this is", &error))?;
-        Ok(Self { dir: work_dir.sub_dir("leases")?, engine: engine.to_owned(), own })
+        let connection = ancestor(&["sshd", "dropbear"]).ok().flatten().unwrap_or_else(|| own.clone());
+        Ok(Self { dir: work_dir.sub_dir("leases")?, engine: engine.to_owned(), own, connection })
     }
 
     /// Claims a snapshot, or changes who has claimed it.
@@ -69,7 +72,7 @@ impl Leases {
         let kept = Kept {
             schema_version: 1,
             engine: self.engine.clone(),
-            receiver: self.own.clone(),
+            connection: self.connection.clone(),
             holder: lease.holder.clone(),
         };
         let text = serde_json::to_vec(&kept)
@@ -192,9 +195,9 @@ fn life(dir: impl AsFd, id: &str, age: i64, instances: Option<&[Instances]>) -> 
     // What cannot be asked lives.
     let lives = |process: &ProcessIdentity| is_alive(process).unwrap_or(true);
     let alive = match &kept.holder {
-        Holder::Engine => lives(&kept.receiver),
         Holder::Process(process) => lives(process),
-        Holder::Instance { .. } if lives(&kept.receiver) || age <= INSTANCE_GRACE => true,
+        Holder::Engine | Holder::Instance { .. } if lives(&kept.connection) || age <= GRACE => true,
+        Holder::Engine => false,
         Holder::Instance { project, name } => {
             let known = instances.and_then(|all| all.iter().find(|known| known.project == *project));
             let Some(known) = known else { return Life::Unsure(project.clone()) };

@@ -55,6 +55,8 @@ use work_dir::WorkDir;
 
 /// Serves one engine until its input ends. Returns the exit code of the process.
 pub(crate) fn serve(work_dir: &Path) -> u8 {
+    // A tree may be deeper than a usual limit; the lower one does as well for all others.
+    let _ = jericho_host::sys::raise_open_files();
     // Exactly the modes that are asked for.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let token = match CancelToken::new().and_then(|token| signals::listen(&token, false).map(|()| token)) {

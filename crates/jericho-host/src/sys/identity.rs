@@ -28,6 +28,24 @@ pub fn own_identity() -> io::Result<ProcessIdentity> {
     Ok(ProcessIdentity { pid, boot_id: boot_id()?, start_time_ticks: stat.start })
 }
 
+/// The nearest process above this one whose name begins with one of these; nothing when there is none, or
+/// the processes on the way are hidden.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn ancestor(names: &[&str]) -> io::Result<Option<ProcessIdentity>> {
+    let boot_id = boot_id()?;
+    let mut pid = Stat::of(std::process::id())?.parent;
+    while pid > 1 {
+        let Ok(stat) = Stat::of(pid) else { return Ok(None) };
+        if names.iter().any(|name| stat.name.starts_with(name)) {
+            return Ok(Some(ProcessIdentity { pid, boot_id, start_time_ticks: stat.start }));
+        }
+        pid = stat.parent;
+    }
+    Ok(None)
+}
+
 /// Whether that very process still runs on this machine. A zombie does not.
 ///
 /// # Errors
@@ -50,6 +68,15 @@ fn boot_id() -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ancestor_is_found_by_its_name_and_is_not_this_process() {
+        let parent = Stat::of(Stat::of(std::process::id()).unwrap().parent).unwrap();
+        let found = ancestor(&["no such name", &parent.name]).unwrap();
+        // Where pid 1 itself has started this, there is nobody to be found.
+        assert_eq!(found.map(|found| found.pid), (parent.pid > 1).then_some(parent.pid));
+        assert_eq!(ancestor(&["no such name"]).unwrap(), None);
+    }
 
     #[test]
     fn this_process_is_alive_and_a_namesake_is_not() {

@@ -13,7 +13,7 @@ pub(crate) mod namespace;
 pub(crate) mod spawn;
 
 pub use files::{make_fifo, reserve};
-pub use identity::{ProcessIdentity, is_alive, own_identity};
+pub use identity::{ProcessIdentity, ancestor, is_alive, own_identity};
 pub use limits::raise_open_files;
 
 /// Processors that this process may use; asked once, since the answer is read from several files.

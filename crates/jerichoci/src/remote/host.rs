@@ -11,7 +11,7 @@ use pika_cloud::ops::{Incus, SocketHost, SshSockets};
 use super::background::Background;
 use super::collect;
 use super::error::{RemoteError, WorkDirProblem};
-use super::reap::{Alive, ReapedJobs};
+use super::reap::{ReapedJobs, Runs};
 use super::runner_binary::{NAME, Runners};
 use super::sync::Line;
 use super::work_dir::{self, Facts, Look};
@@ -53,7 +53,7 @@ pub struct BuildHost {
     line: Line,
     ids: Arc<dyn IdSource>,
     /// The engine whose jobs are looked for, and which of them are worked on.
-    reaps: Option<(String, Alive)>,
+    reaps: Option<(String, Runs)>,
     reaper: Mutex<Option<Background<ReapedJobs>>>,
     followers: Slots,
     state: Mutex<State>,
@@ -78,7 +78,7 @@ impl BuildHost {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
         runners: Arc<Runners>,
-        reaps: Option<(String, Alive)>,
+        reaps: Option<(String, Runs)>,
     ) -> Result<Self, RemoteError> {
         let config = engine.hosts.get(name);
         let ssh = SshConfig {
@@ -249,7 +249,7 @@ impl BuildHost {
 
     /// Looks for jobs that nobody works on, and then for snapshots that nobody needs, beside everything else.
     fn reap(&self, ready: &Ready) {
-        let Some((engine, alive)) = self.reaps.clone() else { return };
+        let Some((engine, runs)) = self.reaps.clone() else { return };
         let place = collect::Place {
             ssh: Arc::clone(&self.ssh),
             sockets: Arc::clone(&self.sockets),
@@ -259,7 +259,7 @@ impl BuildHost {
         };
         // Without a thread the next run does it.
         let started = Background::start("reaper", move |cancel| {
-            let mut reaped = super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &alive, cancel);
+            let mut reaped = super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &runs, cancel);
             reaped.problems.extend(collect::collect(&place, cancel));
             reaped
         });

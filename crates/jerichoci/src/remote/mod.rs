@@ -33,7 +33,7 @@ pub struct Hosts {
     ids: Arc<dyn IdSource>,
     engine_id: String,
     runners: Arc<runner_binary::Runners>,
-    alive: Option<reap::Alive>,
+    runs: Option<reap::Runs>,
     made: Mutex<BTreeMap<String, Arc<BuildHost>>>,
 }
 
@@ -47,14 +47,14 @@ impl Hosts {
         engine_id: String,
     ) -> Self {
         let runners = Arc::new(runner_binary::Runners::new(config.hosts.runner_dirs.clone()));
-        Self { config, clock, ids, engine_id, runners, alive: None, made: Mutex::default() }
+        Self { config, clock, ids, engine_id, runners, runs: None, made: Mutex::default() }
     }
 
     /// Each host that becomes ready is rid of the jobs of this engine that nobody works on, while other
     /// things go on.
     #[must_use]
-    pub(crate) fn reaping(mut self, alive: reap::Alive) -> Self {
-        self.alive = Some(alive);
+    pub(crate) fn reaping(mut self, runs: reap::Runs) -> Self {
+        self.runs = Some(runs);
         self
     }
 
@@ -95,7 +95,7 @@ impl Hosts {
             Arc::clone(&self.clock),
             Arc::clone(&self.ids),
             Arc::clone(&self.runners),
-            self.alive.clone().map(|alive| (self.engine_id.clone(), alive)),
+            self.runs.clone().map(|runs| (self.engine_id.clone(), runs)),
         )?;
         let host = Arc::new(host);
         made.insert(name.to_owned(), Arc::clone(&host));

@@ -4,13 +4,17 @@
 //! other engines are never touched, and neither are those whose run somebody works on.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jericho_host::{CancelToken, Command, Host as _, HostError, SshHost};
+use jericho_host::{CancelToken, Command, Host as _, HostError, Output, SshHost};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::Deserialize;
 
 use super::host::Ready;
+use crate::beneath;
 use crate::causes::with_causes;
 use crate::model::id::check_name;
 
@@ -18,19 +22,31 @@ const LIST: &str = include_str!("jobs.sh");
 /// Ends a job and removes what it has left.
 pub(crate) const REMOVE: &str = include_str!("remove.sh");
 
-/// Says whether somebody works on the run with this id.
+/// What a reaper knows of the runs of its engine.
 #[derive(Clone)]
-pub(crate) struct Alive(Arc<dyn Fn(&str) -> bool + Send + Sync>);
+pub(crate) struct Runs(Arc<dyn KnowsRuns>);
 
-impl Alive {
-    pub(crate) fn new(is_alive: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(is_alive))
+/// See [`Runs`].
+pub(crate) trait KnowsRuns: Send + Sync {
+    /// Whether somebody works on the run with this id.
+    fn is_alive(&self, run_id: &str) -> bool;
+
+    /// The directory for the last words of a job whose engine died before it had told how the job has ended.
+    fn home(&self, run_id: &str, job_id: &str) -> Option<PathBuf>;
+
+    /// Notes in the log of the job what has come home.
+    fn note(&self, run_id: &str, job_id: &str, line: &str);
+}
+
+impl Runs {
+    pub(crate) fn new(runs: impl KnowsRuns + 'static) -> Self {
+        Self(Arc::new(runs))
     }
 }
 
-impl fmt::Debug for Alive {
+impl fmt::Debug for Runs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Alive")
+        f.write_str("Runs")
     }
 }
 
@@ -56,11 +72,11 @@ pub(super) fn reap(
     ssh: &SshHost,
     ready: &Ready,
     engine: &str,
-    alive: &Alive,
+    runs: &Runs,
     cancel: &CancelToken,
 ) -> ReapedJobs {
     let mut reaped = ReapedJobs::default();
-    let found = match find(ssh, ready, engine, alive, cancel) {
+    let found = match find(ssh, ready, engine, runs, cancel) {
         Ok(found) => found,
         Err(error) => {
             reaped.problems.push(format!(
@@ -71,21 +87,75 @@ pub(super) fn reap(
             return reaped;
         }
     };
-    for (name, dir) in found {
-        let command = remove(ready, &dir);
-        match ssh.run(&command, cancel) {
-            Ok(output) if output.exit.success() => reaped.jobs.push(name),
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-                reaped.problems.push(format!("job {name} on {} was not ended: {said}", ssh.label()));
-            }
-            Err(error) => {
-                let why = with_causes(&error);
-                reaped.problems.push(format!("job {name} on {} was not ended: {why}", ssh.label()));
-            }
+    for owner in found {
+        let name = format!("{}/{}", owner.run_id, owner.job_id);
+        let dir = ready.work_dir.join("runs").join(&owner.run_id).join("jobs").join(&owner.job_id);
+        let problem =
+            |what: &str, why: String| format!("job {name} on {} was not {what}: {why}", ssh.label());
+        if let Err(why) = last_words(ssh, ready, &owner, &dir, runs, cancel) {
+            reaped.problems.push(problem("collected from", why));
+        }
+        match said(ssh.run(&remove(ready, &dir), cancel)) {
+            Ok(()) => reaped.jobs.push(name),
+            Err(why) => reaped.problems.push(problem("ended", why)),
         }
     }
     reaped
+}
+
+/// What went wrong with a command, by its own words.
+fn said(output: Result<Output, HostError>) -> Result<(), String> {
+    match output {
+        Ok(output) if output.exit.success() => Ok(()),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ")),
+        Err(error) => Err(with_causes(&error)),
+    }
+}
+
+/// Ends a job and brings its log and its result home, where nobody has told how it has ended.
+fn last_words(
+    ssh: &SshHost,
+    ready: &Ready,
+    owner: &Owner,
+    dir: &Path,
+    runs: &Runs,
+    cancel: &CancelToken,
+) -> Result<(), String> {
+    let Some(home) = runs.0.home(&owner.run_id, &owner.job_id) else { return Ok(()) };
+    let end = Command::new(&ready.runner).args(["cancel", "--force"]).arg(dir.join("request.json"));
+    said(ssh.run(&end, cancel))?;
+    let mut had = Vec::new();
+    for (from, name) in [("state/logs/guest.log", "guest.log"), ("state/result.json", "result.json")] {
+        // By its own name only when it is whole.
+        let open = |name: &str| {
+            let at = beneath::walk(&home, Path::new(""), false)?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(&at, name, flags, Mode::from_raw_mode(0o644))?;
+            Ok::<_, io::Error>((File::from(file), at))
+        };
+        let partial = format!("{name}.part");
+        let (mut file, at) = open(&partial).map_err(|error| error.to_string())?;
+        let mut written = Ok(());
+        let cat = Command::new("cat").arg(dir.join(from));
+        let output = ssh.stream(&cat, cancel, &mut |piece| {
+            if written.is_ok() {
+                written = file.write_all(piece);
+            }
+        });
+        let whole = said(output).and_then(|()| written.map_err(|error| error.to_string()));
+        let renamed = match whole {
+            Ok(()) => rustix::fs::renameat(&at, &partial, &at, name).map_err(|error| error.to_string()),
+            Err(why) => {
+                let _ = rustix::fs::unlinkat(&at, &partial, AtFlags::empty());
+                Err(why)
+            }
+        };
+        renamed?;
+        had.push(name);
+    }
+    let line = format!("collected from {} after the engine had died: {}", ssh.label(), had.join(", "));
+    runs.0.note(&owner.run_id, &owner.job_id, &line);
+    Ok(())
 }
 
 /// The command that ends a job and removes its directory.
@@ -97,20 +167,16 @@ fn find(
     ssh: &SshHost,
     ready: &Ready,
     engine: &str,
-    alive: &Alive,
+    runs: &Runs,
     cancel: &CancelToken,
-) -> Result<Vec<(String, PathBuf)>, HostError> {
+) -> Result<Vec<Owner>, HostError> {
     let output = ssh.run(&Command::new("sh").args(["-c", LIST, "sh"]).arg(&ready.work_dir), cancel)?;
     let owners = output.stdout.split(|byte| *byte == b'\n');
     let ours = owners.filter_map(|line| serde_json::from_slice::<Owner>(line).ok()).filter(|owner| {
         let names = [&owner.run_id, &owner.job_id];
         owner.engine == engine
             && names.iter().all(|name| check_name(name).is_ok())
-            && !(alive.0)(&owner.run_id)
+            && !runs.0.is_alive(&owner.run_id)
     });
-    let place = |owner: Owner| {
-        let dir = ready.work_dir.join("runs").join(&owner.run_id).join("jobs").join(&owner.job_id);
-        (format!("{}/{}", owner.run_id, owner.job_id), dir)
-    };
-    Ok(ours.map(place).collect())
+    Ok(ours.collect())
 }

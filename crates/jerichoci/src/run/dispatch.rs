@@ -94,6 +94,8 @@ pub(crate) struct Dispatcher<'a> {
     /// Events that could not be stored yet, and so are not told.
     unstored: Vec<JournalEntry>,
     outputs: PreparedOutputsRecord,
+    /// When this heard that the run is cancelled.
+    cancelled_at: Option<Duration>,
     /// How many clean-ups have told how they ended.
     cleaned_up: usize,
 }
@@ -141,6 +143,7 @@ impl<'a> Dispatcher<'a> {
             records_problem: None,
             unstored: Vec::new(),
             outputs: PreparedOutputsRecord::default(),
+            cancelled_at: None,
             cleaned_up: 0,
         };
         let record = &this.record;
@@ -430,33 +433,30 @@ impl<'a> Dispatcher<'a> {
                 self.around.cancel.cancel(CancelReason::ReporterFailed);
                 self.update(|record| record.warnings.push(format!("the output was closed: {error}")));
             }
-            // The token itself says so; the message only wakes the loop.
-            Message::Cancelled
-            | Message::JobEnded { .. }
-            | Message::PrepareEnded { .. }
-            | Message::JobRetried { .. } => {}
+            // The token itself says so; the message wakes the loop.
+            Message::Cancelled => {
+                self.cancelled_at.get_or_insert_with(|| self.around.tools.clock.monotonic());
+            }
+            Message::JobEnded { .. } | Message::PrepareEnded { .. } | Message::JobRetried { .. } => {}
         }
     }
 
     /// Waits until nothing is left to clean up; not long once the run was cancelled.
     fn await_cleanups(&mut self, cleanups: &Cleanups, jobs: &[JobSpec], messages: &Receiver<Message>) {
         let clock = Arc::clone(&self.around.tools.clock);
-        let mut deadline = None;
         while self.cleaned_up < cleanups.begun() {
             self.save_if_due();
-            if deadline.is_none() && self.around.cancel.is_cancelled() {
-                deadline = Some(clock.monotonic().saturating_add(CLEANUP_AFTER_CANCEL));
-            }
-            let message = match deadline {
+            let left = self.cancelled_at.map(|cancelled| {
+                cancelled.saturating_add(CLEANUP_AFTER_CANCEL).saturating_sub(clock.monotonic())
+            });
+            let message = match left.map(|left| messages.recv_timeout(left)) {
                 None => messages.recv().ok(),
-                Some(deadline) => match messages.recv_timeout(deadline.saturating_sub(clock.monotonic())) {
-                    Ok(message) => Some(message),
-                    Err(RecvTimeoutError::Timeout) => {
-                        cleanups.hurry();
-                        messages.recv().ok()
-                    }
-                    Err(RecvTimeoutError::Disconnected) => None,
-                },
+                Some(Ok(message)) => Some(message),
+                Some(Err(RecvTimeoutError::Timeout)) => {
+                    cleanups.hurry();
+                    messages.recv().ok()
+                }
+                Some(Err(RecvTimeoutError::Disconnected)) => None,
             };
             let Some(message) = message else { return };
             self.handle(message, jobs);

@@ -13,7 +13,6 @@ use super::dispatch::{Dispatcher, Message, Surroundings, report_on_thread};
 use super::layout::Layout;
 use super::outputs::Mode;
 use super::outputs::choose::{Chosen, choose};
-use super::owner::is_alive;
 use super::plan::{PlanInputs, RunPlan, plan_run};
 use super::prepare::{Preparer, Sites};
 use super::report::Reporter;
@@ -31,7 +30,6 @@ use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
 use crate::remote::Hosts;
-use crate::remote::reap::Alive;
 use crate::snapshot::EarlyListing;
 use jericho_host::secrets::{self, Length, Masker};
 
@@ -111,7 +109,7 @@ pub(crate) fn run(
         config: Arc::clone(&engine.config),
         host: Arc::clone(&engine.host),
         clock: Arc::clone(&engine.clock),
-        hosts: Arc::new(hosts.reaping(works_on(&layout))),
+        hosts: Arc::new(hosts.reaping(super::known::runs_of(&layout))),
     };
     let fresh_id = || engine.ids.fresh();
     let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };
@@ -140,12 +138,6 @@ pub(crate) fn run(
         }
         Ok(stages(engine, request, repeat, of, &planned, &layout, &run_id, dispatcher, &(sender, messages)))
     })
-}
-
-/// Says whether somebody works on a run of this state root.
-fn works_on(layout: &Layout) -> Alive {
-    let layout = layout.clone();
-    Alive::new(move |run| run.parse().is_ok_and(|id: RunId| is_alive(&layout.run(&id))))
 }
 
 /// Cancels a token when it goes out of scope, however that happens.

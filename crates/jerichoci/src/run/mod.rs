@@ -8,6 +8,7 @@ mod dispatch;
 pub(crate) mod flow;
 pub mod gc;
 pub mod journal;
+mod known;
 pub mod layout;
 pub mod list;
 pub mod logs;

@@ -100,6 +100,18 @@ pub(crate) fn reap(engine: &Engine) -> Result<ReapReport, EngineError> {
     Ok(report)
 }
 
+/// Puts in order what was left under the engine's state root, and guests of this machine.
+pub(crate) fn reap_here(engine: &Engine) -> Result<ReapReport, EngineError> {
+    let mut report = reap(engine)?;
+    let token = CancelToken::new().map_err(file_error("make", Path::new("eventfd")))?;
+    if let Some((reaper, mut places)) = reaper(engine, &ReapOptions::default())? {
+        places.retain(|place| place.host.is_none());
+        // An Incus that is gone has nothing of ours.
+        report.add(ReapedGuests { unreachable: Vec::new(), ..reaper.reap(&places, &token) });
+    }
+    Ok(report)
+}
+
 /// Puts in order what was left under the engine's state root, and guests, here and elsewhere.
 pub(crate) fn reap_all(
     engine: &Engine,

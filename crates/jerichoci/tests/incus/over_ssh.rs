@@ -9,7 +9,7 @@ use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::{ReapOptions, RunRequest};
 
 use crate::doomed::doomed_engine;
-use crate::rig::{World, await_file, guest, job, on_host};
+use crate::rig::{World, await_file, guest, job, monotonic, on_host};
 
 #[test]
 fn a_guest_of_a_host_sees_the_snapshot_that_was_sent_there() {
@@ -59,13 +59,11 @@ fn each_run_sees_its_own_source_and_a_cancelled_one_leaves_nothing_on_the_host()
     assert_eq!(world.guest_log(&run, "endless"), "begun\n");
     world.assert_nothing_left();
     // No snapshot is leased any more.
-    let leases = |dir: &std::path::Path| {
-        let found = fs::read_dir(dir).into_iter().flatten().flatten();
-        found
-            .filter(|entry| entry.path().join("leases").read_dir().is_ok_and(|mut all| all.next().is_some()))
-            .count()
-    };
-    assert_eq!(leases(&project.dir().join("work/snapshots")), 0);
+    let leases = project.dir().join("work/leases");
+    let of_snapshots = fs::read_dir(&leases).unwrap().flatten().map(|entry| entry.path());
+    let left: Vec<_> =
+        of_snapshots.flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten()).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
@@ -157,4 +155,34 @@ fn a_host_that_does_not_let_guests_be_made_or_cannot_be_reached_says_so() {
     host.ssh = "nowhere.invalid".to_owned();
     world.config.hosts.named.insert("box".to_owned(), host);
     errored(&world, "nowhere.invalid");
+}
+
+#[test]
+fn a_cancellation_while_the_host_is_away_names_what_is_left_and_the_next_run_there_ends_it() {
+    let test = "a_cancellation_while_the_host_is_away_names_what_is_left_and_the_next_run_there_ends_it";
+    let Some(rig) = Rig::up(test) else { return };
+    let Some(mut sshd) = ssh::Rig::start(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let world = world.with_host(&sshd);
+    let cancel = CancelToken::new().unwrap();
+    let (run, spent) = std::thread::scope(|scope| {
+        let endless = on_host(guest("endless", "echo begun; sleep 300"));
+        let running = scope.spawn(|| world.run_until(&RunRequest::new(vec![endless]), &cancel));
+        await_file(&world.config.state_root.join("runs"), "guest.log", "begun");
+        sshd.stop();
+        let begun = monotonic();
+        cancel.cancel(CancelReason::Signal);
+        (running.join().unwrap(), monotonic().saturating_sub(begun))
+    });
+    assert!(spent < std::time::Duration::from_secs(6), "{spent:?}");
+    let record = job(&run, "endless");
+    assert_eq!(record.verdict, Verdict::Failed(FailureKind::Cancelled));
+    let [left] = project.instances().unwrap().try_into().unwrap();
+    assert!(record.leaked.iter().any(|line| line.contains(&left) && line.contains("box")), "{record:#?}");
+    assert!(world.host_log(&run, "endless").contains(&left));
+    sshd.restart();
+    let next = world.run(vec![on_host(guest("next", "true"))]);
+    assert_eq!(next.verdict, Verdict::Passed, "{next:#?}");
+    world.assert_nothing_left();
 }

@@ -145,8 +145,7 @@ pub(crate) fn pause(cancel: &CancelToken, time: Duration) {
 pub(crate) fn await_file(dir: &Path, name: &str, word: &str) {
     let (token, until) = (CancelToken::new().unwrap(), monotonic() + Duration::from_secs(60));
     while monotonic() < until {
-        if find(dir, name).is_some_and(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(word)))
-        {
+        if find(dir, name).iter().any(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(word))) {
             return;
         }
         pause(&token, Duration::from_millis(5));
@@ -154,19 +153,18 @@ pub(crate) fn await_file(dir: &Path, name: &str, word: &str) {
     panic!("no {name} with {word} below {}", dir.display());
 }
 
-fn find(dir: &Path, name: &str) -> Option<PathBuf> {
-    let mut dirs = vec![dir.to_path_buf()];
+fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
+    let (mut dirs, mut found) = (vec![dir.to_path_buf()], Vec::new());
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             if entry.file_name() == name {
-                return Some(entry.path());
-            }
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                found.push(entry.path());
+            } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 dirs.push(entry.path());
             }
         }
     }
-    None
+    found
 }
 
 /// This program once more, for one of its tests.

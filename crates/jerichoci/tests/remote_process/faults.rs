@@ -74,7 +74,7 @@ fn when_the_master_is_killed_no_byte_is_lost_or_doubled() {
 #[test]
 fn when_the_sessions_of_sshd_are_killed_no_byte_is_lost_or_doubled() {
     survives("when_the_sessions_of_sshd_are_killed_no_byte_is_lost_or_doubled", |rig| {
-        rig.sshd.kill_sessions()
+        rig.sshd.kill_sessions();
     });
 }
 
@@ -185,4 +185,32 @@ fn a_job_whose_engine_was_killed_is_ended_by_the_next_and_those_of_other_engines
     assert!(other.join("owner.json").exists());
     let told = "left on box by a dead engine and ended: job ";
     assert!(next.warnings.iter().any(|line| line.starts_with(told)), "{:?}", next.warnings);
+    // What it had said until then has come home.
+    let killed = next.warnings.iter().find_map(|line| line.strip_prefix(told)?.split('/').next());
+    let dir = rig.config.state_root.join("runs").join(killed.unwrap()).join("jobs/job");
+    assert_eq!(fs::read_to_string(dir.join("artifacts/guest.log")).unwrap(), "line 20\n");
+    assert!(dir.join("artifacts/result.json").exists());
+    let log = fs::read_to_string(dir.join("host.log")).unwrap();
+    assert!(log.contains("after the engine had died: guest.log, result.json"), "{log}");
+}
+
+#[test]
+fn a_second_signal_spares_the_grace() {
+    let Some(mut rig) = Rig::start("a_second_signal_spares_the_grace") else { return };
+    rig.config.grace = Duration::from_secs(120);
+    let cancel = token();
+    let mut first_at = None;
+    let script = "trap '' TERM; i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo \"line $i\"; done; \
+                  sleep 3021 & while :; do wait; done";
+    let run = disturbed(&mut rig, script, &cancel, |rig| {
+        first_at = Some(rig.now());
+        cancel.cancel(CancelReason::Signal);
+        // It is told to end, and does not.
+        wait_until(|| rig.is_cancelling());
+        cancel.cancel(CancelReason::Forced);
+    });
+    let took = rig.now() - first_at.unwrap();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert_eq!(job(&run, "job").verdict, Verdict::Failed(FailureKind::Cancelled));
+    assert_eq!(rig.runners(), Vec::<u32>::new());
 }

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use jericho_host::CancelReason;
 use jerichoci::RunRequest;
-use jerichoci::model::demands::{ArtifactsWhen, CacheSpec, SecretDelivery, SecretSpec, WorkspaceGit};
+use jerichoci::model::demands::{
+    ArtifactsWhen, CacheSharing, CacheSpec, SecretDelivery, SecretSpec, WorkspaceGit,
+};
 use jerichoci::model::job::JobRuntimeKind;
 use jerichoci::model::outcome::{FailureKind, Verdict};
 
@@ -189,8 +191,10 @@ fn a_cache_is_kept_from_run_to_run_and_a_locked_one_is_waited_for() {
     let Some(rig) = Rig::start(name) else { return };
     let using = |id: &str, script: &str| {
         let mut job = sh(id, script);
-        job.caches
-            .insert("store".to_owned(), CacheSpec { path: "var/store".into(), sharing: Default::default() });
+        job.caches.insert(
+            "store".to_owned(),
+            CacheSpec { path: "var/store".into(), sharing: CacheSharing::Locked },
+        );
         job
     };
     let run = rig.run(vec![using(
@@ -223,6 +227,18 @@ fn what_a_host_cannot_offer_is_refused_before_anything_is_connected() {
 }
 
 #[test]
+fn each_attempt_of_a_job_begins_anew() {
+    let Some(rig) = Rig::start("each_attempt_of_a_job_begins_anew") else { return };
+    let mut flaky = sh("job", "test ! -e seen && touch seen && echo x >> var/x && test $(wc -l < var/x) = 2");
+    flaky.retries = 1;
+    flaky.caches.insert("x".to_owned(), CacheSpec { path: "var".into(), sharing: CacheSharing::Shared });
+    let run = rig.run(vec![flaky]);
+    let record = job(&run, "job");
+    assert_eq!((record.verdict, record.attempts.len()), (Verdict::Passed, 2), "{record:?}");
+    assert_eq!(rig.left(), Vec::<String>::new());
+}
+
+#[test]
 fn what_is_beyond_the_disk_budget_of_a_host_goes_and_what_a_dead_receiver_left_goes() {
     let test = "what_is_beyond_the_disk_budget_of_a_host_goes_and_what_a_dead_receiver_left_goes";
     let Some(mut rig) = Rig::start(test) else { return };
@@ -247,4 +263,18 @@ fn what_is_beyond_the_disk_budget_of_a_host_goes_and_what_a_dead_receiver_left_g
     }
     assert!(is_collected());
     assert!(tree.exists(), "the budget is that of one tree");
+}
+
+#[test]
+fn a_log_of_200_mb_is_followed_with_flat_memory() {
+    let Some(rig) = Rig::start("a_log_of_200_mb_is_followed_with_flat_memory") else { return };
+    let run =
+        rig.run(vec![sh("job", "yes 'a line of a log that nobody will ever read' | head -c 200000000")]);
+    assert_eq!(run.verdict, Verdict::Passed);
+    let log = rig.job_dir(&run, "job").join("host.log");
+    assert!(fs::metadata(&log).unwrap().len() >= 200_000_000);
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kib < 64 << 10, "{kib} KiB");
 }

@@ -163,6 +163,11 @@ impl Rig {
         found
     }
 
+    /// Whether a job is being told to end there.
+    pub(crate) fn is_cancelling(&self) -> bool {
+        !Self::with_words(&["jerichoci-incus-run cancel", &self.work_dir().to_string_lossy()]).is_empty()
+    }
+
     /// Processes that hold the connection.
     pub(crate) fn masters(&self) -> Vec<u32> {
         Self::with_words(&[&self.sshd.config().to_string_lossy(), " -M "])

@@ -1,7 +1,6 @@
 //! What a collection removes, and what it does not.
 
 use std::fs;
-use std::time::Duration;
 
 use jericho_host::sys::{ProcessIdentity, own_identity};
 use jerichoci::config::DiskBudget;
@@ -73,19 +72,16 @@ fn a_lease_ends_with_its_holder() {
     let instance = |name: &str| Holder::Instance { project: "p".to_owned(), name: name.to_owned() };
     set(&third, "j3", instance("gone"));
     set(&third, "other", Holder::Instance { project: "q".to_owned(), name: "gone".to_owned() });
-    // With the conversation that wrote it alive, an instance may still be on its way.
+    // While the connection that wrote it is alive, an instance may still be on its way.
     let known = [Instances { project: "p".to_owned(), names: vec!["another".to_owned()] }];
     let report = run(&rig, DiskBudget::Bytes(0), &known, false);
     assert_eq!((report.removed, report.dead_leases), (vec![first.hash], 1));
-    rig.client.line.hang_up();
+    rig.disconnect();
     // And for a while after it, on another connection.
     let report = run(&rig, DiskBudget::Bytes(0), &known, false);
     assert_eq!((report.removed.len(), report.dead_leases), (0, 0));
-    let dir = rig.work_dir().join("leases").join(third.hash.to_string());
     for id in ["j3", "other"] {
-        let written = fs::metadata(dir.join(id)).unwrap().modified().unwrap();
-        let long_ago = written - Duration::from_secs(3600);
-        fs::File::options().write(true).open(dir.join(id)).unwrap().set_modified(long_ago).unwrap();
+        rig.age_lease(&third.hash, id);
     }
     // Nobody asks about the other project: its instance lives.
     let report = run(&rig, DiskBudget::Bytes(0), &known, false);

@@ -130,6 +130,22 @@ impl Rig {
         release(&self.client.remote(), &snapshot.hash, lease, &self.cancel).unwrap();
     }
 
+    /// Ends the connection, and waits until the host knows it.
+    pub(crate) fn disconnect(&self) {
+        let sessions = self.sshd.sessions();
+        self.client.line.hang_up();
+        self.client.ssh.disconnect();
+        sessions.into_iter().for_each(wait_for_end);
+    }
+
+    /// Dates a lease back by an hour.
+    pub(crate) fn age_lease(&self, hash: &ContentHash, id: &str) {
+        let lease = self.work_dir().join("leases").join(hash.to_string()).join(id);
+        let written = fs::metadata(&lease).unwrap().modified().unwrap();
+        let long_ago = written - std::time::Duration::from_secs(3600);
+        fs::File::options().write(true).open(lease).unwrap().set_modified(long_ago).unwrap();
+    }
+
     pub(crate) fn dir_of(&self, hash: &ContentHash) -> PathBuf {
         self.work_dir().join("snapshots").join(hash.to_string())
     }
@@ -158,6 +174,15 @@ impl Rig {
         let manifest = fs::read(self.dir_of(&snapshot.hash).join("manifest")).unwrap();
         assert_eq!(ContentHash::of(&manifest), snapshot.hash);
     }
+}
+
+/// Waits for the end of a process that is not our child.
+pub(crate) fn wait_for_end(pid: u32) {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return };
+    let Ok(fd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return };
+    let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+    let limit = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut fds, Some(&limit)), Ok(1), "{pid:?} does not end");
 }
 
 pub(crate) fn engine_lease(id: &str) -> Lease {

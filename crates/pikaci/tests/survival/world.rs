@@ -148,10 +148,14 @@ impl World<'_> {
         let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
         let inside = entries.map(|entry| entry.path()).find(|process| {
             fs::read_to_string(process.join("cgroup"))
-                .is_ok_and(|groups| format!("{}/", groups.trim()).contains(&cgroup))
+                .is_ok_and(|groups| groups.lines().any(|group| format!("{group}/").contains(&cgroup)))
         });
-        let root = inside.expect("a process of the guest").join("root");
-        fs::write(root.join(path.trim_start_matches('/')), "").unwrap();
+        let inside = inside.expect("a process of the guest");
+        // As root of the guest: that of the host owns nothing there.
+        let mut touch = command("nsenter".as_ref());
+        touch.arg("--target").arg(inside.file_name().unwrap());
+        touch.args(["--user", "--mount", "--setuid", "0", "--setgid", "0", "touch", path]);
+        assert!(touch.status().unwrap().success());
     }
 
     /// Lets the job end.

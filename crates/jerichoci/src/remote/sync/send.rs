@@ -47,7 +47,7 @@ pub(super) fn once(
                 tell(Told::Line(&format!("sync: set aside what is damaged: {damaged}")));
             }
             // One that cannot be read here any more is as good as none.
-            let base = lacks.base.and_then(|base| parcel.store.load(&base).ok().flatten());
+            let base = lacks.base.and_then(|base| load(parcel.store, base));
             match send(talk, remote, parcel, base.as_ref(), tell, cancel) {
                 // Somebody else changed or removed it in between: once more, without one.
                 Err(SyncError::Refused { fault: Fault::Base, message, .. }) if base.is_some() => {
@@ -99,6 +99,11 @@ fn newest(store: &Store, but: &ContentHash) -> Vec<ContentHash> {
     found.sort_by(|a, b| b.cmp(a));
     found.truncate(BASES);
     found.into_iter().map(|(_, hash)| hash).collect()
+}
+
+/// One that was written here, proven against its name.
+fn load(store: &Store, hash: ContentHash) -> Option<Manifest> {
+    Manifest::decode_own(&std::fs::read(store.manifest_path(&hash)).ok()?, hash)
 }
 
 fn send(

@@ -82,7 +82,7 @@ pub(crate) fn collect(engine: &Engine, policy: &GcPolicy) -> Result<GcReport, En
     }
     refuse_links(&layout)?;
     if !policy.dry_run {
-        report.problems.extend(super::reap::reap(engine)?.problems);
+        report.problems.extend(super::reap::reap_here(engine)?.problems);
     }
     let mut this = Collection { engine, layout: &layout, policy, kept: Vec::new(), report };
     let mut gone = Vec::new();
