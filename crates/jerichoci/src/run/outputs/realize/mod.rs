@@ -107,6 +107,19 @@ struct Added {
     nar_hash: String,
 }
 
+impl Added {
+    /// Whether it looks like what nix says.
+    fn is_plausible(&self) -> bool {
+        let hash = self.nar_hash.strip_prefix("sha256-");
+        let is_base64 = |hash: &str| {
+            hash.len() == 44 && hash.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
+        };
+        hash.is_some_and(is_base64)
+            && self.store_path.starts_with('/')
+            && self.store_path.ends_with("-source")
+    }
+}
+
 /// Realises outputs of one source tree on one host.
 #[derive(Debug)]
 pub struct Realizer {
@@ -211,7 +224,8 @@ impl Realizer {
         }
         let file = self.nix.sources.join(format!("{}.json", wanted.content_hash));
         let remembered = self.nix.host.read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let added = match remembered.filter(|added| gone != Some(added)) {
+        let sound = |added: &Added| gone != Some(added) && added.is_plausible();
+        let added = match remembered.filter(sound) {
             Some(added) => added,
             None => {
                 let added = self.add(wanted, cancel)?;
@@ -247,7 +261,17 @@ impl Realizer {
         let said = self.ask(wanted, "hash the source of", false, cancel, |nix| {
             nix.args(["hash", "path"]).arg(&store_path)
         })?;
-        Ok(Added { store_path, nar_hash: last_line(&said) })
+        let added = Added { store_path, nar_hash: last_line(&said) };
+        match added.is_plausible() {
+            true => Ok(added),
+            // It would be remembered, and believed by every later run.
+            false => Err(RealizeError::Nix {
+                step: "say the hash of the source of",
+                output: wanted.output_name.to_owned(),
+                host: self.nix.host.label().to_owned(),
+                said: format!("`{}` and `{}`", added.store_path, added.nar_hash),
+            }),
+        }
     }
 
     fn build(
