@@ -14,36 +14,37 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
     Usage: pikaci [OPTIONS] <COMMAND>
 
     Run:
-      plan                          Shows what a run would do, and does nothing
-      run                           Runs a target against a snapshot of the source tree
-      rerun                         Repeats a run: the same bytes of source, the same job definitions
-      cancel                        Ends a run that goes on, from another terminal
+      plan                            Shows what a run would do, and does nothing
+      run                             Runs a target against a snapshot of the source tree
+      rerun                           Repeats a run: the same bytes of source, the same job definitions
+      cancel                          Ends a run that goes on, from another terminal
 
     Look:
-      targets                       Lists the targets of the source tree, and the built-in ones
-      explain                       Says of each lane and target why it would run or be skipped
-      list                          Lists runs, newest first: run id, status, target, start
-      status                        Shows what is recorded about a run
-      logs                          Prints the logs of a job, byte for byte
-      report                        Makes a page of a run that opens in any browser, JUnit XML, a trace
-      snapshot                      Writes out the source tree that a run saw, and prints where it is
-      shell                         Opens a shell where a job ran: in its guest, or in a fresh one like it
+      targets                         Lists the targets of the source tree, and the built-in ones
+      explain                         Says of each lane and target why it would run or be skipped
+      list                            Lists runs, newest first: run id, status, target, start
+      status                          Shows what is recorded about a run
+      logs                            Prints the logs of a job, byte for byte
+      report                          Makes a page of a run that opens in any browser, JUnit XML, a trace
+      snapshot                        Writes out the source tree that a run saw, and prints where it is
+      shell                           Opens a shell where a job ran: in its guest, or in a fresh one like it
 
     Keep:
-      gc                            Removes old runs, and what only they needed
-      reap                          Ends what nobody owns any more: what engines that died have left running
+      gc                              Removes old runs, and what only they needed
+      reap                            Ends what nobody owns any more: what engines that died have left running
 
     Set up:
-      config                        Shows each setting, its value, and where it comes from
-      doctor                        Looks whether jobs can run on this machine or on a host, and tells what mends it
-      completions                   Prints the completions of bash, zsh or fish
-      man                           Prints the manual page, or writes the pages of all commands
+      config                          Shows each setting, its value, and where it comes from
+      doctor                          Looks whether jobs can run on this machine or on a host, and tells what mends it
+      completions                     Prints the completions of bash, zsh or fish
+      man                             Prints the manual page, or writes the pages of all commands
 
     For programs:
-      schema                        Prints the JSON schema of jericho.toml, for editors
-      prepared-outputs              Shows the prepared outputs of a run
-      staged-linux-remote-defaults  Prints the built-in settings of the build host
-      staged-linux-target-info      Prints the prepared outputs of a staged target
+      schema                          Prints the JSON schema of jericho.toml, for editors
+      prepared-outputs                Shows the prepared outputs of a run
+      fulfill-prepared-output-request Makes the links that a request for a prepared output asks for
+      staged-linux-remote-defaults    Prints the built-in settings of the build host
+      staged-linux-target-info        Prints the prepared outputs of a staged target
 
     Options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
