@@ -61,10 +61,10 @@ pub(super) fn check(
     visit.ok("incus", format!("Incus {} trusts {}", server.environment.server_version, facts.account()));
     api(visit, facts, &server);
     slow_stop(visit, facts);
-    if !project(visit, place, &incus)? {
+    if !project(visit, place, facts, &incus)? {
         return Ok(());
     }
-    if let Some(pool) = profile(visit, place, &incus)? {
+    if let Some(pool) = profile(visit, place, facts, &incus)? {
         storage(visit, place, &incus, &pool)?;
     }
     network(visit, place, &incus)?;
@@ -83,11 +83,13 @@ fn socket(visit: &mut Visit<'_>, place: &Place, facts: &Facts) -> bool {
             false
         }
         (None, _) => {
-            let (found, command) = match facts.is("incusd", "yes") {
-                true => (format!("Incus does not listen at {path}"), "systemctl start incus"),
-                false => (format!("there is no Incus: nothing is at {path}"), "apt-get install incus"),
+            let (found, mend) = match facts.is("incusd", "yes") {
+                true => {
+                    let start = visit.as_root(facts, "systemctl start incus");
+                    (format!("Incus does not listen at {path}"), start)
+                }
+                false => (format!("there is no Incus: nothing is at {path}"), set_up(visit, place, facts)),
             };
-            let mend = visit.as_root(facts, command);
             match visit.is_remote() || facts.is("incusd", "yes") {
                 true => visit.problem(CHECK, found, mend),
                 // A machine that only sends jobs away needs none.
@@ -95,6 +97,25 @@ fn socket(visit: &mut Visit<'_>, place: &Place, facts: &Facts) -> bool {
             }
             false
         }
+    }
+}
+
+/// Makes a Debian machine a build host, or what is missing of it. On another system the page of operations says
+/// what belongs there.
+fn set_up(visit: &Visit<'_>, place: &Place, facts: &Facts) -> String {
+    const SCRIPT: &str = "scripts/setup-build-host";
+    let options = format!(
+        "--account {} --project {} --profile {} --work-dir {}",
+        quoted(facts.account()),
+        quoted(&place.incus.project),
+        quoted(&place.incus.profile),
+        quoted(&place.dir.to_string_lossy())
+    );
+    match (&visit.destination, facts.is_root()) {
+        (None, true) => format!("{SCRIPT} {options}"),
+        (None, false) => format!("sudo {SCRIPT} {options}"),
+        (Some(host), true) => format!("ssh {} bash -s -- {options} <{SCRIPT}", quoted(host)),
+        (Some(host), false) => format!("ssh {} sudo bash -s -- {options} <{SCRIPT}", quoted(host)),
     }
 }
 
@@ -135,20 +156,14 @@ fn slow_stop(visit: &mut Visit<'_>, facts: &Facts) {
 }
 
 /// Whether it is there.
-fn project(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<bool, EngineError> {
+fn project(visit: &mut Visit<'_>, place: &Place, facts: &Facts, incus: &Incus) -> Result<bool, EngineError> {
     const CHECK: &str = "incus_project";
     let name = &place.incus.project;
     let dir = place.dir.to_string_lossy();
     let config = match incus.project_config(name) {
         Ok(config) => config,
         Err(error) => {
-            let command = format!(
-                "incus project create {} -c features.images=false -c restricted=true -c restricted.devices.disk=allow \
-                 -c {}",
-                quoted(name),
-                quoted(&format!("restricted.devices.disk.paths={dir}"))
-            );
-            let mend = visit.ssh(&command);
+            let mend = set_up(visit, place, facts);
             return failed(visit, CHECK, error, mend).map(|()| false);
         }
     };
@@ -211,17 +226,21 @@ fn disk_paths(config: &BTreeMap<String, String>, dir: &Path) -> Option<Vec<Strin
 }
 
 /// Looks at both profiles; returns the pool of the root disk.
-fn profile(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<Option<String>, EngineError> {
+fn profile(
+    visit: &mut Visit<'_>,
+    place: &Place,
+    facts: &Facts,
+    incus: &Incus,
+) -> Result<Option<String>, EngineError> {
     const CHECK: &str = "incus_profile";
     let (project, own) = (&place.incus.project, place.incus.profile.as_str());
     let mut pool = None;
     let names = if own == BASE_PROFILE { vec![own] } else { vec![BASE_PROFILE, own] };
     for name in &names {
         match incus.profile_facts(project, name) {
-            Ok(facts) => pool = facts.root_pool().map(str::to_owned).or(pool),
+            Ok(found) => pool = found.root_pool().map(str::to_owned).or(pool),
             Err(error) => {
-                let command = format!("incus profile create {} --project {}", quoted(name), quoted(project));
-                let mend = visit.ssh(&command);
+                let mend = set_up(visit, place, facts);
                 return failed(visit, CHECK, error, mend).map(|()| None);
             }
         }
@@ -232,14 +251,9 @@ fn profile(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<Option
             Ok(Some(pool))
         }
         None => {
-            let command = format!(
-                "incus profile device add {} root disk path=/ pool=POOL --project {}",
-                quoted(own),
-                quoted(project)
-            );
             let found =
                 format!("{} of {project}: no root disk, so there is no pool for guests", names.join(" and "));
-            let mend = format!("{}; incus storage list names the pools", visit.ssh(&command));
+            let mend = set_up(visit, place, facts);
             visit.problem(CHECK, found, mend);
             Ok(None)
         }

@@ -233,10 +233,10 @@ fn what_guests_lack_is_told_with_the_command_that_mends_it() {
     mend: ssh rig 'incus project set PROJECT restricted=true restricted.devices.disk=allow restricted.devices.disk.paths=SHARED/work'
     incus_profile problem
     default of PROJECT: no root disk, so there is no pool for guests
-    mend: ssh rig 'incus profile device add default root disk path=/ pool=POOL --project PROJECT'; incus storage list names the pools
+    mend: ssh rig bash -s -- --account root --project PROJECT --profile default --work-dir SHARED/work <scripts/setup-build-host
     incus_project problem
     there is no Incus project no-such-project
-    mend: ssh rig 'incus project create no-such-project -c features.images=false -c restricted=true -c restricted.devices.disk=allow -c restricted.devices.disk.paths=SHARED/work'
+    mend: ssh rig bash -s -- --account root --project no-such-project --profile default --work-dir SHARED/work <scripts/setup-build-host
     incus_network problem
     there is no network no-such for jobs that have one
     mend: ssh rig 'incus network create no-such --project PROJECT'
@@ -245,7 +245,7 @@ fn what_guests_lack_is_told_with_the_command_that_mends_it() {
     mend: scripts/incus-role-image.sh --role jericho-runner build-import --remote-host rig --project PROJECT --alias no/such
     incus_profile problem
     there is no profile no-such in the Incus project PROJECT
-    mend: ssh rig 'incus profile create no-such --project PROJECT'
+    mend: ssh rig bash -s -- --account root --project PROJECT --profile no-such --work-dir SHARED/work <scripts/setup-build-host
     incus_network problem
     there is no network no-such for jobs that have one
     mend: ssh rig 'incus network create no-such --project PROJECT'
