@@ -1,6 +1,7 @@
 //! This machine.
 
 pub(crate) mod capture;
+mod foreground;
 mod leftovers;
 mod namespaces;
 pub(crate) mod prepare;

@@ -67,6 +67,24 @@ pub enum EngineError {
         /// The run.
         run_id: String,
     },
+    /// The run has several jobs, and none of them was named.
+    #[error("run {run_id} has several jobs, so one has to be named; it has: {known}")]
+    WhichJob {
+        /// The run.
+        run_id: String,
+        /// What it has, comma separated.
+        known: String,
+    },
+    /// A shell could not be opened, or was lost.
+    #[error("no shell for job `{job_id}` of run {run_id}: {why}")]
+    Shell {
+        /// The run.
+        run_id: String,
+        /// The job.
+        job_id: String,
+        /// Why.
+        why: String,
+    },
     /// The run has no prepared outputs.
     #[error("run {run_id} has no prepared outputs")]
     NoPreparedOutputs {

@@ -18,6 +18,7 @@ pub mod model;
 mod nix;
 pub mod remote;
 pub mod run;
+pub mod shell;
 pub use jericho_host::secrets;
 pub mod snapshot;
 

@@ -52,7 +52,7 @@ impl CliError {
             (Some(hint), _) => hint,
             (None, Exit::Usage) => "pikaci --help",
             (None, Exit::NotFound) => "pikaci list",
-            (None, Exit::Success | Exit::Failed | Exit::Infrastructure | Exit::Cancelled) => {
+            (None, Exit::Success | Exit::Failed | Exit::Infrastructure | Exit::Cancelled | Exit::Of(_)) => {
                 "run it again, when what the cause names is mended"
             }
         }

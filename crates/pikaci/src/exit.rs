@@ -9,6 +9,8 @@
 //! | 4 | cancelled |
 //! | 5 | no such run, target, job or log |
 //!
+//! `pikaci shell` ends as its shell does.
+//!
 //! Of mixed results the greatest of 4 > 3 > 1 decides; the record keeps all.
 
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ pub(crate) enum Exit {
     Cancelled,
     /// No such run, target, job or log.
     NotFound,
+    /// As a shell ended, or what was run in its place.
+    Of(u8),
 }
 
 impl Exit {
@@ -42,6 +46,7 @@ impl Exit {
             Self::Infrastructure => 3,
             Self::Cancelled => 4,
             Self::NotFound => 5,
+            Self::Of(code) => code,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | [`selection`] | whether a change concerns a target, and why |
 //! | `config` | settings with their origin; the one reader of the environment |
 //! | `cli` | one file a command |
+//! | `console` | the terminal, for a shell somewhere else |
 //! | `render` | words for humans, documents for programs |
 //! | `report` | plans and recorded runs as documents: text, JSON, JUnit XML, a page, a trace |
 //! | `watch` | changes of a source tree as they happen |
@@ -17,6 +18,7 @@
 pub mod catalog;
 mod cli;
 mod config;
+mod console;
 mod error;
 mod exit;
 pub mod helpers;

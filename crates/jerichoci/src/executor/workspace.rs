@@ -235,7 +235,7 @@ impl RunSource {
     }
 
     /// A tree of one's own that nobody else changes, in place of what an earlier try left.
-    pub(super) fn own_tree(&self, dir: &Path, cancel: &CancelToken) -> Result<(), WorkspaceError> {
+    pub(crate) fn own_tree(&self, dir: &Path, cancel: &CancelToken) -> Result<(), WorkspaceError> {
         jericho_host::fs::remove_tree(dir)
             .map_err(|source| WorkspaceError::Dir { path: dir.to_path_buf(), source })?;
         make_dir(dir)?;

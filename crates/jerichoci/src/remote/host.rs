@@ -268,8 +268,13 @@ impl BuildHost {
 
     /// What came of looking for jobs, unless it takes too long.
     pub(super) fn settle(&self) -> ReapedJobs {
+        self.settle_within(SETTLE)
+    }
+
+    /// The same for somebody who waits longer.
+    pub(super) fn settle_within(&self, within: Duration) -> ReapedJobs {
         let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner).take();
-        reaper.and_then(|reaper| reaper.finish(SETTLE)).unwrap_or_default()
+        reaper.and_then(|reaper| reaper.finish(within)).unwrap_or_default()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

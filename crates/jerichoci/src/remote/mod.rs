@@ -15,14 +15,18 @@ mod work_dir;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use jericho_host::{Clock, IdSource};
+use jericho_host::{CancelToken, Clock, IdSource};
 
 use crate::config::EngineConfig;
 
 pub use error::{RemoteError, WorkDirProblem};
 pub use host::{BuildHost, Ready};
 pub use reap::ReapedJobs;
+
+/// How long somebody who asked for it waits for the jobs that a dead engine has left on a host.
+const LONGEST_REAPING: Duration = Duration::from_secs(120);
 
 /// The hosts of one run: made when they are first asked for, disconnected when this is dropped and
 /// nobody else holds them.
@@ -71,6 +75,26 @@ impl Hosts {
             ended.chain(reaped.problems).collect::<Vec<_>>()
         })
         .collect()
+    }
+
+    /// Makes a host ready, waits until its leftover jobs are ended, and says which they were, as
+    /// `<run>/<job> on <host>`.
+    ///
+    /// # Errors
+    /// [`RemoteError`] when the host cannot be made ready.
+    pub(crate) fn reap(&self, name: &str, cancel: &CancelToken) -> Result<ReapedJobs, RemoteError> {
+        let host = self.get(name)?;
+        host.ready(&mut |_line| (), cancel)?;
+        let mut reaped = host.settle_within(LONGEST_REAPING);
+        for job in &mut reaped.jobs {
+            *job = format!("{job} on {name}");
+        }
+        Ok(reaped)
+    }
+
+    /// The settings of the engine.
+    pub(crate) fn config(&self) -> &EngineConfig {
+        &self.config
     }
 
     /// Id of the engine: what it leaves on a host carries it.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jericho_host::CancelToken;
 
 use super::journal::read_journal;
+use super::known;
 use super::layout::{Layout, RunLayout};
 use super::logs;
 use super::owner::Ownership;
@@ -23,7 +24,7 @@ use crate::executor::incus::{GuestPlace, ReapedGuests, Reaper};
 use crate::executor::process::JOB_TAG;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
 use crate::model::id::{RunId, check_name};
-use crate::model::job::{JobPlacement, JobSpec};
+use crate::model::job::{JobPlacement, JobRuntimeKind, JobSpec};
 use crate::model::outcome::Verdict;
 use crate::model::record::{KeptInstanceRecord, RunRecord};
 use crate::remote::Hosts;
@@ -35,6 +36,8 @@ pub struct ReapReport {
     pub runs: Vec<String>,
     /// Processes that were ended, as `<command> (pid <pid>)`.
     pub processes: Vec<String>,
+    /// Processes of hosts that were ended, or had ended and left something, as `<run>/<job> on <host>`.
+    pub jobs: Vec<String>,
     /// Guests that were ended, as `instance <name> in project <project> on <host>`. A run sees to them in its
     /// background.
     pub instances: Vec<String>,
@@ -119,9 +122,23 @@ pub(crate) fn reap_all(
     cancel: &CancelToken,
 ) -> Result<ReapReport, EngineError> {
     let mut report = reap(engine)?;
-    if let Some((reaper, places)) = reaper(engine, options)? {
-        report.add(reaper.reap(&places, cancel));
+    let Some((reaper, places)) = reaper(engine, options)? else { return Ok(report) };
+    let mut unreachable = Vec::new();
+    for name in &options.hosts {
+        match reaper.hosts.reap(name, cancel) {
+            Ok(reaped) => {
+                report.jobs.extend(reaped.jobs);
+                report.problems.extend(reaped.problems);
+            }
+            Err(error) => {
+                report.problems.push(error.told());
+                unreachable.push(Some(name.clone()));
+            }
+        }
     }
+    // What was told once is not tried, and told, once more.
+    let places: Vec<_> = places.into_iter().filter(|place| !unreachable.contains(&place.host)).collect();
+    report.add(reaper.reap(&places, cancel));
     Ok(report)
 }
 
@@ -172,7 +189,10 @@ pub(crate) fn kept(
 }
 
 /// Who looks for guests, and where; nobody where there is no state root.
-fn reaper(engine: &Engine, options: &ReapOptions) -> Result<Option<(Reaper, Vec<GuestPlace>)>, EngineError> {
+pub(crate) fn reaper(
+    engine: &Engine,
+    options: &ReapOptions,
+) -> Result<Option<(Reaper, Vec<GuestPlace>)>, EngineError> {
     let layout = Layout::new(&engine.config.state_root);
     if !layout.engine().exists() {
         return Ok(None);
@@ -186,12 +206,14 @@ fn reaper(engine: &Engine, options: &ReapOptions) -> Result<Option<(Reaper, Vec<
     );
     let reaper = Reaper {
         layout: layout.clone(),
-        hosts: Arc::new(hosts),
+        hosts: Arc::new(hosts.reaping(known::runs_of(&layout))),
         clock: Arc::clone(&engine.clock),
         expired: options.expired,
     };
     let mut places = reaper.places().map_err(file_error("read", layout.root()))?;
-    let asked = options.hosts.iter().map(|name| (Some(name.clone()), engine.config.hosts.get(name).incus));
+    let takes_guests = |name: &&String| engine.config.hosts.get(name).allow.contains(&JobRuntimeKind::Incus);
+    let asked = options.hosts.iter().filter(takes_guests);
+    let asked = asked.map(|name| (Some(name.clone()), engine.config.hosts.get(name).incus));
     let here = options.expired.then(|| (None, engine.config.incus.clone()));
     for (host, incus) in asked.chain(here) {
         let place = GuestPlace::new(host, incus.socket, incus.project);

@@ -1,5 +1,6 @@
 //! Jobs in real guests on Incus.
 
+mod cluster;
 mod demands;
 mod doomed;
 mod ending;

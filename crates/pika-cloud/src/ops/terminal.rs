@@ -36,6 +36,15 @@ pub struct Attach {
 
 /// The terminal on this side. Whether it passes on every key is its own affair.
 pub trait Console {
+    /// Called once the command has been started, before anything is carried: the time to pass on every key.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot; that ends the command.
+    fn begin(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// What is typed. Nothing more is read after its end.
     fn input(&self) -> BorrowedFd<'_>;
 
@@ -80,7 +89,8 @@ impl Incus {
         // The command starts once both are there.
         let mut control = self.socket(&id, &control).map_err(broken)?;
         let mut data = self.socket(&id, &data).map_err(broken)?;
-        let talked = self.talk(&action, &mut data, &mut control, console);
+        let begun = console.begin().map_err(|error| failed(&action, Stopped::Console(error), broken));
+        let talked = begun.and_then(|()| self.talk(&action, &mut data, &mut control, console));
         // The operation ends when this side has closed its sockets, and a command that still runs is hung up.
         for socket in [&mut data, &mut control] {
             let _ = socket.close(None);
@@ -226,7 +236,7 @@ fn failed(action: &str, stopped: Stopped, lost: impl Fn(io::Error) -> OpsError) 
     match stopped {
         Stopped::Socket(error) => lost(error),
         Stopped::Console(error) => {
-            OpsError::Failed { action: action.to_owned(), message: format!("cannot print: {error}") }
+            OpsError::Failed { action: action.to_owned(), message: format!("the terminal here: {error}") }
         }
     }
 }

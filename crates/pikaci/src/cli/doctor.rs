@@ -2,20 +2,19 @@
 
 use std::io::Write as _;
 
-use jerichoci::Engine;
 use jerichoci::doctor::{Check, Diagnosis, Standing};
 use serde::Serialize;
 
 use super::run::Interrupt;
 use super::session::Session;
-use crate::config::{HostFlags, RunFlags, word};
+use crate::config::{HostFlags, word};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::operator::Operator;
 use crate::render::document;
 use crate::render::report::note;
 use crate::render::text::printable;
-use crate::targets::file::{LOCAL, settings_of};
+use crate::targets::file::LOCAL;
 use crate::targets::nearest;
 
 /// Looks whether jobs can run on this machine or on a host, and tells what mends it
@@ -49,13 +48,7 @@ struct Document {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
-    let source = session.source()?;
-    let operator = session.operator()?;
-    let flags = RunFlags { hosts: args.hosts.clone(), ..RunFlags::default() };
-    let settings = session.settings(&flags, &source, &operator, &settings_of(&source.root))?;
-    let mut config = settings.engine_config(session.surroundings());
-    settings.places.put_images(&mut config);
-    let engine = Engine::new(config);
+    let (engine, operator) = session.engine_with_hosts(&args.hosts)?;
     let chosen = chosen(args, &operator);
     let interrupt = Interrupt::listen()?;
     let mut seen = Vec::new();

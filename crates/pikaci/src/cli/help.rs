@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 /// Every command is in exactly one group; a test holds that.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Run", &["plan", "run", "rerun", "cancel"]),
-    ("Look", &["targets", "explain", "list", "status", "logs", "report", "snapshot"]),
-    ("Keep", &["gc"]),
+    ("Look", &["targets", "explain", "list", "status", "logs", "report", "snapshot", "shell"]),
+    ("Keep", &["gc", "reap"]),
     ("Set up", &["config", "doctor", "completions", "man"]),
     (
         "For programs",

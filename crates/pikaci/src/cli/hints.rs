@@ -36,6 +36,8 @@ pub(super) fn of(session: &Session, error: &EngineError) -> Told {
         | EngineError::NoJobs { run_id }
         | EngineError::NoPreparedOutputs { run_id } => not_found(command(&["status", run_id])),
         EngineError::LogNotFound { run_id, .. } => not_found(command(&["logs", run_id, "--metadata-json"])),
+        EngineError::WhichJob { run_id, .. } => usage(command(&["shell", run_id, "JOB"])),
+        EngineError::Shell { .. } => machine(command(&["list", "--kept"])),
         EngineError::Corrupt { path, .. } => {
             let (message, hint) = damaged(session, path);
             Told { exit: Exit::Infrastructure, message, hint }

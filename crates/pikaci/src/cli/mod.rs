@@ -22,11 +22,13 @@ mod only;
 mod place;
 mod plan;
 mod prepared_outputs;
+mod reap;
 mod report;
 mod rerun;
 mod run;
 mod schema;
 mod session;
+mod shell;
 mod snapshot;
 mod staged_linux_remote_defaults;
 mod staged_linux_target_info;
@@ -65,8 +67,10 @@ enum Command {
     Status(status::Args),
     Logs(logs::Args),
     Report(report::Args),
+    Shell(shell::Args),
     Cancel(cancel::Args),
     Gc(gc::Args),
+    Reap(reap::Args),
     Snapshot(snapshot::Args),
     Config(config::Args),
     Doctor(doctor::Args),
@@ -138,8 +142,10 @@ fn dispatch(cli: &Cli, surroundings: Surroundings) -> Result<Exit, CliError> {
         Command::Status(args) => status::run(&session, args),
         Command::Logs(args) => logs::run(&session, args),
         Command::Report(args) => report::run(&session, args),
+        Command::Shell(args) => shell::run(&session, args),
         Command::Cancel(args) => cancel::run(&session, args),
         Command::Gc(args) => gc::run(&session, args),
+        Command::Reap(args) => reap::run(&session, args),
         Command::Snapshot(args) => snapshot::run(&session, args),
         Command::Config(args) => config::run(&session, args),
         Command::Doctor(args) => doctor::run(&session, args),

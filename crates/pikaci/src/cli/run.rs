@@ -11,7 +11,7 @@ use super::catalog::CatalogFlag;
 use super::junit::ReportFlags;
 use super::place::{OnFlag, placed};
 use super::session::Session;
-use super::{only, watch};
+use super::{only, shell, watch};
 use crate::config::{HEADING, Origin, RunFlags, Setting};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// Keep the guest of a job that did not pass for two hours, to look at: pikaci shell RUN JOB
     #[arg(long, help_heading = HEADING)]
     keep_on_failure: bool,
+    /// After the run, open a shell in the guest of the first job that failed; it is kept as well
+    #[arg(long, conflicts_with = "watch", help_heading = HEADING)]
+    shell_on_failure: bool,
     #[command(flatten)]
     catalog: CatalogFlag,
     #[command(flatten)]
@@ -83,6 +86,13 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let format = args.output.format()?;
     if args.watch {
         return watch::run(session, args, format);
+    }
+    if args.shell_on_failure {
+        shell::check_terminal("pikaci run --keep-on-failure; then pikaci shell RUN JOB -- COMMAND...")?;
+        if !format.is_human() {
+            return Err(CliError::usage("--shell-on-failure would print among the documents of --output")
+                .hint("pikaci run --keep-on-failure; then pikaci shell RUN JOB"));
+        }
     }
     let source = session.source()?;
     let prepared = Prepared::new(session, args, &source)?;
@@ -171,9 +181,15 @@ impl Prepared {
                 report::note(&format!("{} {message}", target.id));
             }
         }
+        let mut ended = None;
         let exit = tell(session, format, announcer, cancel, jobs, |reporter, cancel| {
-            at_the_end.write(session, engine.run(&request, reporter, cancel))
+            let ran = engine.run(&request, reporter, cancel);
+            ended = ran.as_ref().ok().filter(|_| args.shell_on_failure).cloned();
+            at_the_end.write(session, ran)
         })?;
+        if let Some(record) = ended.filter(|_| !cancel.is_cancelled()) {
+            shell::after(session, &engine, &record, cancel)?;
+        }
         at_the_end.settle(exit)
     }
 }
@@ -276,7 +292,7 @@ fn request(args: &Args, target: &TargetSpec, only: Vec<String>, changes: Option<
             keep_going: args.keep_going,
             only,
             args: args.args.clone(),
-            keep_on_failure: args.keep_on_failure,
+            keep_on_failure: args.keep_on_failure || args.shell_on_failure,
             ..RunOptions::default()
         },
         skip,

@@ -13,15 +13,15 @@ use jerichoci::{Engine, EngineError, list_runs};
 
 use super::hints::{self, Told};
 use crate::config::{
-    CONFIG, Files, Origin, RunFlags, Setting, Settings, Surroundings, UNTRUSTED, check_chosen_state_root,
-    check_state_root, existing, look_at, resolve_path,
+    CONFIG, Files, HostFlags, Origin, RunFlags, Setting, Settings, Surroundings, UNTRUSTED,
+    check_chosen_state_root, check_state_root, existing, look_at, resolve_path,
 };
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::operator::{Operator, SecretError};
 use crate::render::text::{shorten, typed};
 use crate::source::{self, Source};
-use crate::targets::file::FileSettings;
+use crate::targets::file::{FileSettings, settings_of};
 use crate::targets::{FILE_NAME, TargetError};
 
 /// Options of every command.
@@ -248,6 +248,17 @@ impl Session {
         let mut config = jerichoci::EngineConfig::new(&state_root, self.directory().unwrap_or_default());
         config.caller_environment = self.surroundings.environment().clone();
         Ok(Engine::new(config))
+    }
+
+    /// An engine that reaches the machines of the settings, and the hosts of the user's file.
+    pub(crate) fn engine_with_hosts(&self, hosts: &HostFlags) -> Result<(Engine, Operator), CliError> {
+        let source = self.source()?;
+        let operator = self.operator()?;
+        let flags = RunFlags { hosts: hosts.clone(), ..RunFlags::default() };
+        let settings = self.settings(&flags, &source, &operator, &settings_of(&source.root))?;
+        let mut config = settings.engine_config(&self.surroundings);
+        settings.places.put_images(&mut config);
+        Ok((Engine::new(config), operator))
     }
 
     /// A run id as it was typed.

@@ -93,7 +93,7 @@ impl Format {
     pub(super) const JSON: Self = Self { form: Form::Json, quiet: false, color: ColorWhen::Auto };
 
     /// Whether people read it as it happens.
-    pub(super) fn is_human(self) -> bool {
+    pub(crate) fn is_human(self) -> bool {
         self.form == Form::Human
     }
 

@@ -27,9 +27,11 @@ fn the_commands_are_listed_by_what_one_wants_to_do() {
       logs                            Prints the logs of a job, byte for byte
       report                          Makes a page of a run that opens in any browser, JUnit XML, a trace
       snapshot                        Writes out the source tree that a run saw, and prints where it is
+      shell                           Opens a shell where a job ran: in its guest, or in a fresh one like it
 
     Keep:
       gc                              Removes old runs, and what only they needed
+      reap                            Ends what nobody owns any more: what engines that died have left running
 
     Set up:
       config                          Shows each setting, its value, and where it comes from
@@ -104,6 +106,8 @@ fn every_command_has_its_help() {
                                        the user's file, or anything that ssh takes as a destination
           --keep-on-failure            Keep the guest of a job that did not pass for two hours, to look
                                        at: pikaci shell RUN JOB
+          --shell-on-failure           After the run, open a shell in the guest of the first job that
+                                       failed; it is kept as well
 
     Global options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the

@@ -4,4 +4,6 @@
 #[expect(dead_code, reason = "shared with the tests of the command line")]
 mod common;
 mod doctor;
+mod kept;
 mod place;
+mod shell;

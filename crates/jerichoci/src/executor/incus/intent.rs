@@ -68,6 +68,13 @@ impl GuestIntent {
         jericho_host::fs::write_atomic(&job_dir.join(INSTANCE), &text, false)
     }
 
+    /// The guest that was written down for a job; nothing where it is gone, or was written by a later version.
+    pub(crate) fn load(job_dir: &Path) -> Option<Self> {
+        let text = fs::read(job_dir.join(INSTANCE)).ok()?;
+        let intent: Self = serde_json::from_slice(&text).ok()?;
+        (intent.place.schema_version <= version::GUESTS).then_some(intent)
+    }
+
     /// The guest is gone.
     pub(super) fn forget(job_dir: &Path) {
         // Left behind it only makes a reaper look once more.

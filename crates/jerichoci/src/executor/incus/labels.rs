@@ -18,6 +18,11 @@ const LEASE_UNTIL: &str = "jerichoci.lease_until";
 /// Until when a person wants to look at it.
 pub(super) const KEEP_UNTIL: &str = "jerichoci.keep_until";
 
+/// What a volume was brought for.
+const BROUGHT: &str = "jerichoci.brought";
+/// When a job was last given a volume.
+pub(super) const USED_AT: &str = "jerichoci.used_at";
+
 /// Labels by name.
 pub(super) type Labels = BTreeMap<String, String>;
 
@@ -49,6 +54,16 @@ pub(super) fn lease(now: DateTime<Utc>, lease: std::time::Duration) -> Labels {
 /// Kept until then, and not a burden of anybody's afterwards.
 pub(super) fn kept(until: DateTime<Utc>) -> Labels {
     [KEEP_UNTIL, LEASE_UNTIL].map(|name| (name.to_owned(), text(until))).into()
+}
+
+/// Those of a volume that was brought to a member of a cluster: `snapshot`, `runner`.
+pub(super) fn brought(kind: &str) -> Labels {
+    [(BROUGHT.to_owned(), kind.to_owned())].into()
+}
+
+/// A job is given that volume now.
+pub(super) fn used(now: DateTime<Utc>) -> Labels {
+    [(USED_AT.to_owned(), text(now))].into()
 }
 
 /// Until when a person wants to look at it, when anybody does.

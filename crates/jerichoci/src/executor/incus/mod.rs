@@ -6,10 +6,12 @@
 mod artifacts;
 mod caches;
 mod errors;
+mod export;
 mod intent;
 mod judge;
 mod kit;
 mod labels;
+mod member;
 mod place;
 mod reap;
 mod remove;
@@ -33,7 +35,9 @@ use place::{Place, Prepared};
 pub use reap::ReapedGuests;
 pub(crate) use reap::Reaper;
 use remove::Leftover;
+pub(crate) use remove::keep_for_a_person;
 use snapshot::MountSource;
+pub(crate) use spec::{WORKSPACE, shell_environment};
 use told::Told;
 
 use super::after::Cleanup;
@@ -194,9 +198,6 @@ impl IncusGuest {
             project: place.config.project.clone(),
             name: instance_name(job.run_id, &job.spec.id),
         };
-        let MountSource { source, hold } = phases
-            .time("stage_workspace_snapshot", || place.stage(job, &prepared, &self.tools, &instance))?;
-
         let image = spec::image(runtime, &place.config);
         made.image = Some(RemoteLinuxVmImageRecord {
             guest_role: image.role,
@@ -204,6 +205,17 @@ impl IncusGuest {
             alias: image.alias.clone(),
             fingerprint: None,
         });
+        let MountSource { source, hold, on } = phases.time("stage_workspace_snapshot", || {
+            let target = place.config.target.as_deref();
+            let member = place.incus.member(target, &instance.name);
+            let member = member.map_err(|error| self.failed(&place, made, &image, error))?;
+            place.stage(job, &prepared, &self.tools, &instance, member)
+        })?;
+        let (mut around_config, mut runner_dir) = (place.config.clone(), prepared.runner_dir.clone());
+        if let Some(on) = on {
+            around_config.target = Some(on.member);
+            runner_dir = on.runner.map(PathBuf::from);
+        }
         made.instance = Some(instance.name.clone());
         let intent = GuestIntent { place: place.record(), instance: instance.name.clone() };
         let volumes = caches.volumes().clone();
@@ -229,10 +241,10 @@ impl IncusGuest {
             })?;
             let around = spec::Surroundings {
                 run_id: job.run_id,
-                config: &place.config,
+                config: &around_config,
                 image: &image,
                 snapshot: source,
-                runner_dir: prepared.runner_dir.as_deref(),
+                runner_dir: runner_dir.as_deref(),
                 outputs: &job.prepared.mounts,
                 volumes: &volumes,
                 labels: labels::of_job(

@@ -11,7 +11,8 @@ use jericho_host::{CancelToken, LocalHost, SystemIds};
 use pika_cloud::ops::{Incus, InstanceRef, Patience};
 
 use super::intent::GuestPlace;
-use super::snapshot::{self, MountSource};
+use super::member::Member;
+use super::snapshot::{self, Hold, MountSource};
 use super::{Failure, kit};
 use crate::config::IncusConfig;
 use crate::executor::{JobContext, JobLog, Tools};
@@ -129,12 +130,50 @@ impl Place {
         prepared: &Prepared,
         tools: &Tools,
         instance: &InstanceRef,
+        member: Option<String>,
     ) -> Result<MountSource, Failure> {
+        if let Some(member) = member {
+            return self.stage_on(member, job, prepared, tools);
+        }
         match (&self.machine, &prepared.ready) {
             (Machine::Host(host), Some(ready)) => snapshot::on_host(host, ready, job, tools, instance),
             _ => snapshot::on_this_machine(job.source, job.dir, job.may_be_kept, job.cancel)
                 .map_err(|error| Failure::of(job.cancel, &error)),
         }
+    }
+}
+
+impl Place {
+    /// Brings source and runner to a member of the cluster that the machine is of.
+    fn stage_on(
+        &self,
+        name: String,
+        job: &mut JobContext<'_>,
+        prepared: &Prepared,
+        tools: &Tools,
+    ) -> Result<MountSource, Failure> {
+        let here = self.incus.server().map_err(|error| Failure::of(job.cancel, &error))?;
+        if !job.prepared.mounts.is_empty() && here.environment.server_name != name {
+            let here = here.environment.server_name;
+            return Err(Failure::Errored(format!(
+                "the prepared outputs of the job are on the member {here} of the cluster, and it was to run on {name}; \
+                 name that member: --incus-target {here}"
+            )));
+        }
+        let arch = prepared.ready.as_ref().map_or(std::env::consts::ARCH, |ready| ready.arch.as_str());
+        let runner = kit::find_runner(&tools.config.hosts.runner_dirs, arch);
+        let member = Member { incus: &self.incus, config: &self.config, name, now: self.now(tools) };
+        let on = member.bring(job.source, runner.as_deref(), job.cancel)?;
+        let files = job.source.manifest().len();
+        let how = if on.is_new { "sent" } else { "is there" };
+        quietly(
+            job.log,
+            &format!(
+                "snapshot on the cluster member {}: {how}, volume {}, {files} files",
+                on.member, on.snapshot
+            ),
+        );
+        Ok(MountSource { source: on.snapshot.clone(), hold: Hold::Volume, on: Some(on) })
     }
 }
 

@@ -20,6 +20,7 @@ use super::labels;
 use crate::beneath;
 use crate::causes::with_causes;
 use crate::model::id::{RunId, check_name};
+use crate::model::job::JobPlacement;
 use crate::model::record::KeptInstanceRecord;
 use crate::remote::Hosts;
 use crate::run::layout::{Layout, RunLayout};
@@ -96,7 +97,18 @@ impl Reaper {
         [(labels::ENGINE.to_owned(), self.hosts.engine_id().to_owned())].into()
     }
 
-    fn incus(&self, place: &GuestPlace, cancel: &CancelToken) -> Result<Incus, Problem> {
+    /// Where guests of a placement are made by the settings.
+    pub(crate) fn place_of(&self, placement: &JobPlacement) -> GuestPlace {
+        let config = self.hosts.config();
+        let (host, incus) = match placement {
+            JobPlacement::Local => (None, config.incus.clone()),
+            JobPlacement::RemoteSsh { host } => (Some(host.clone()), config.hosts.get(host).incus),
+        };
+        GuestPlace::new(host, incus.socket, incus.project)
+    }
+
+    /// Incus of a place.
+    pub(crate) fn incus(&self, place: &GuestPlace, cancel: &CancelToken) -> Result<Incus, Problem> {
         let incus = match &place.host {
             None => Incus::new(Arc::new(LocalHost::new()), &place.socket, cancel),
             Some(name) => {
@@ -249,7 +261,13 @@ fn kept(place: &GuestPlace, listed: &Listed) -> Option<KeptInstanceRecord> {
 
 /// Why a place could not be looked at.
 #[derive(Debug)]
-struct Problem(String);
+pub(crate) struct Problem(String);
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl From<OpsError> for Problem {
     fn from(error: OpsError) -> Self {

@@ -28,6 +28,17 @@ const PATIENCE: Patience = Patience {
     full: Duration::ZERO,
 };
 
+/// Labels a guest as one that somebody looks at, so that no reaper ends it for as long as it is usually kept. `here`
+/// is the time on this machine, where the guest's host does not say it.
+pub(crate) fn keep_for_a_person(
+    incus: &Incus,
+    instance: &InstanceRef,
+    here: DateTime<Utc>,
+) -> Result<(), OpsError> {
+    let now = incus.time()?.unwrap_or(here);
+    incus.set_labels(instance, &labels::kept(labels::later(now, KEPT_FOR)))
+}
+
 /// A guest whose job has ended, with what it stands on.
 pub(super) struct Leftover {
     pub(super) incus: Incus,

@@ -1,7 +1,7 @@
 //! How a guest gets at the source: a snapshot turned into what can be mounted.
 //!
 //! This is the one place that knows where a snapshot has to be. On this machine it is a tree of the store, on a
-//! host a tree that was delivered there and is leased; another way ends in a [`MountSource`] too.
+//! host a tree that was delivered there and is leased, on a cluster a volume of the member (`member.rs`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use jericho_host::CancelToken;
 use pika_cloud::ops::InstanceRef;
 
 use super::Failure;
+use super::member::OnMember;
 use super::place::quietly;
 use crate::causes::with_causes;
 use crate::executor::workspace::{RunSource, WorkspaceError};
@@ -25,6 +26,8 @@ pub(super) struct MountSource {
     pub(super) source: String,
     /// What keeps it as it is.
     pub(super) hold: Hold,
+    /// On a cluster: the member whose volume it is, and what else was brought there.
+    pub(super) on: Option<OnMember>,
 }
 
 /// What keeps a snapshot as it is, to be released when no guest sees it any more.
@@ -35,6 +38,8 @@ pub(super) enum Hold {
     /// A tree of the job's own, in the directory of its records: a guest that is kept still sees its source
     /// when other runs have come and gone.
     Own(PathBuf),
+    /// A volume, which is not removed while an instance uses it, nor for a day after a job was given it.
+    Volume,
     /// A lease on a host.
     Lease(Box<HostLease>),
 }
@@ -64,7 +69,7 @@ pub(super) fn on_this_machine(
         let tree = source.tree(cancel)?;
         (tree.path.clone(), Hold::Tree { _lease: tree })
     };
-    Ok(MountSource { source: path.to_string_lossy().into_owned(), hold })
+    Ok(MountSource { source: path.to_string_lossy().into_owned(), hold, on: None })
 }
 
 /// A snapshot for guests of a host.
@@ -105,7 +110,7 @@ pub(super) fn on_host(
         quietly(job.log, &format!("sent the snapshot to {}: {files} files, {bytes} bytes", host.name()));
     }
     let source = delivered.path.to_string_lossy().into_owned();
-    Ok(MountSource { source, hold: Hold::Lease(Box::new(held)) })
+    Ok(MountSource { source, hold: Hold::Lease(Box::new(held)), on: None })
 }
 
 impl HostLease {
@@ -138,7 +143,7 @@ impl Hold {
     /// No guest sees it any more.
     pub(super) fn release(self, cancel: &CancelToken) -> Result<(), String> {
         match self {
-            Self::Tree { .. } => Ok(()),
+            Self::Tree { .. } | Self::Volume => Ok(()),
             Self::Own(dir) => jericho_host::fs::remove_tree(&dir)
                 .map_err(|error| format!("cannot remove {}: {error}", dir.display())),
             Self::Lease(held) => {

@@ -22,7 +22,7 @@ use crate::model::demands::{ArtifactsWhen, SecretDelivery};
 use crate::model::job::{IncusRuntimeConfig, JobSpec};
 
 /// Where a job finds its source.
-pub(super) const WORKSPACE: &str = "/workspace/snapshot";
+pub(crate) const WORKSPACE: &str = "/workspace/snapshot";
 /// Where a guest sees the snapshot when the job gets a copy.
 pub(super) const BESIDE_WORKSPACE: &str = "/workspace/.snapshot";
 /// The environment of the command. `/dev` is in memory in every guest, from the beginning: `/dev/shm` is not there
@@ -157,6 +157,21 @@ pub(super) fn request(
         ..GuestRunOptions::default()
     };
     IncusGuestRunRequest::with_options(&compiled.line, job.timeout_secs, compiled.run_as_root, options)
+}
+
+/// What somebody sees who looks at the guest of a job: as the command, without secrets.
+///
+/// # Errors
+/// As [`environment`].
+pub(crate) fn shell_environment(
+    job: &JobSpec,
+    config: &EngineConfig,
+) -> Result<BTreeMap<String, String>, String> {
+    let without = JobSpec { secrets: Vec::new(), ..job.clone() };
+    let mut variables = environment(&without, "", config)?.variables;
+    // It is nobody's job, and nobody ends it as one.
+    variables.remove(JOB_TAG);
+    Ok(variables)
 }
 
 /// What the command sees.

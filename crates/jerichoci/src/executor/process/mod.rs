@@ -27,9 +27,11 @@ use merged::Roots;
 use super::workspace::JobView;
 use super::{Executor, JobContext, JobLog, JobReport, Phases, PreparedMount, Tools};
 use crate::causes::with_causes;
+use crate::config::EngineConfig;
 use crate::model::attempt::ArtifactRecord;
 use crate::model::demands::{ArtifactsWhen, WorkspaceGit};
 use crate::model::job::JobRuntimeConfig;
+use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
 use crate::snapshot::history::Given;
 
@@ -40,6 +42,15 @@ pub const JOB_TAG: &str = "JERICHOCI_JOB";
 #[derive(Debug)]
 pub struct HostProcess {
     tools: Tools,
+}
+
+/// What somebody sees who looks at where a job ran: as the job, without its secrets and its place.
+pub(crate) fn shell_environment(job: &JobSpec, config: &EngineConfig) -> Environment {
+    let mut env = environment::base(&config.caller_environment, config.inherit_env, &job.pass_env);
+    for (name, value) in &job.env {
+        env.set(name, value);
+    }
+    env
 }
 
 impl HostProcess {

@@ -1,0 +1,140 @@
+//! A shell in a fresh guest: it is made as for the job, with a command that does nothing, and goes with the
+//! shell.
+
+use std::io;
+use std::sync::Arc;
+
+use jericho_host::{CancelToken, OutputSink};
+use pika_cloud::ops::{Console, InstanceRef};
+
+use super::place::{Dir, source};
+use super::{Opened, Shell, Tell, guest};
+use crate::executor::after::{Cleanup, Fate};
+use crate::executor::incus::keep_for_a_person;
+use crate::executor::{JobContext, JobLog, Prepared, Tools, for_job};
+use crate::model::id::RunId;
+use crate::model::job::{GuestCommand, JobPlacement, JobSpec};
+use crate::model::outcome::Verdict;
+use crate::remote::Hosts;
+use crate::run::reap::{ReapOptions, reaper};
+use crate::run::store::prepare_state_root;
+
+/// The job itself is what somebody at the terminal may start.
+const NOTHING: &str = ":";
+
+pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell<'_>) -> Opened {
+    let (engine, layout) = (shell.engine, shell.layout());
+    let identity = prepare_state_root(&layout, &engine.ids.fresh())?;
+    let hosts = Hosts::new(
+        Arc::clone(&engine.config),
+        Arc::clone(&engine.clock),
+        Arc::clone(&engine.ids),
+        identity.engine_id,
+    );
+    let tools = Tools {
+        config: Arc::clone(&engine.config),
+        host: Arc::clone(&engine.host),
+        clock: Arc::clone(&engine.clock),
+        hosts: Arc::new(hosts),
+    };
+    let (_pinned, source) = source(shell)?;
+    let id = RunId::new(engine.clock.now(), &engine.ids.fresh());
+    let dir = Dir::make(&layout, &id)?;
+    let place = match &shell.job.placement {
+        JobPlacement::Local => "this machine".to_owned(),
+        JobPlacement::RemoteSsh { host } => host.clone(),
+    };
+    tell(&format!("making a guest on {place} with the snapshot and the image of the job"));
+    let mut log = Told { tell };
+    let job = like(shell.job);
+    let report = for_job(&job, &tools).execute(JobContext {
+        spec: &job,
+        args: &[],
+        prepared: &Prepared::default(),
+        run_id: id.as_str(),
+        tag: format!("{id}/{}/{}", job.id, engine.ids.fresh()),
+        cache_dir: &dir.path.join("cache"),
+        scratch: &dir.path.join("scratch"),
+        artifacts: &dir.path,
+        dir: &dir.path,
+        may_be_kept: false,
+        log: &mut log,
+        guest_log: &mut Silent,
+        masker: None,
+        source: &source,
+        cancel: shell.cancel,
+    });
+    let guest = Guest { cleanup: report.cleanup };
+    if report.outcome.verdict != Verdict::Passed {
+        return Err(shell.error(report.outcome.message));
+    }
+    let record = report.guest.and_then(|guest| Some((guest.incus_image?.project, guest.instance?)));
+    let (Some((project, name)), Some((reaper, _))) = (record, reaper(engine, &ReapOptions::default())?)
+    else {
+        return Err(shell.error("the guest is gone".to_owned()));
+    };
+    let instance = InstanceRef { project, name };
+    let place = reaper.place_of(&job.placement);
+    let incus = reaper.incus(&place, shell.cancel).map_err(|error| shell.error(error.to_string()))?;
+    // Nobody works on a run of this name, so a reaper would take it for left behind.
+    keep_for_a_person(&incus, &instance, engine.clock.now()).map_err(|error| shell.ops(error))?;
+    let opened = guest::attach(shell, &incus, &instance, console);
+    drop(guest);
+    opened
+}
+
+/// The job as far as its guest goes.
+fn like(job: &JobSpec) -> JobSpec {
+    let command = match &job.command {
+        GuestCommand::ShellCommandAsRoot { .. } => {
+            GuestCommand::ShellCommandAsRoot { command: NOTHING.to_owned() }
+        }
+        _ => GuestCommand::ShellCommand { command: NOTHING.to_owned() },
+    };
+    let mut job = JobSpec { command, ..job.clone() };
+    job.secrets.clear();
+    job.artifacts.clear();
+    job.staged = None;
+    job
+}
+
+/// A guest that goes when this does.
+struct Guest {
+    cleanup: Option<Cleanup>,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Whoever was cancelled still tidies up.
+        if let (Some(cleanup), Ok(cancel)) = (self.cleanup.take(), CancelToken::new()) {
+            // What could not be removed is found by the next reaping.
+            let _ = cleanup.carry_out(Fate::Remove, &cancel);
+        }
+    }
+}
+
+/// Lines of the engine for somebody who waits; what the command prints is nothing.
+struct Told<'t, 'f> {
+    tell: &'t mut Tell<'f>,
+}
+
+impl OutputSink for Told<'_, '_> {
+    fn write(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl JobLog for Told<'_, '_> {
+    fn engine_line(&mut self, line: &str) -> io::Result<()> {
+        (self.tell)(line);
+        Ok(())
+    }
+}
+
+struct Silent;
+
+impl OutputSink for Silent {
+    fn write(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}

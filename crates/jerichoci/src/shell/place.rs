@@ -1,0 +1,72 @@
+//! What a shell stands on: the snapshot of its run, and a directory that goes with it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jericho_host::lock::FileLock;
+
+use super::Shell;
+use crate::engine::EngineError;
+use crate::executor::workspace::RunSource;
+use crate::model::id::RunId;
+use crate::run::layout::Layout;
+use crate::run::read::load_run_record;
+use crate::run::snapshots::{RunSnapshot, Snapshots, SourceOf};
+use crate::run::store::file_error;
+
+/// Below the state root: the directories of shells.
+const SHELLS: &str = "shells";
+
+/// In each of them, held while its shell is open.
+const LOCK: &str = "lock";
+
+/// The snapshot of the run, held for as long as the first of the two.
+pub(super) fn source(shell: &Shell<'_>) -> Result<(RunSnapshot, RunSource), EngineError> {
+    let (engine, layout, run_id) = (shell.engine, shell.layout(), &shell.request.run_id);
+    let refuse = |why: String| EngineError::NotRepeatable { run_id: run_id.to_string(), why };
+    let record = load_run_record(layout.root(), run_id)?;
+    let hash = record.snapshot_hash.ok_or_else(|| refuse("it has no snapshot".to_owned()))?;
+    let snapshots = Snapshots::open(engine, &layout)?;
+    let snapshot = snapshots.get(SourceOf::Recorded(&hash), shell.cancel).map_err(refuse)?;
+    let source = RunSource::new(
+        snapshots.store(),
+        Arc::clone(&snapshot.manifest),
+        snapshot.hash.clone(),
+        layout.trees(),
+        layout.cargo_home(),
+        record.source_root,
+        Arc::clone(&engine.host),
+    )
+    .on_commit(record.git_head, None);
+    Ok((snapshot, source))
+}
+
+/// A directory that goes when this does; what a shell has left that was killed goes with the next one.
+pub(super) struct Dir {
+    pub(super) path: PathBuf,
+    _lock: FileLock,
+}
+
+impl Dir {
+    pub(super) fn make(layout: &Layout, id: &RunId) -> Result<Self, EngineError> {
+        let shells = layout.root().join(SHELLS);
+        let path = shells.join(id.as_str());
+        std::fs::create_dir_all(&path).map_err(file_error("make", &path))?;
+        let lock = FileLock::exclusive_blocking(&path.join(LOCK))?;
+        for other in std::fs::read_dir(&shells).map_err(file_error("read", &shells))?.flatten() {
+            let other = other.path();
+            // One that is just being made has no lock yet.
+            let made = other.join(LOCK).exists();
+            if other != path && made && matches!(FileLock::try_exclusive(&other.join(LOCK)), Ok(Some(_))) {
+                let _ = jericho_host::fs::remove_tree(&other);
+            }
+        }
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = jericho_host::fs::remove_tree(&self.path);
+    }
+}

@@ -1,0 +1,44 @@
+//! A shell in a private copy of the snapshot, for a job that is a process of this machine.
+
+use std::ffi::OsString;
+
+use jericho_host::{Command, Exit, LocalHost};
+
+use super::place::{Dir, source};
+use super::{Opened, Shell, Tell};
+use crate::executor::process::shell_environment;
+use crate::model::id::RunId;
+
+pub(super) fn open(shell: &Shell<'_>, tell: &mut Tell<'_>) -> Opened {
+    let (engine, job) = (shell.engine, shell.job);
+    let (_pinned, source) = source(shell)?;
+    let id = RunId::new(engine.clock.now(), &engine.ids.fresh());
+    let dir = Dir::make(&shell.layout(), &id)?;
+    let workspace = dir.path.join("workspace");
+    tell("writing out what the job saw");
+    source
+        .own_tree(&workspace, shell.cancel)
+        .map_err(|error| shell.error(crate::causes::with_causes(&error)))?;
+    let artifacts = dir.path.join("artifacts");
+    let _ = std::fs::create_dir(&artifacts);
+    let mut environment = shell_environment(job, &engine.config);
+    environment
+        .set("ARTIFACTS", &artifacts)
+        .set("CARGO_HOME", source.cargo_home())
+        .set("CARGO_TARGET_DIR", dir.path.join("cargo-target"))
+        .set("PWD", &workspace)
+        .set("GIT_CEILING_DIRECTORIES", &dir.path);
+    let mut words: Vec<OsString> = shell.request.command.iter().map(OsString::from).collect();
+    if words.is_empty() {
+        let own = engine.config.caller_environment.get("SHELL").filter(|own| !own.is_empty());
+        words.push(own.map_or_else(|| "/bin/sh".into(), OsString::from));
+        tell("in a private copy of the snapshot, which goes with the shell");
+    }
+    let program = words.remove(0);
+    let command = Command::new(program).args(words).env(environment).cwd(&workspace);
+    Ok(match LocalHost::new().foreground(&command)? {
+        Exit::Code(code) => code,
+        // As a shell tells it.
+        Exit::Signal(signal) => 128 + signal,
+    })
+}

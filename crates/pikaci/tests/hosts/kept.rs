@@ -1,0 +1,70 @@
+//! Guests: jobs in them from the command line, those that are kept, and those that nobody owns.
+
+use jericho_testkit::incus::Rig;
+use jericho_testkit::ssh;
+
+use crate::place::Place;
+
+const TARGETS: &str = "
+[targets.t.jobs.good]
+runtime = \"incus\"
+command = \"test -f jericho.toml && id -u\"
+[targets.bad.jobs.bad]
+runtime = \"incus\"
+command = \"echo left > /tmp/left; exit 3\"
+";
+
+#[test]
+fn a_target_runs_here_and_on_a_host_and_a_guest_that_failed_is_kept() {
+    let name = "a_target_runs_here_and_on_a_host_and_a_guest_that_failed_is_kept";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let Some(place) = Place::real(name, &rig, &sshd, TARGETS) else { return };
+    let passes = |host: &str| {
+        let ended = place.pikaci(&["run", "t", "--on", host]).code(0);
+        assert!(ended.stdout.ends_with("good passed\n"), "{ended:#?}");
+        let log = place.pikaci(&["logs", "latest", "--kind", "guest"]).code(0).stdout;
+        assert!(log.contains("1000"), "{log}");
+    };
+    passes("box");
+    let none = place.pikaci(&["reap"]).code(0);
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "nothing was left by anybody\n"));
+    assert_eq!(place.pikaci(&["list", "--kept"]).code(0).stdout, "");
+    place.pikaci(&["run", "bad", "--on", "box", "--keep-on-failure"]).code(1);
+    let kept = place.pikaci(&["list", "--kept"]).code(0).stdout;
+    let words: Vec<&str> = kept.trim_end().split('\t').collect();
+    assert_eq!(kept.lines().count(), 1, "{kept}");
+    assert_eq!((words[1], words[2], words[3]), ("bad", "box", place.project.name()), "{kept}");
+    assert_eq!(place.project.instances().unwrap(), [words[4]]);
+    // Somebody wants to look at it.
+    let reaped = place.pikaci(&["reap"]).code(0);
+    assert_eq!(reaped.stdout, "");
+    assert!(reaped.stderr.contains("1 guest kept"), "{reaped:?}");
+    assert_eq!(place.project.instances().unwrap(), [words[4]]);
+    passes("local");
+}
+
+#[test]
+fn what_an_engine_that_died_has_left_on_a_host_is_ended() {
+    let name = "what_an_engine_that_died_has_left_on_a_host_is_ended";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let targets = "[targets.t.jobs.long]\nruntime = \"incus\"\ncommand = \"echo up; sleep 1000\"\n";
+    let Some(place) = Place::real(name, &rig, &sshd, targets) else { return };
+    let mut engine = place.command(&["run", "t", "--on", "box", "--output", "jsonl", "--events", "all"]);
+    let mut engine = engine.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let events = std::io::BufReader::new(engine.stdout.take().unwrap());
+    let up = std::io::BufRead::lines(events).any(|line| line.unwrap().contains("wait_for_completion"));
+    assert!(up, "it never ran");
+    engine.kill().unwrap();
+    engine.wait().unwrap();
+    let left = place.project.instances().unwrap();
+    assert_eq!(left.len(), 1, "{left:?}");
+    // The guests of others are not looked at.
+    let ended = place.pikaci(&["reap", "--host", "local"]);
+    let all = format!("{}{}", ended.stdout, place.pikaci(&["reap"]).code(0).stdout);
+    assert!(all.contains("run 20") && all.contains(&format!("instance {}", left[0])), "{all}");
+    assert_eq!(place.project.instances().unwrap(), Vec::<String>::new());
+    // A host that cannot be looked at is told.
+    place.say("rig-refused", "");
+    let ended = place.pikaci(&["reap"]).code(3);
+    assert!(ended.stderr.contains("rig-refused"), "{ended:?}");
+}

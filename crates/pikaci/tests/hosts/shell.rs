@@ -1,0 +1,149 @@
+//! `pikaci shell`: in the guest of a job, in a fresh one, and at a real terminal.
+
+use jericho_testkit::incus::Rig;
+use jericho_testkit::tmux::Terminal;
+use jericho_testkit::{built_program, need, ssh};
+
+use crate::place::Place;
+
+const TARGETS: &str = "
+[targets.t.jobs.bad]
+runtime = \"incus\"
+env = { COLOUR = \"green\" }
+command = \"echo left > /tmp/left; exit 3\"
+";
+
+/// What a command printed at a terminal, without the carriage returns of one.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(|line| line.trim_end_matches('\r')).collect()
+}
+
+#[test]
+fn a_command_runs_where_the_job_ran_and_its_exit_code_comes_back() {
+    let name = "a_command_runs_where_the_job_ran_and_its_exit_code_comes_back";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let Some(place) = Place::real(name, &rig, &sshd, TARGETS) else { return };
+    let look = ["--", "sh", "-c", "id -u; pwd; ls jericho.toml; echo $COLOUR; cat /tmp/left; exit 7"];
+    for host in ["box", "local"] {
+        place.pikaci(&["run", "t", "--on", host, "--keep-on-failure"]).code(1);
+        let kept = place.project.instances().unwrap();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        let ended = place.pikaci(&[&["shell", "latest"][..], &look].concat()).code(7);
+        let told = ["1000", "/workspace/snapshot", "jericho.toml", "green", "left"];
+        assert_eq!(lines(&ended.stdout), told, "{ended:#?}");
+        assert!(ended.stderr.contains(&kept[0]), "{ended:?}");
+        // A fresh one is another, has the same, and goes.
+        let ended = place.pikaci(&[&["shell", "latest", "bad", "--fresh"][..], &look].concat()).code(7);
+        let fresh = lines(&ended.stdout);
+        assert_eq!(fresh[..4], told[..4], "{ended:#?}");
+        assert!(fresh[4].contains("No such file"), "{ended:#?}");
+        assert_eq!(place.project.instances().unwrap(), kept);
+        // So it is made when that of the job is gone.
+        rig.ask(
+            "PUT",
+            &format!("/1.0/instances/{}/state?project={}", kept[0], place.project.name()),
+            Some(&serde_json::json!({ "action": "stop", "force": true, "timeout": 20 })),
+        )
+        .unwrap();
+        let instance = format!("/1.0/instances/{}?project={}", kept[0], place.project.name());
+        rig.ask("DELETE", &instance, None).unwrap();
+        let ended = place.pikaci(&[&["shell", "latest"][..], &look].concat()).code(7);
+        assert_eq!(lines(&ended.stdout)[..4], told[..4], "{ended:#?}");
+        assert_eq!(place.project.instances().unwrap(), Vec::<String>::new());
+    }
+    assert_eq!(std::fs::read_dir(place.state_root().join("shells")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_host_process_has_a_shell_in_a_private_copy_of_what_it_saw() {
+    let tree = crate::common::Tree::with_targets(
+        "[targets.t.jobs.a]\ncommand = \"true\"\nenv = { COLOUR = \"green\" }\n",
+    );
+    tree.write("seen", "by the job");
+    tree.run(&["run", "t"]).code(0);
+    tree.write("seen", "later");
+    let look = "cat seen; echo; echo $COLOUR; echo mine > seen; echo $SECRET; exit 7";
+    let mut pikaci = tree.pikaci(&["shell", "latest", "--", "sh", "-c", look]);
+    let ended = crate::common::Ended::of(pikaci.env("SECRET", "hunter22").output().unwrap()).code(7);
+    assert_eq!(ended.stdout, "by the job\ngreen\n\n");
+    assert_eq!(std::fs::read_to_string(tree.root().join("seen")).unwrap(), "later");
+    // The next one finds nothing of it.
+    let ended = tree.run(&["shell", "latest", "--", "cat", "seen"]).code(0);
+    assert_eq!(ended.stdout, "by the job");
+    assert_eq!(std::fs::read_dir(tree.state_root().join("shells")).unwrap().count(), 0);
+    let ended = tree.run(&["shell", "latest", "--", "/no/such"]).code(3);
+    assert!(ended.stderr.contains("/no/such: not found"), "{ended:?}");
+}
+
+#[test]
+fn what_has_no_shell_is_told() {
+    let name = "what_has_no_shell_is_told";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let place = Place::new(
+        &rig,
+        &sshd,
+        "[targets.t.jobs.a]\ncommand = \"true\"\n[targets.two.jobs.a]\ncommand = \"true\"\n[targets.two.jobs.b]\ncommand = \"true\"\n",
+    );
+    let told = |args: &[&str], code| {
+        let ended = place.pikaci(args).code(code);
+        let told = crate::common::steady(&ended.stderr, &place.tree);
+        told.replace(place.state_root().to_str().unwrap(), "STATE")
+    };
+    insta::assert_snapshot!(told(&["shell", "latest"], 5), @r"
+    error: there is no run in STATE
+      hint: pikaci run
+    ");
+    place.pikaci(&["run", "two"]).code(0);
+    insta::assert_snapshot!(told(&["shell", "latest", "--", "true"], 2), @r"
+    error: run RUN has several jobs, so one has to be named; it has: a, b
+      hint: pikaci shell RUN JOB
+    ");
+    insta::assert_snapshot!(told(&["shell", "latest", "c", "--", "true"], 5), @r"
+    error: run RUN has no job `c`; it has: a, b
+      hint: pikaci status RUN
+    ");
+    insta::assert_snapshot!(told(&["shell", "latest", "a"], 2), @r"
+    error: standard input is no terminal, so nobody can type at a shell
+      hint: pikaci shell RUN JOB -- COMMAND...
+    ");
+    insta::assert_snapshot!(told(&["run", "two", "--shell-on-failure"], 2), @r"
+    error: standard input is no terminal, so nobody can type at a shell
+      hint: pikaci run --keep-on-failure; then pikaci shell RUN JOB -- COMMAND...
+    ");
+}
+
+#[test]
+fn a_shell_opens_after_a_failure_and_the_terminal_is_as_before() {
+    let name = "a_shell_opens_after_a_failure_and_the_terminal_is_as_before";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let Some(place) = Place::real(name, &rig, &sshd, TARGETS) else { return };
+    if !need::needs_program(name, "tmux") {
+        return;
+    }
+    let program = built_program!("pikaci");
+    let command = place.command(&[]);
+    let variables: Vec<(String, String)> = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
+        .filter(|(name, _)| name.starts_with("JERICHOCI_"))
+        .chain([("PIKACI".to_owned(), program.to_str().unwrap().to_owned())])
+        .collect();
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let terminal = Terminal::start(place.tree.root(), &variables, 100, 30).unwrap();
+    let run = "stty -g | md5sum > ../before; $PIKACI run t --on box --shell-on-failure; echo \"code $?\"";
+    terminal.type_line(run).unwrap();
+    terminal.wait_for("a shell", |screen| screen.contains("a shell where bad failed")).unwrap();
+    // The job left something, and keys arrive as they are typed: Ctrl-C ends the command there, not the shell.
+    terminal.type_line("cat /tmp/left; stty size").unwrap();
+    terminal.wait_for("its size", |screen| screen.contains("\nleft") && screen.contains("30 100")).unwrap();
+    terminal.resize(90, 20).unwrap();
+    terminal.type_line("sleep 1000").unwrap();
+    terminal.wait_for("the command", |screen| screen.contains("sleep 1000")).unwrap();
+    terminal.press("C-c").unwrap();
+    terminal.type_line("stty size; exit 9").unwrap();
+    let screen = terminal.wait_for("the end", |screen| screen.contains("code 1")).unwrap();
+    assert!(screen.contains("20 90") && screen.contains("the shell ended with 9"), "{screen}");
+    terminal.type_line("stty -g | md5sum | cmp - ../before && echo the terminal is 'as before'").unwrap();
+    terminal.wait_for("the terminal", |screen| screen.contains("the terminal is as before")).unwrap();
+}
