@@ -39,7 +39,7 @@ impl Prepares {
 }
 
 /// Makes the end of the log of a prepare node the log of a job.
-fn show_log(log: &Path, job: &JobLayout, message: &str) -> io::Result<()> {
+fn show_log(log: &Path, job: &JobLayout, (node, message): (&str, &str)) -> io::Result<()> {
     let mut end = Vec::new();
     match File::open(log) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -52,7 +52,9 @@ fn show_log(log: &Path, job: &JobLayout, message: &str) -> io::Result<()> {
     }
     fs::create_dir_all(job.dir())?;
     fs::write(job.host_log(), end)?;
-    append_engine_line(&job.host_log(), message)
+    // A log says itself why its node failed.
+    let line = if log.exists() { format!("not run: {node} failed") } else { message.to_owned() };
+    append_engine_line(&job.host_log(), &line)
 }
 
 /// Whether a job waits for this prepare node itself, not for another job that does.
@@ -141,7 +143,7 @@ impl Dispatcher<'_> {
         record.finished_at = Some(record.started_at);
         let message = format!("not run: {node} failed: {why}");
         // Who asks for the log of the job means what kept it from running.
-        if let Err(error) = show_log(&self.layout().prepare_log(node), layout, &message) {
+        if let Err(error) = show_log(&self.layout().prepare_log(node), layout, (node, &message)) {
             self.warn(format!("{}: {error}", layout.host_log().display()));
         }
         record.message = Some(message);

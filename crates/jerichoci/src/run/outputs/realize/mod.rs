@@ -63,9 +63,12 @@ pub enum Locks {
     OnHost(PathBuf),
 }
 
-/// Becomes the command when the lock is free, and holds it until that has ended.
-const LOCKED: &str = r#"exec 9>"$1" || exit 74
-shift
+/// Becomes the command when the lock is free, and holds it until that has ended. Directories are made
+/// on the way: each would be a round trip of its own.
+const LOCKED: &str = r#"umask 077
+mkdir -p "${1%/*}" "$2" || exit 74
+exec 9>"$1" || exit 74
+shift 2
 flock -n 9 || { echo '[jerichoci] waiting for another run that builds the same'; flock 9 || exit 74; }
 exec "$@""#;
 
@@ -152,9 +155,6 @@ impl Realizer {
         log: &mut dyn JobLog,
         cancel: &CancelToken,
     ) -> Result<Realized, RealizeError> {
-        if let Some(dir) = wanted.root.parent() {
-            self.nix.host.make_dirs(dir).map_err(|error| self.asked(wanted).host_error(error))?;
-        }
         let mut again = true;
         loop {
             let derivation = self.derivation(wanted, log, cancel)?;
@@ -285,16 +285,18 @@ impl Realizer {
         let realise = [OsString::from("--realise"), derivation.into(), "--add-root".into()];
         let args = realise.into_iter().chain([wanted.root.as_os_str().to_owned()]);
         let lock = lock_name(derivation);
+        let roots = wanted.root.parent().unwrap_or(wanted.root);
         // Held until the output is built, by this process or by flock(1).
         let mut _held = None;
         let command = match &self.nix.locks {
             Locks::Here(dir) => {
+                self.nix.host.make_dirs(roots).map_err(|error| self.asked(wanted).host_error(error))?;
                 _held = Some(wait_for(&dir.join(lock), wanted, log, cancel)?);
                 Command::new(store).args(args)
             }
             Locks::OnHost(dir) => {
-                self.nix.host.make_dirs(dir).map_err(|error| self.asked(wanted).host_error(error))?;
-                Command::new("sh").args(["-c", LOCKED, "sh"]).arg(dir.join(lock)).arg(store).args(args)
+                let sh = Command::new("sh").args(["-c", LOCKED, "sh"]).arg(dir.join(lock)).arg(roots);
+                sh.arg(store).args(args)
             }
         };
         let command = command.env(self.nix.env.clone()).cwd("/");
