@@ -68,7 +68,8 @@ impl Tree {
 
     fn log(&self, run: &RunRecord, job: &str) -> String {
         let dir = self.root.join(".jerichoci/runs").join(&run.run_id).join("jobs").join(job);
-        fs::read_to_string(dir.join("host.log")).unwrap()
+        // A job that was never started has none, and its record says more.
+        fs::read_to_string(dir.join("host.log")).unwrap_or_default()
     }
 
     fn cache(&self) -> PathBuf {
