@@ -1,4 +1,4 @@
-# The package pikaci: one command. The tests run as a check of their own
+# The package pikaci: the command and its two helpers for prepared outputs. The tests run as a check of their own
 # (checks.nix), so that a host which only installs the package does not build them.
 {
   lib,

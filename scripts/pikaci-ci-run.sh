@@ -60,14 +60,24 @@ record=$(mktemp) || exit 3
 trap 'rm -f -- "$record"' EXIT
 
 # A signal to this script alone is for the run, which ends in good order and says how.
+run_pid='' signalled=no
+trap 'signalled=yes; [[ -z $run_pid ]] || kill -TERM "$run_pid" 2>/dev/null' HUP INT TERM
 "$JERICHOCI_BIN" run "$1" --output json >"$record" &
 run_pid=$!
-signalled=no
-trap 'signalled=yes; kill -TERM "$run_pid" 2>/dev/null' HUP INT TERM
+# One that came too early for the trap to know the run.
+[[ $signalled == no ]] || kill -TERM "$run_pid" 2>/dev/null
+code=0
 while true; do
   wait "$run_pid"
-  code=$?
-  [[ $signalled == yes ]] || break # else the signal has ended the wait, not the run
+  waited=$?
+  # 127: it was waited for already.
+  if ((waited != 127 || code == 0)); then
+    code=$waited
+  fi
+  # Above 128 the signal may have ended the wait, not the run.
+  if [[ $signalled == no ]] || ((waited <= 128)); then
+    break
+  fi
   signalled=no
 done
 trap - HUP INT TERM

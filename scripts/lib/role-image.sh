@@ -9,7 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/debian.sh"
 
 role_image_data=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../images/debian" && pwd -P)
 
-# Where a guest has the runner, without the link that each boot makes: see rootfs/etc/tmpfiles.d/jericho.conf.
+# Where a guest has the runner, without the link that each boot makes: see jericho-ready.service.
 readonly ROLE_IMAGE_PROGRAMS=opt/jerichoci/system/sw/bin
 
 # Prints what a list of images/debian holds: lines without comments.
@@ -60,7 +60,7 @@ role_image_base() {
     # Each guest makes its own, from nothing.
     --customize-hook=': >"$1/etc/machine-id"; rm -f "$1/var/lib/dbus/machine-id"'
     --customize-hook='ln -sfn ../run/systemd/resolve/resolv.conf "$1/etc/resolv.conf"'
-    --customize-hook='chroot "$1" systemctl --quiet enable systemd-networkd.service systemd-resolved.service'
+    --customize-hook='chroot "$1" systemctl --quiet enable systemd-networkd.service systemd-resolved.service jericho-ready.service'
     --customize-hook='rm -f "$1"/var/cache/apt/*.bin "$1"/var/lib/apt/lists/*_* "$1"/var/log/*.log "$1"/var/log/apt/*'
   )
   local options=(

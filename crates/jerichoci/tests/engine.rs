@@ -11,7 +11,7 @@ use jericho_host::{
 };
 use jerichoci::model::demands::{SecretDelivery, SecretSpec};
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
-use jerichoci::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig, JobSpec};
+use jerichoci::model::job::{GuestCommand, JobRuntimeConfig, JobSpec, TartRuntimeConfig};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::record::RunRecord;
 use jerichoci::{
@@ -397,10 +397,10 @@ fn a_panic_in_a_worker_is_an_errored_job_never_a_hang() {
 fn a_job_whose_runtime_is_not_built_ends_errored_and_says_so() {
     let tree = Tree::new();
     let mut job = sh("vm", "true");
-    job.runtime = JobRuntimeConfig::Incus(IncusRuntimeConfig::default());
+    job.runtime = JobRuntimeConfig::Tart(TartRuntimeConfig::default());
     let run = tree.run(vec![job]);
     assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure));
-    assert_eq!(run.jobs[0].message.as_deref(), Some("the runtime incus is not built into this version"));
+    assert_eq!(run.jobs[0].message.as_deref(), Some("the runtime tart is not built into this version"));
     assert_eq!(run.jobs[0].verdict.word(), "errored");
 }
 

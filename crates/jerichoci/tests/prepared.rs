@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 
 use jericho_host::{CancelReason, CancelToken, Command, Environment, Host as _, LocalHost};
-use jericho_testkit::need::needs_program;
+use jericho_testkit::need::{needs_program, needs_root};
 use jericho_testkit::nix::Rig;
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::job::{GuestCommand, JobSpec};
@@ -246,6 +246,11 @@ fn a_build_that_fails_fails_those_that_need_it_with_its_last_lines_and_skips_the
         message.contains("prepare-t-workspace-deps") && message.contains("cannot find the linker"),
         "{message}"
     );
+    let log = tree.log(&run, "jobs/a/host.log");
+    assert!(
+        log.contains("cannot find the linker\n") && log.contains("[jerichoci] not run: prepare-t"),
+        "{log}"
+    );
     assert_eq!(job(&run, "after").verdict, Verdict::Skipped);
     assert!(job(&run, "after").message.as_ref().unwrap().contains("prepare-t-workspace-deps"));
     assert_eq!(job(&run, "other").verdict, Verdict::Passed, "it needs no output");
@@ -431,4 +436,90 @@ fn two_runs_that_need_the_same_output_build_it_once_and_do_not_poll() {
         fs::read_to_string(dir).unwrap().contains("waiting for lock")
     });
     assert!(!polls);
+}
+
+/// Programs in place of nix that fail at one call: the first argument says how, the second at which.
+fn failing_nix(tree: &Tree, dir: &Path, how: &str, at: usize) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::create_dir_all(dir).unwrap();
+    for name in ["nix", "nix-store"] {
+        let real = tree.nix.program().with_file_name(name);
+        let text = format!(
+            "#!/bin/sh\necho >> {dir}/calls\nif [ $(wc -l < {dir}/calls) -eq {at} ]; then {how}; fi\nexec {real} \"$@\"\n",
+            dir = dir.display(),
+            real = real.display()
+        );
+        fs::write(dir.join(name), text).unwrap();
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    dir.join("nix")
+}
+
+#[test]
+fn a_nix_that_fails_at_any_call_ends_in_a_terminal_record_and_leaves_nothing() {
+    let Some(mut tree) =
+        Tree::new("a_nix_that_fails_at_any_call_ends_in_a_terminal_record_and_leaves_nothing")
+    else {
+        return;
+    };
+    for (how, kinds) in [
+        ("echo garbage; exit 0", &[FailureKind::TestFailure, FailureKind::Infrastructure][..]),
+        ("exit 255", &[FailureKind::Infrastructure]),
+        ("kill -9 $$", &[FailureKind::Infrastructure]),
+        ("echo 'No space left on device' >&2; exit 1", &[FailureKind::Infrastructure]),
+    ] {
+        // Six calls of a run that has to do everything, and one more.
+        for at in 1..=7 {
+            let dir = tempfile::tempdir().unwrap();
+            let mut config = EngineConfig::new(dir.path().join("state"), &tree.root);
+            config.caller_environment = tree.nix.environment().into_iter().collect();
+            config.nix_program = failing_nix(&tree, &dir.path().join("bin"), how, at);
+            tree.engine = Engine::new(config);
+            let run = tree.run(vec![staged("a", "run-test")]);
+            let run_dir = dir.path().join("state/runs").join(&run.run_id);
+            match run.verdict {
+                // A call after the last one; or what nix had done before it failed was enough.
+                Verdict::Passed => assert!(at == 7 || how.starts_with("echo garbage"), "{how} at {at}"),
+                Verdict::Failed(kind) => assert!(kinds.contains(&kind), "{how} at {at}: {run:#?}"),
+                other => panic!("{how} at {at}: {other:?}"),
+            }
+            let stored: RunRecord =
+                serde_json::from_slice(&fs::read(run_dir.join("run.json")).unwrap()).unwrap();
+            assert_eq!(stored.verdict, run.verdict);
+            assert!(!run_dir.join("roots").exists(), "{how} at {at}");
+        }
+    }
+}
+
+#[test]
+fn as_root_a_wrapper_finds_its_outputs_where_guests_do_and_cannot_write_them() {
+    let test = "as_root_a_wrapper_finds_its_outputs_where_guests_do_and_cannot_write_them";
+    if !needs_root(test) {
+        return;
+    }
+    let Some(tree) = Tree::new(test) else { return };
+    let wrapper = "cat /staged/linux-rust/workspace-deps/lib/deps; \
+                   touch /staged/linux-rust/workspace-build/bin/x 2>/dev/null || echo read-only";
+    tree.flake(DEPS, &BUILD.replace("echo ran from $0", wrapper));
+    let run = tree.run(vec![staged("a", "run-test")]);
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+    assert!(tree.log(&run, "jobs/a/host.log").starts_with("deps\nread-only\n"));
+    assert!(fs::read_dir("/staged/linux-rust/workspace-deps").unwrap().next().is_none());
+}
+
+#[test]
+fn what_a_dead_engine_kept_in_the_store_is_let_go_of() {
+    let Some(tree) = Tree::new("what_a_dead_engine_kept_in_the_store_is_let_go_of") else { return };
+    let run = tree.run(vec![staged("a", "run-test")]);
+    // As it was before its end, when nobody works on it any more.
+    let record = tree.dir(&run).join("run.json");
+    let mut value: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    value["status"] = "running".into();
+    fs::write(&record, value.to_string()).unwrap();
+    fs::write(tree.root.join(".jerichoci/active").join(&run.run_id), "").unwrap();
+    fs::create_dir(tree.dir(&run).join("roots")).unwrap();
+    std::os::unix::fs::symlink(tree.nix.store(), tree.dir(&run).join("roots/x")).unwrap();
+    tree.engine.reap().unwrap();
+    assert!(!tree.dir(&run).join("roots").exists());
+    assert!(tree.nix.store().exists(), "links are removed, not what they lead to");
 }

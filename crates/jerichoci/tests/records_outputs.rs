@@ -2,16 +2,24 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use jericho_host::{CancelToken, LocalHost};
 use jerichoci::model::outputs::{
-    FulfillmentStatus, PayloadManifestRecord, PreparedOutputRequestRecord, PreparedOutputResultRecord,
+    FulfillmentStatus, PayloadManifestRecord, PayloadMountRecord, PreparedOutputRequestRecord,
+    PreparedOutputResultRecord,
 };
 use jerichoci::model::record::RunRecord;
+use jerichoci::model::staged::StagedLinuxRustPayloadRole;
+use jerichoci::run::layout::RunLayout;
 use jerichoci::run::outputs::expose::expose;
 use jerichoci::run::outputs::fulfill::{check_result, load_ssh_transport_request};
 use jerichoci::run::outputs::mode::{Invocation, Mode, Transport};
-use jerichoci::run::outputs::payload::{MANIFEST, check_manifest, load_manifest};
+use jerichoci::run::outputs::payload::{MANIFEST, check_manifest, load_manifest, mounts};
+use jerichoci::run::outputs::realize::{Locks, NixOnHost};
+use jerichoci::run::outputs::transport::{Route, check_remote_result};
 use jerichoci::run::outputs::{
     fulfill_prepared_output_request, fulfill_prepared_output_request_result,
     load_prepared_output_fulfillment_launch_request, staged_linux_remote_defaults,
@@ -287,4 +295,147 @@ fn the_built_in_settings_have_their_documented_keys() {
         serde_json::to_string(&staged_linux_remote_defaults()).unwrap(),
         r#"{"ssh_binary":"/usr/bin/ssh","ssh_nix_binary":"nix","ssh_host":"pika-build","remote_work_dir":"/var/tmp/jerichoci-prepared-output","remote_launcher_binary":"/run/current-system/sw/bin/pikaci-launch-fulfill-prepared-output","remote_helper_binary":"/run/current-system/sw/bin/pikaci-fulfill-prepared-output","store_uri":"ssh://pika-build"}"#
     );
+}
+
+#[test]
+fn a_hosts_result_that_differs_in_anything_is_refused() {
+    let rig = rig();
+    let mount = rig.run.join("m");
+    let request_path = rig.write(&rig.request(std::slice::from_ref(&mount)));
+    let request: PreparedOutputRequestRecord =
+        serde_json::from_slice(&fs::read(&request_path).unwrap()).unwrap();
+    let good = rig.fulfill(&rig.request(&[mount]));
+    check_remote_result(&good, &request_path, &request).unwrap();
+    let refused = |change: &dyn Fn(&mut PreparedOutputResultRecord)| {
+        let mut result = good.clone();
+        change(&mut result);
+        check_remote_result(&result, &request_path, &request).unwrap_err().to_string()
+    };
+    assert!(refused(&|r| r.schema_version = 2).contains("schema_version"));
+    assert!(refused(&|r| r.status = FulfillmentStatus::Failed).contains("it failed"));
+    assert!(refused(&|r| r.request_path = "/x".into()).contains("another request"));
+    assert!(refused(&|r| r.node_id = None).contains("node_id"));
+    assert!(refused(&|r| r.output_name = Some("y".into())).contains("output_name"));
+    assert!(refused(&|r| r.realized_path = Some("/y".into())).contains("realized_path"));
+    assert!(refused(&|r| r.fulfilled_exposures_count = 2).contains("counts 2"));
+    assert!(refused(&|r| r.fulfilled_exposures[0].path = "/x".into()).contains("other exposures"));
+    // Empty is no answer: a host that has the output makes the links.
+    let empty = refused(&|r| {
+        r.fulfilled_exposures.clear();
+        r.fulfilled_exposures_count = 0;
+    });
+    assert!(empty.contains("other exposures"));
+}
+
+fn ssh() -> Transport {
+    let some = |text: &str| Some(text.to_owned());
+    Transport::Ssh {
+        program: None,
+        host: some("box"),
+        remote_launcher_program: some("/l"),
+        remote_helper_program: some("/h"),
+        remote_work_dir: some("/work"),
+    }
+}
+
+#[test]
+fn only_paths_below_the_run_directory_go_over_to_a_host() {
+    let run = RunLayout::at("/s/runs/r");
+    let route = Route::new(&ssh(), &run).unwrap();
+    let there = |path: &str| route.translate(Path::new(path));
+    assert_eq!(there("/s/runs/r/jobs/j/m").unwrap(), Path::new("/work/runs/r/jobs/j/m"));
+    for bad in ["/s/runs/r", "/s/runs/rr/x", "/s/runs/r/../x", "/s/runs", "/elsewhere", "jobs/j"] {
+        assert!(there(bad).unwrap_err().to_string().contains("not below the run directory"), "{bad}");
+    }
+}
+
+#[test]
+fn a_route_needs_all_of_its_parts() {
+    let run = RunLayout::at("/s/runs/r");
+    let without = |change: &dyn Fn(&mut Transport)| {
+        let mut transport = ssh();
+        change(&mut transport);
+        Route::new(&transport, &run).unwrap_err().to_string()
+    };
+    let part = |name: &'static str| {
+        move |transport: &mut Transport| {
+            let Transport::Ssh {
+                host, remote_launcher_program, remote_helper_program, remote_work_dir, ..
+            } = transport
+            else {
+                return;
+            };
+            match name {
+                "host" => *host = None,
+                "launcher" => *remote_launcher_program = Some(String::new()),
+                "helper" => *remote_helper_program = None,
+                _ => *remote_work_dir = None,
+            }
+        }
+    };
+    assert!(without(&part("host")).contains("host"));
+    assert!(without(&part("launcher")).contains("remote launcher program"));
+    assert!(without(&part("helper")).contains("remote helper program"));
+    assert!(without(&part("work dir")).contains("remote work directory"));
+    assert!(without(&|transport| *transport = Transport::Direct).contains("not SSH"));
+    let relative = without(&|transport| {
+        if let Transport::Ssh { remote_work_dir, .. } = transport {
+            *remote_work_dir = Some("work/../x".into());
+        }
+    });
+    assert!(relative.contains("not an absolute path"), "{relative}");
+}
+
+#[test]
+fn what_a_job_sees_of_an_output_stays_in_the_store_also_after_links() {
+    let rig = rig();
+    let cancel = CancelToken::new().unwrap();
+    let nix = NixOnHost {
+        host: Arc::new(LocalHost::new()),
+        program: "nix".into(),
+        env: [("PATH", "/usr/bin:/bin")].into_iter().collect(),
+        sources: rig.run.join("sources"),
+        locks: Locks::Here(rig.run.join("locks")),
+        grace: Duration::from_secs(1),
+    };
+    let role = StagedLinuxRustPayloadRole::WorkspaceDeps;
+    let mount = |relative: &str, guest: &str| PayloadMountRecord {
+        name: "m".into(),
+        relative_path: relative.into(),
+        guest_path: guest.into(),
+        read_only: true,
+    };
+    let manifest = |mounts: Vec<PayloadMountRecord>| PayloadManifestRecord {
+        schema_version: 1,
+        kind: role.manifest_kind().to_owned(),
+        entrypoints: Vec::new(),
+        asset_roots: Vec::new(),
+        mounts,
+    };
+    let guest = role.guest_mount_path();
+    let of = |manifest: &PayloadManifestRecord| mounts(&nix, &rig.output, manifest, Some(role), &cancel);
+    let other = rig.store.join("bbbb-other");
+    fs::create_dir_all(other.join("lib")).unwrap();
+    symlink(other.join("lib"), rig.output.join("lib")).unwrap();
+    let seen = of(&manifest(vec![mount(".", guest), mount("lib", "/staged/lib")])).unwrap();
+    assert_eq!(seen[0].source, rig.output);
+    assert_eq!(seen[1].source, other.join("lib"), "another output of the same store");
+
+    let refused = |manifest: PayloadManifestRecord| of(&manifest).unwrap_err().to_string();
+    symlink("/etc", rig.output.join("out")).unwrap();
+    symlink("../..", rig.output.join("up")).unwrap();
+    for link in ["out", "up"] {
+        assert!(refused(manifest(vec![mount(link, guest)])).contains("outside of the store"), "{link}");
+    }
+    assert!(refused(manifest(vec![mount("missing", guest)])).contains("not there"));
+    assert!(refused(manifest(vec![mount("../bbbb-other", guest)])).contains("not a path in the output"));
+    assert!(refused(manifest(vec![mount(".", "/elsewhere")])).contains(guest));
+    assert!(refused(manifest(vec![mount(".", guest), mount("lib", guest)])).contains("two things"));
+    assert!(refused(manifest(Vec::new())).contains("shows nothing"));
+    let mut writable = manifest(vec![mount(".", guest)]);
+    writable.mounts[0].read_only = false;
+    assert!(refused(writable).contains("writable"));
+    let mut kind = manifest(vec![mount(".", guest)]);
+    kind.kind = "staged_linux_workspace_build_v1".into();
+    assert!(refused(kind).contains("in place of"));
 }

@@ -88,6 +88,15 @@ pub enum JobPlacement {
 }
 
 impl JobPlacement {
+    /// The host; absent for this machine.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Local => None,
+            Self::RemoteSsh { host } => Some(host),
+        }
+    }
+
     /// The kind.
     #[must_use]
     pub const fn kind(&self) -> JobPlacementKind {

@@ -7,6 +7,7 @@ pub(crate) mod control;
 mod dispatch;
 pub(crate) mod flow;
 pub mod gc;
+pub(crate) mod guests;
 pub mod journal;
 mod known;
 pub mod layout;

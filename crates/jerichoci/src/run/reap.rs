@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jericho_host::CancelToken;
 
+use super::guests::{ReapedGuests, Reaper};
 use super::journal::read_journal;
 use super::known;
 use super::layout::{Layout, RunLayout};
@@ -20,7 +21,7 @@ use super::store::{RunStore, file_error, prepare_state_root, read_json, refuse_l
 use crate::beneath;
 use crate::engine::{Engine, EngineError};
 use crate::executor::after::{Cleaned, Cleanup};
-use crate::executor::incus::{GuestPlace, ReapedGuests, Reaper};
+use crate::executor::incus::GuestPlace;
 use crate::executor::process::JOB_TAG;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
 use crate::model::id::{RunId, check_name};

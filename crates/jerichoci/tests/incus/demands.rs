@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,7 +142,7 @@ fn a_thousand_files_come_back_bit_equal_and_what_is_too_much_is_told() {
     let Some(mut world) = World::new(&rig, &project, test) else { return };
     let script = "cd \"$ARTIFACTS\"; for i in $(seq 1 1000); do mkdir -p d$((i % 10)); \
                   seq $i $((i + 50)) >d$((i % 10))/f$i; done; head -c 20000000 /dev/urandom >large; \
-                  echo kept >result.json; sha256sum large | cut -c 1-64";
+                  chmod 755 d1/f1; echo kept >result.json; sha256sum large | cut -c 1-64";
     let run = world.run(vec![guest("many", script)]);
     assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
     let artifacts = world.job_dir(&run, "many").join("artifacts");
@@ -152,6 +153,8 @@ fn a_thousand_files_come_back_bit_equal_and_what_is_too_much_is_told() {
     let record = job(&run, "many");
     assert_eq!(record.artifacts.len(), 1001);
     assert_eq!(fs::metadata(artifacts.join("large")).unwrap().len(), 20_000_000);
+    // All came at once, as the runner tells them; one by one they have no modes.
+    assert_eq!(fs::metadata(artifacts.join("d1/f1")).unwrap().permissions().mode() & 0o777, 0o755);
     // The name of the engine's own file is not the job's.
     assert!(record.warnings.iter().any(|warning| warning.contains("result.json")), "{:?}", record.warnings);
     assert!(fs::read_to_string(artifacts.join("result.json")).unwrap().contains("exit_code"));

@@ -81,6 +81,7 @@ fn what_a_guest_cannot_be_given_is_refused_before_anything_is_made() {
     assert_errored(&world, &world.run(vec![git]), &["no repository"]);
     let mut no_network = guest("bad", "true");
     incus(&mut no_network).network = true;
-    let run = world.run(vec![no_network]);
-    assert_errored(&world, &run, &["network"]);
+    let mut world = world;
+    world.config.incus.network = Some("nowhere".to_owned());
+    assert_errored(&world, &world.run(vec![no_network]), &["network", "nowhere"]);
 }

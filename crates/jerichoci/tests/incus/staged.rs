@@ -98,7 +98,16 @@ fn a_staged_job_of_a_host_is_built_there_and_runs_in_a_guest_there() {
     assert!(!work.join("runs").join(&run.run_id).join("roots").exists(), "the roots are let go of");
     world.assert_nothing_left();
 
-    // The second time nothing is added and nothing is built.
+    // A killed engine of this state root let go of nothing; another one's run may go on.
+    let engine = fs::read(world.config.state_root.join("engine.json")).unwrap();
+    let engine: serde_json::Value = serde_json::from_slice(&engine).unwrap();
+    let root = |run: &str, engine: &str| work.join("runs").join(run).join("roots").join(engine);
+    let dead = root("20260101T000000Z-00000000", engine["engine_id"].as_str().unwrap());
+    let others = root("20260101T000000Z-00000001", "another");
+    fs::create_dir_all(&dead).unwrap();
+    fs::create_dir_all(&others).unwrap();
+
+    // The second time nothing is built, although a file has changed that no output uses.
     nix.take_calls().unwrap();
     fs::write(world.root.join("unused"), "x").unwrap();
     let again = world.run(vec![staged("a")]);
@@ -110,6 +119,7 @@ fn a_staged_job_of_a_host_is_built_there_and_runs_in_a_guest_there() {
     let log = world.config.state_root.join("runs").join(&again.run_id);
     let log = fs::read_to_string(log.join("prepares/prepare-t-workspace-build.log")).unwrap();
     assert!(!log.contains("building"), "{log}");
+    assert!(!work.join("runs/20260101T000000Z-00000000").exists() && others.exists());
 }
 
 #[test]

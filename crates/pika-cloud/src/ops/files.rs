@@ -66,6 +66,26 @@ impl Incus {
         }
     }
 
+    /// Names in a directory of a guest; nothing when it is not there, or is none.
+    ///
+    /// # Errors
+    ///
+    /// When Incus does not answer.
+    pub fn list_dir(&self, instance: &InstanceRef, path: &str) -> Result<Option<Vec<String>>, OpsError> {
+        let action = format!("list {path} of instance {}", instance.name);
+        let looked = self.settled(&action, instance, || {
+            Ok(match self.look(instance, path)? {
+                Found::Directory(names) => Some(names),
+                _ => None,
+            })
+        });
+        match looked {
+            Ok(names) => Ok(names),
+            Err(trouble) if trouble.is_missing() => Ok(None),
+            Err(trouble) => Err(self.explain(&action, trouble)),
+        }
+    }
+
     /// Tries something with the files of a guest, also while the guest is being stopped or removed:
     /// then Incus fails in a number of ways, for a moment. Without a guest the file is missing.
     pub(crate) fn settled<T>(

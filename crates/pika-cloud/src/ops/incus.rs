@@ -175,7 +175,10 @@ impl Incus {
             let operation = match answer {
                 Ok(Answer::Done(operation)) => operation,
                 Ok(Answer::Begun(_)) => return Err(self.garbled(action, "an operation that has begun")),
-                Err(trouble) if trouble.is_missing() => return Ok(Ending::Vanished),
+                // An operation that failed because something else is missing says so with the same code.
+                Err(Trouble::Api { code: 404, message }) if is_about_operation(&message) => {
+                    return Ok(Ending::Vanished);
+                }
                 Err(Trouble::Api { code: 403, message }) => {
                     return Err(self.explain(action, Trouble::Api { code: 403, message }));
                 }
@@ -218,5 +221,23 @@ impl Incus {
             Ending::Failure(message) => Ok(Err(message)),
             Ending::Pending => Err(OpsError::TimedOut { action: action.to_owned(), after: limit }),
         }
+    }
+}
+
+/// Whether a 404 says that there is no such operation; with what it failed is said in other words.
+fn is_about_operation(message: &str) -> bool {
+    ["operation not found", "not found", ""].iter().any(|words| message.eq_ignore_ascii_case(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_about_operation;
+
+    #[test]
+    fn an_operation_that_is_forgotten_is_told_from_one_that_missed_something() {
+        assert!(is_about_operation("Operation not found"));
+        assert!(is_about_operation("not found"));
+        assert!(!is_about_operation("Network not found"));
+        assert!(!is_about_operation("Storage volume not found"));
     }
 }

@@ -228,6 +228,50 @@ impl Incus {
         }
     }
 
+    /// Runs a short command in a guest, as root, and hands on what it has printed on standard output once it has
+    /// ended. Returns its exit code; nothing when that is not known. It may be run twice.
+    ///
+    /// # Errors
+    ///
+    /// [`OpsError::NotFound`] without the guest, [`OpsError::TimedOut`], [`OpsError::File`] when `take` cannot
+    /// take it, or Incus does not answer.
+    pub fn output(
+        &self,
+        instance: &InstanceRef,
+        command: &[&str],
+        limit: Duration,
+        take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<Option<i32>, OpsError> {
+        let action = format!("run {} in instance {}", command.first().unwrap_or(&""), instance.name);
+        let (operation, _) = self.exec(&action, instance, &exec_body(command, &BTreeMap::new()))?;
+        let code = match self.wait(&action, &operation, limit)? {
+            Ending::Success(done) => {
+                done["metadata"]["return"].as_i64().and_then(|code| i32::try_from(code).ok())
+            }
+            Ending::Failure(_) | Ending::Vanished => None,
+            Ending::Pending => return Err(OpsError::TimedOut { action, after: limit }),
+        };
+        let file = format!("exec_{operation}.stdout");
+        let (mut offset, mut sink_error) = (0, None);
+        let read = self.repeat(&action, Trouble::is_transient, || {
+            match self.read_output(instance, &file, offset, take) {
+                Ok(_) => Ok(()),
+                Err(OutputTrouble::Source(trouble, count)) => {
+                    offset += count;
+                    Err(trouble)
+                }
+                Err(OutputTrouble::Sink(error)) => {
+                    sink_error = Some(error);
+                    Ok(())
+                }
+            }
+        });
+        if let Some(source) = sink_error {
+            return Err(OpsError::File { action: "write the output to", path: file.into(), source });
+        }
+        read.map(|()| code).map_err(|trouble| self.explain(&action, trouble))
+    }
+
     /// Starts a command in the guest that ends when the program with that nonce does.
     pub(crate) fn watch_process(&self, instance: &InstanceRef, nonce: &str) -> Result<Started, OpsError> {
         let action = format!("look for the entry program of instance {}", instance.name);

@@ -243,6 +243,10 @@ impl<O: Write + Send, E: Write + Send> Reporter for Human<'_, O, E> {
                 if let Some(live) = live {
                     live.prepare_ended(node_id);
                 }
+                // A node that had nothing to do is no news.
+                if *verdict == Verdict::Passed && *duration_ms < 10 {
+                    return Ok(());
+                }
                 let took = duration(Duration::from_millis(*duration_ms));
                 self.say(time, &format!("{node_id}: {} ({took})", verdict.word()))
             }

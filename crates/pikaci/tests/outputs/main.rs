@@ -2,4 +2,5 @@
 
 mod handover;
 mod helpers;
+mod moved;
 mod rig;

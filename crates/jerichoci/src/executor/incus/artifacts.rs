@@ -5,7 +5,9 @@ use std::path::Path;
 
 use pika_cloud::IncusRuntimePlan;
 use pika_cloud::glob::GlobSet;
-use pika_cloud::ops::{CollectLimits, Ended, Incus, OpsError};
+use pika_cloud::ops::{CollectLimits, Ended, Incus, InstanceRef, OpsError};
+
+use super::export::{self, ExportError};
 
 use crate::beneath;
 use crate::model::attempt::ArtifactRecord;
@@ -43,7 +45,7 @@ pub(super) fn collect(
     collection: &Collection<'_>,
 ) -> Result<Collected, OpsError> {
     let staged = collection.scratch.join("collected");
-    let found = incus.collect_within(plan, ended, &staged, collection.limits)?;
+    let found = bring(incus, plan, ended, &staged, collection.limits)?;
     let mut collected = Collected::default();
     let unwanted = match job.artifacts_when {
         // The runner does not know the verdict when it copies.
@@ -83,6 +85,39 @@ pub(super) fn collect(
     }
     collected.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(collected)
+}
+
+/// Into `staged`: documents, and files below `files/`. All files at once where the runner of the guest still can
+/// tell them, which takes a request altogether in place of one for each.
+fn bring(
+    incus: &Incus,
+    plan: &IncusRuntimePlan,
+    ended: &Ended,
+    staged: &Path,
+    limits: CollectLimits,
+) -> Result<pika_cloud::ops::Collected, OpsError> {
+    let instance = InstanceRef::of(plan);
+    let dir = &plan.paths.artifacts_dir;
+    let is_empty = || Ok::<_, OpsError>(incus.list_dir(&instance, dir)?.is_none_or(|names| names.is_empty()));
+    let Some(runner) = plan.entry_command.as_deref().filter(|_| ended.runs_on()) else {
+        return incus.collect_within(plan, ended, staged, limits);
+    };
+    let mut documents = plan.clone();
+    documents.policies.output_collection.artifact_globs.clear();
+    let mut found = incus.collect_within(&documents, ended, staged, limits)?;
+    if is_empty()? {
+        return Ok(found);
+    }
+    match export::fetch(incus, &instance, runner, dir, staged, limits) {
+        Ok((files, warnings)) => {
+            found.files.extend(files);
+            found.skipped.extend(warnings);
+            Ok(found)
+        }
+        Err(ExportError::Ops(error @ OpsError::Cancelled(_))) => Err(error),
+        // A runner of another version, no room for its output, a guest that has just been stopped: one by one.
+        Err(_) => incus.collect_within(plan, ended, staged, limits),
+    }
 }
 
 /// Gives a file its place below the artifacts, never through a link.

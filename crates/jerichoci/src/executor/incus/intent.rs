@@ -48,7 +48,7 @@ impl GuestPlace {
     }
 
     /// For messages.
-    pub(super) fn host_name(&self) -> &str {
+    pub(crate) fn host_name(&self) -> &str {
         self.host.as_deref().unwrap_or("this machine")
     }
 }
@@ -76,7 +76,7 @@ impl GuestIntent {
     }
 
     /// The guest is gone.
-    pub(super) fn forget(job_dir: &Path) {
+    pub(crate) fn forget(job_dir: &Path) {
         // Left behind it only makes a reaper look once more.
         let _ = fs::remove_file(job_dir.join(INSTANCE));
     }
@@ -84,7 +84,7 @@ impl GuestIntent {
 
 /// All places where guests were ever made from this state root. What cannot be read is left out: it was not
 /// written by this program.
-pub(super) fn places(guests: &Path) -> io::Result<Vec<GuestPlace>> {
+pub(crate) fn places(guests: &Path) -> io::Result<Vec<GuestPlace>> {
     let entries = match fs::read_dir(guests) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,

@@ -6,28 +6,28 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use pika_cloud::ops::Listed;
 
 /// Identity of the state root that a guest was made for.
-pub(super) const ENGINE: &str = "jerichoci.engine";
+pub(crate) const ENGINE: &str = "jerichoci.engine";
 /// Its run.
-pub(super) const RUN: &str = "jerichoci.run_id";
+pub(crate) const RUN: &str = "jerichoci.run_id";
 /// Its job.
-pub(super) const JOB: &str = "jerichoci.job_id";
+pub(crate) const JOB: &str = "jerichoci.job_id";
 /// When it was asked for.
 const CREATED_AT: &str = "jerichoci.created_at";
 /// Until when somebody may need it, whoever made it: after that anybody may end it.
 const LEASE_UNTIL: &str = "jerichoci.lease_until";
 /// Until when a person wants to look at it.
-pub(super) const KEEP_UNTIL: &str = "jerichoci.keep_until";
+pub(crate) const KEEP_UNTIL: &str = "jerichoci.keep_until";
 
 /// What a volume was brought for.
 const BROUGHT: &str = "jerichoci.brought";
 /// When a job was last given a volume.
-pub(super) const USED_AT: &str = "jerichoci.used_at";
+pub(crate) const USED_AT: &str = "jerichoci.used_at";
 
 /// Labels by name.
-pub(super) type Labels = BTreeMap<String, String>;
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// Those of a guest that is made now.
-pub(super) fn of_job(
+pub(crate) fn of_job(
     engine: &str,
     run: &str,
     job: &str,
@@ -47,32 +47,32 @@ pub(super) fn of_job(
 }
 
 /// The lease, begun anew.
-pub(super) fn lease(now: DateTime<Utc>, lease: std::time::Duration) -> Labels {
+pub(crate) fn lease(now: DateTime<Utc>, lease: std::time::Duration) -> Labels {
     [(LEASE_UNTIL.to_owned(), text(later(now, lease)))].into()
 }
 
 /// Kept until then, and not a burden of anybody's afterwards.
-pub(super) fn kept(until: DateTime<Utc>) -> Labels {
+pub(crate) fn kept(until: DateTime<Utc>) -> Labels {
     [KEEP_UNTIL, LEASE_UNTIL].map(|name| (name.to_owned(), text(until))).into()
 }
 
 /// Those of a volume that was brought to a member of a cluster: `snapshot`, `runner`.
-pub(super) fn brought(kind: &str) -> Labels {
+pub(crate) fn brought(kind: &str) -> Labels {
     [(BROUGHT.to_owned(), kind.to_owned())].into()
 }
 
 /// A job is given that volume now.
-pub(super) fn used(now: DateTime<Utc>) -> Labels {
+pub(crate) fn used(now: DateTime<Utc>) -> Labels {
     [(USED_AT.to_owned(), text(now))].into()
 }
 
 /// Until when a person wants to look at it, when anybody does.
-pub(super) fn keep_until(listed: &Listed) -> Option<DateTime<Utc>> {
+pub(crate) fn keep_until(listed: &Listed) -> Option<DateTime<Utc>> {
     time(listed, KEEP_UNTIL)
 }
 
 /// Whether nobody can need it any more, whoever made it. One without a lease is none of ours.
-pub(super) fn is_expired(listed: &Listed, now: DateTime<Utc>) -> bool {
+pub(crate) fn is_expired(listed: &Listed, now: DateTime<Utc>) -> bool {
     time(listed, LEASE_UNTIL).is_some_and(|until| until < now)
         && time(listed, KEEP_UNTIL).is_none_or(|until| until < now)
 }
@@ -83,7 +83,7 @@ fn time(listed: &Listed, label: &str) -> Option<DateTime<Utc>> {
 }
 
 /// A time after another one.
-pub(super) fn later(time: DateTime<Utc>, by: std::time::Duration) -> DateTime<Utc> {
+pub(crate) fn later(time: DateTime<Utc>, by: std::time::Duration) -> DateTime<Utc> {
     let by = chrono::Duration::from_std(by).unwrap_or(chrono::Duration::MAX);
     time.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

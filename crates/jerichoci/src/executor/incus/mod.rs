@@ -6,13 +6,13 @@
 mod artifacts;
 mod caches;
 mod errors;
+mod export;
 mod intent;
 mod judge;
 mod kit;
-mod labels;
+pub(crate) mod labels;
 mod member;
 mod place;
-mod reap;
 mod remove;
 mod snapshot;
 mod spec;
@@ -29,10 +29,9 @@ use pika_cloud::ops::{
 };
 use pika_cloud::{IncusRuntimePlan, LifecycleState, instance_name};
 
+pub(crate) use intent::places;
 pub use intent::{GuestIntent, GuestPlace};
 use place::{Place, Prepared};
-pub use reap::ReapedGuests;
-pub(crate) use reap::Reaper;
 use remove::Leftover;
 pub(crate) use remove::keep_for_a_person;
 use snapshot::MountSource;
@@ -189,7 +188,7 @@ impl IncusGuest {
         let environment = environment.to_json().map_err(|error| Failure::Errored(with_causes(&error)))?;
         let request =
             serde_json::to_string(&request).map_err(|error| Failure::Errored(with_causes(&error)))?;
-        let place = Place::of(&job.spec.placement, &self.tools, job.cancel)?;
+        let place = Place::of(job.spec.placement.host(), &self.tools, job.cancel)?;
         self.tell_start(job, &place, &compiled)?;
 
         let (prepared, caches) = phases.time("prepare_directories", || self.prepare(job, &place))?;
@@ -424,7 +423,7 @@ pub(crate) fn check_image(
 ) -> Result<(), JobOutcome> {
     let JobRuntimeConfig::Incus(runtime) = &job.runtime else { return Ok(()) };
     let mut check = || {
-        let place = Place::of(&job.placement, tools, cancel)?;
+        let place = Place::of(job.placement.host(), tools, cancel)?;
         place.connect(log, cancel)?;
         let image = spec::image(runtime, &place.config);
         match place.incus.image(&place.config.project, &image.alias) {
@@ -460,6 +459,6 @@ fn last_words(
 }
 
 /// Where the places are written down at which guests were made.
-pub(super) fn guests_dir(state_root: &Path) -> PathBuf {
+pub(crate) fn guests_dir(state_root: &Path) -> PathBuf {
     state_root.join("guests")
 }

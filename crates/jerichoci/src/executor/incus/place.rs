@@ -16,7 +16,7 @@ use super::snapshot::{self, Hold, MountSource};
 use super::{Failure, kit};
 use crate::config::IncusConfig;
 use crate::executor::{JobContext, JobLog, Tools};
-use crate::model::job::{JobPlacement, JobRuntimeKind};
+use crate::model::job::JobRuntimeKind;
 use crate::remote::{BuildHost, Ready};
 
 /// How long a host may say nothing. ssh(1) calls it gone after 60 s, and then the connection is made anew.
@@ -46,17 +46,17 @@ pub(super) struct Prepared {
 }
 
 impl Place {
-    /// Of a job. Nothing is connected yet.
-    pub(super) fn of(placement: &JobPlacement, tools: &Tools, cancel: &CancelToken) -> Result<Self, Failure> {
+    /// Of this host, or this machine. Nothing is connected yet.
+    pub(super) fn of(host: Option<&str>, tools: &Tools, cancel: &CancelToken) -> Result<Self, Failure> {
         let settings = &tools.config;
         let mut patience = Patience { reconnect: settings.hosts.reconnect, ..Patience::default() };
-        let (config, incus, machine) = match placement {
-            JobPlacement::Local => {
+        let (config, incus, machine) = match host {
+            None => {
                 let config = settings.incus.clone();
                 let incus = Incus::new(Arc::new(LocalHost::new()), &config.socket, cancel);
                 (config, incus, Machine::This)
             }
-            JobPlacement::RemoteSsh { host } => {
+            Some(host) => {
                 let host = tools.hosts.get(host).map_err(|error| Failure::of(cancel, &error))?;
                 patience.request = SILENCE;
                 host.permit(JobRuntimeKind::Incus).map_err(|error| Failure::of(cancel, &error))?;

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Makes a guest ready for its job, in the shell that becomes the runner.
 #
 # JERICHO_WORKSPACE=copy: the snapshot lies in /workspace/.snapshot, and the job gets a copy that it may write.

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::{JobContext, Run};
 use crate::causes::with_causes;
-use crate::executor::command::compile_with;
 use crate::executor::process::{JOB_TAG, caches};
 use crate::model::demands::{ArtifactsWhen, CacheSharing, SecretDelivery};
 use crate::snapshot::metadata::MARKER;
@@ -79,7 +78,7 @@ fn text(path: &Path) -> Result<String, String> {
 }
 
 fn request(run: &Run<'_>, job: &JobContext<'_>) -> Result<IncusGuestRunRequest, String> {
-    let compiled = compile_with(&job.spec.command, job.args).map_err(|error| with_causes(&error))?;
+    let compiled = job.compile()?;
     if compiled.run_as_root {
         return Err("a host process cannot ask to run as root".to_owned());
     }

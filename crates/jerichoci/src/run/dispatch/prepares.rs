@@ -2,6 +2,9 @@
 //! never start because one of them failed.
 
 use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -12,9 +15,13 @@ use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::{PrepareRecord, PrepareTimingRecord};
 use crate::run::layout::JobLayout;
+use crate::run::logs::append_engine_line;
 use crate::run::outputs::choose::Chosen;
 use crate::run::plan::{NodeIndex, PlanNode, RunPlan};
 use crate::run::prepare::PrepareEnd;
+
+/// More of the log of a prepare node is not shown as the log of a job.
+const SHOWN_BYTES: u64 = 64 << 10;
 
 /// Where the prepare nodes of a run stand.
 #[derive(Default)]
@@ -29,6 +36,25 @@ impl Prepares {
     pub(super) fn of(&self, nodes: &[NodeIndex]) -> Vec<(&PrepareEnd, u64)> {
         nodes.iter().filter_map(|node| self.ends.get(node)).map(|(end, ms)| (end, *ms)).collect()
     }
+}
+
+/// Makes the end of the log of a prepare node the log of a job.
+fn show_log(log: &Path, job: &JobLayout, (node, message): (&str, &str)) -> io::Result<()> {
+    let mut end = Vec::new();
+    match File::open(log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => {
+            let mut log = opened?;
+            let skipped = log.metadata()?.len().saturating_sub(SHOWN_BYTES);
+            log.seek(SeekFrom::Start(skipped))?;
+            log.read_to_end(&mut end)?;
+        }
+    }
+    fs::create_dir_all(job.dir())?;
+    fs::write(job.host_log(), end)?;
+    // A log says itself why its node failed.
+    let line = if log.exists() { format!("not run: {node} failed") } else { message.to_owned() };
+    append_engine_line(&job.host_log(), &line)
 }
 
 /// Whether a job waits for this prepare node itself, not for another job that does.
@@ -115,7 +141,12 @@ impl Dispatcher<'_> {
         let why = end.map_or("it has no end", |end| end.message.as_str());
         record.verdict = end.map_or(Verdict::Failed(FailureKind::Infrastructure), |end| end.verdict);
         record.finished_at = Some(record.started_at);
-        record.message = Some(format!("not run: {node} failed: {why}"));
+        let message = format!("not run: {node} failed: {why}");
+        // Who asks for the log of the job means what kept it from running.
+        if let Err(error) = show_log(&self.layout().prepare_log(node), layout, (node, &message)) {
+            self.warn(format!("{}: {error}", layout.host_log().display()));
+        }
+        record.message = Some(message);
         self.update(|run| run.jobs.push(record));
     }
 }

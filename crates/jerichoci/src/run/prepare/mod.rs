@@ -139,7 +139,7 @@ impl Preparer<'_> {
 
     /// Lets go of what was realised. To be called when nothing of the jobs is left.
     pub(crate) fn release(&self) -> Result<(), String> {
-        self.sites.release()
+        self.sites.release(self.tools)
     }
 
     /// Whether a guest can be made for a staged job: news that there is no image must not wait for a

@@ -9,6 +9,7 @@ use jericho_host::{CancelToken, Command, Environment, Host};
 use crate::causes::with_causes;
 use crate::executor::Tools;
 use crate::executor::workspace::RunSource;
+use crate::model::id::RunId;
 use crate::model::job::JobPlacement;
 use crate::model::outcome::JobOutcome;
 use crate::nix::complaint;
@@ -18,6 +19,7 @@ use crate::run::layout::{Layout, RunLayout};
 use crate::run::outputs::OutputsError;
 use crate::run::outputs::realize::{Locks, NixOnHost, Realizer, SourceTree};
 use crate::run::outputs::transport::{Endpoint, Route};
+use crate::run::owner::is_alive;
 use crate::snapshot::ContentHash;
 
 /// Where nix is looked for on a host whose settings name no path.
@@ -35,6 +37,13 @@ for job in jobs/*/; do
 done
 rmdir jobs 2>/dev/null
 cd / && rmdir "$1" 2>/dev/null
+exit 0"#;
+
+/// Prints the names of the runs of an engine.
+const OWN_RUNS: &str = r#"cd "$1" || exit 0
+for roots in */roots/"$2"; do
+  [ -d "$roots" ] && printf '%s\n' "${roots%%/*}"
+done
 exit 0"#;
 
 /// One machine, as all prepare nodes of a run share it.
@@ -83,7 +92,13 @@ impl Sites {
                 let ready = host.ready(log, cancel).map_err(|error| error.outcome())?;
                 Site {
                     realizer: Realizer::new(nix_of(&host, &ready, tools)),
-                    roots: ready.work_dir.join("runs").join(run_id).join("roots"),
+                    // By engine, so that each finds its own.
+                    roots: ready
+                        .work_dir
+                        .join("runs")
+                        .join(run_id)
+                        .join("roots")
+                        .join(tools.hosts.engine_id()),
                     machine: Machine::Host(host, ready),
                 }
             }
@@ -103,15 +118,18 @@ impl Sites {
     }
 
     /// Lets go of everything that the run has on any machine for its outputs.
-    pub(super) fn release(&self) -> Result<(), String> {
+    pub(super) fn release(&self, tools: &Tools) -> Result<(), String> {
         let mut problems = Vec::new();
         let mut dirs: BTreeMap<(String, PathBuf), Arc<dyn Host>> =
             std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner));
         for (name, site) in &*self.made() {
             let host = &site.realizer.nix().host;
-            match (name, site.roots.parent()) {
+            match (name, site.roots.ancestors().nth(2)) {
                 (Some(name), Some(run)) => {
                     dirs.insert((name.clone(), run.to_path_buf()), Arc::clone(host));
+                    for dead in site.dead_runs(tools) {
+                        dirs.insert((name.clone(), dead), Arc::clone(host));
+                    }
                 }
                 _ => problems.extend(host.remove(&site.roots).err().map(|error| with_causes(&error))),
             }
@@ -169,6 +187,21 @@ fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
 }
 
 impl Site {
+    /// Directories on a host of runs of this engine that nobody works on any more: one that was killed
+    /// has let go of nothing.
+    fn dead_runs(&self, tools: &Tools) -> Vec<PathBuf> {
+        let Some(runs) = self.roots.ancestors().nth(3) else { return Vec::new() };
+        let Ok(cancel) = CancelToken::new() else { return Vec::new() };
+        let list = Command::new("sh").args(["-c", OWN_RUNS, "sh"]).arg(runs).arg(tools.hosts.engine_id());
+        let host = &self.realizer.nix().host;
+        // What cannot be listed now is found by the next run.
+        let Ok(output) = host.run(&list.env(remote_env()), &cancel) else { return Vec::new() };
+        let layout = Layout::new(&tools.config.state_root);
+        let listed = String::from_utf8_lossy(&output.stdout);
+        let ids = listed.lines().filter_map(|name| name.parse::<RunId>().ok());
+        ids.filter(|id| !is_alive(&layout.run(id))).map(|id| runs.join(id.as_str())).collect()
+    }
+
     /// The source tree there.
     pub(super) fn tree(
         &self,

@@ -63,9 +63,12 @@ pub enum Locks {
     OnHost(PathBuf),
 }
 
-/// Becomes the command when the lock is free, and holds it until that has ended.
-const LOCKED: &str = r#"exec 9>"$1" || exit 74
-shift
+/// Becomes the command when the lock is free, and holds it until that has ended. Directories are made
+/// on the way: each would be a round trip of its own.
+const LOCKED: &str = r#"umask 077
+mkdir -p "${1%/*}" "$2" || exit 74
+exec 9>"$1" || exit 74
+shift 2
 flock -n 9 || { echo '[jerichoci] waiting for another run that builds the same'; flock 9 || exit 74; }
 exec "$@""#;
 
@@ -107,6 +110,19 @@ struct Added {
     nar_hash: String,
 }
 
+impl Added {
+    /// Whether it looks like what nix says.
+    fn is_plausible(&self) -> bool {
+        let hash = self.nar_hash.strip_prefix("sha256-");
+        let is_base64 = |hash: &str| {
+            hash.len() == 44 && hash.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
+        };
+        hash.is_some_and(is_base64)
+            && self.store_path.starts_with('/')
+            && self.store_path.ends_with("-source")
+    }
+}
+
 /// Realises outputs of one source tree on one host.
 #[derive(Debug)]
 pub struct Realizer {
@@ -139,9 +155,6 @@ impl Realizer {
         log: &mut dyn JobLog,
         cancel: &CancelToken,
     ) -> Result<Realized, RealizeError> {
-        if let Some(dir) = wanted.root.parent() {
-            self.nix.host.make_dirs(dir).map_err(|error| self.asked(wanted).host_error(error))?;
-        }
         let mut again = true;
         loop {
             let derivation = self.derivation(wanted, log, cancel)?;
@@ -211,7 +224,8 @@ impl Realizer {
         }
         let file = self.nix.sources.join(format!("{}.json", wanted.content_hash));
         let remembered = self.nix.host.read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let added = match remembered.filter(|added| gone != Some(added)) {
+        let sound = |added: &Added| gone != Some(added) && added.is_plausible();
+        let added = match remembered.filter(sound) {
             Some(added) => added,
             None => {
                 let added = self.add(wanted, cancel)?;
@@ -247,7 +261,17 @@ impl Realizer {
         let said = self.ask(wanted, "hash the source of", false, cancel, |nix| {
             nix.args(["hash", "path"]).arg(&store_path)
         })?;
-        Ok(Added { store_path, nar_hash: last_line(&said) })
+        let added = Added { store_path, nar_hash: last_line(&said) };
+        match added.is_plausible() {
+            true => Ok(added),
+            // It would be remembered, and believed by every later run.
+            false => Err(RealizeError::Nix {
+                step: "say the hash of the source of",
+                output: wanted.output_name.to_owned(),
+                host: self.nix.host.label().to_owned(),
+                said: format!("`{}` and `{}`", added.store_path, added.nar_hash),
+            }),
+        }
     }
 
     fn build(
@@ -261,16 +285,18 @@ impl Realizer {
         let realise = [OsString::from("--realise"), derivation.into(), "--add-root".into()];
         let args = realise.into_iter().chain([wanted.root.as_os_str().to_owned()]);
         let lock = lock_name(derivation);
+        let roots = wanted.root.parent().unwrap_or(wanted.root);
         // Held until the output is built, by this process or by flock(1).
         let mut _held = None;
         let command = match &self.nix.locks {
             Locks::Here(dir) => {
+                self.nix.host.make_dirs(roots).map_err(|error| self.asked(wanted).host_error(error))?;
                 _held = Some(wait_for(&dir.join(lock), wanted, log, cancel)?);
                 Command::new(store).args(args)
             }
             Locks::OnHost(dir) => {
-                self.nix.host.make_dirs(dir).map_err(|error| self.asked(wanted).host_error(error))?;
-                Command::new("sh").args(["-c", LOCKED, "sh"]).arg(dir.join(lock)).arg(store).args(args)
+                let sh = Command::new("sh").args(["-c", LOCKED, "sh"]).arg(dir.join(lock)).arg(roots);
+                sh.arg(store).args(args)
             }
         };
         let command = command.env(self.nix.env.clone()).cwd("/");

@@ -15,17 +15,16 @@ use pika_cloud::{
     OutputCollectionPolicy, RuntimeIdentity, RuntimeIncus, RuntimePaths, RuntimePolicies, RuntimeSpec,
 };
 
-use super::intent::{GuestIntent, GuestPlace};
-use super::labels;
+use super::layout::{Layout, RunLayout};
+use super::logs::append_engine_line;
+use super::owner::is_alive;
 use crate::beneath;
 use crate::causes::with_causes;
+use crate::executor::incus::{self, GuestIntent, GuestPlace, labels};
 use crate::model::id::{RunId, check_name};
 use crate::model::job::JobPlacement;
 use crate::model::record::KeptInstanceRecord;
 use crate::remote::Hosts;
-use crate::run::layout::{Layout, RunLayout};
-use crate::run::logs::append_engine_line;
-use crate::run::owner::is_alive;
 
 /// How long Incus is waited for: nobody waits for a reaper.
 const PATIENCE: Patience = Patience {
@@ -41,15 +40,15 @@ const STATE_DIR: &str = "/var/lib/pika-cloud";
 
 /// What became of guests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ReapedGuests {
+pub(crate) struct ReapedGuests {
     /// Those that were ended, as `instance <name> in project <project> on <host>`.
-    pub ended: Vec<String>,
+    pub(crate) ended: Vec<String>,
     /// Those that a person wants to look at.
-    pub kept: Vec<KeptInstanceRecord>,
+    pub(crate) kept: Vec<KeptInstanceRecord>,
     /// Places that could not be looked at, one line each.
-    pub unreachable: Vec<String>,
+    pub(crate) unreachable: Vec<String>,
     /// Guests that could not be collected from or ended, one line each.
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
 }
 
 /// Looks for guests.
@@ -65,7 +64,7 @@ pub(crate) struct Reaper {
 impl Reaper {
     /// The places where guests of this state root were ever made.
     pub(crate) fn places(&self) -> io::Result<Vec<GuestPlace>> {
-        super::intent::places(&super::guests_dir(self.layout.root()))
+        incus::places(&incus::guests_dir(self.layout.root()))
     }
 
     /// Ends what nobody owns at these places.
@@ -100,10 +99,8 @@ impl Reaper {
     /// Where guests of a placement are made by the settings.
     pub(crate) fn place_of(&self, placement: &JobPlacement) -> GuestPlace {
         let config = self.hosts.config();
-        let (host, incus) = match placement {
-            JobPlacement::Local => (None, config.incus.clone()),
-            JobPlacement::RemoteSsh { host } => (Some(host.clone()), config.hosts.get(host).incus),
-        };
+        let host = placement.host().map(str::to_owned);
+        let incus = host.as_deref().map_or_else(|| config.incus.clone(), |host| config.hosts.get(host).incus);
         GuestPlace::new(host, incus.socket, incus.project)
     }
 
