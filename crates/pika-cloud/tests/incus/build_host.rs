@@ -101,7 +101,15 @@ fn a_machine_that_is_set_up_is_left_as_it_is() {
     assert!(text.starts_with("all of it is there\n"), "{text}");
     assert_eq!(rig.ask("GET", &path, None).unwrap(), before);
 
-    // One thing that somebody has changed is one step.
+    // What an operator has allowed beside stays.
+    let mut config = before["config"].clone();
+    config["restricted.devices.disk.paths"] = format!("/srv/more,{}", made.work_dir()).into();
+    rig.ask("PUT", &path, Some(&serde_json::json!({ "config": config }))).unwrap();
+    assert_eq!(made.set_up(&[]).0, Some(0));
+    let paths = rig.ask("GET", &path, None).unwrap()["config"]["restricted.devices.disk.paths"].clone();
+    assert!(paths.as_str().unwrap().starts_with(&format!("/srv/more,{}", made.work_dir())), "{paths}");
+
+    // One thing that is asked for is one step.
     let (code, text) = made.set_up(&["--instances", "5"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("limits.instances=5\n") && text.contains("steps done: 1"), "{text}");
