@@ -9,12 +9,14 @@
 //! |---|---|
 //! | `line` | the conversation with the receiver, kept and taken in turns |
 //! | `send` | one attempt: ask, send what is missing |
+//! | `spoken` | what is told of it, as lines of a log |
 //! | [`tar`] | hosts without a receiver |
 //! | [`error`] | what can go wrong, and whether trying again can help |
 
 pub mod error;
 mod line;
 mod send;
+mod spoken;
 pub mod tar;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 pub use error::SyncError;
 pub use jericho_manifest::protocol::{Collected as Report, Holder, How, Instances, Lease};
 pub use line::Line;
+pub(crate) use spoken::as_lines;
 
 use crate::causes::with_causes;
 use crate::config::DiskBudget;

@@ -15,7 +15,7 @@ use super::place::quietly;
 use crate::causes::with_causes;
 use crate::executor::workspace::{RunSource, WorkspaceError};
 use crate::executor::{JobContext, Tools};
-use crate::remote::sync::{self, Holder, How, Lease, Remote, SyncError, Told};
+use crate::remote::sync::{self, Holder, How, Lease, Remote, SyncError};
 use crate::remote::{BuildHost, Ready};
 use crate::snapshot::{ContentHash, TreeLease};
 
@@ -90,11 +90,7 @@ pub(super) fn on_host(
     };
     let metadata = job.source.metadata(&tools.config.source_root, tools.clock.now());
     let log = &mut *job.log;
-    let mut tell = |told: Told<'_>| {
-        if let Told::Line(line) = told {
-            quietly(log, line);
-        }
-    };
+    let mut tell = sync::as_lines(&*tools.clock, |line| quietly(log, line));
     let delivered = sync::deliver(
         &held.remote(),
         job.source.store(),
@@ -105,6 +101,7 @@ pub(super) fn on_host(
         job.cancel,
     )
     .map_err(|error| Failure::of(job.cancel, &error))?;
+    drop(tell);
     if delivered.how != How::AlreadyThere {
         let (files, bytes) = (delivered.sent_files, delivered.sent_bytes);
         quietly(job.log, &format!("sent the snapshot to {}: {files} files, {bytes} bytes", host.name()));

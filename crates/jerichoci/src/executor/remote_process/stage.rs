@@ -7,7 +7,7 @@ use jericho_host::sys::ProcessIdentity;
 
 use super::{Failure, JobContext, Run};
 use crate::causes::with_causes;
-use crate::remote::sync::{self, Holder, How, Lease, Remote, SyncError, Told};
+use crate::remote::sync::{self, Holder, How, Lease, Remote, SyncError};
 use crate::remote::{BuildHost, Ready};
 use crate::snapshot::ContentHash;
 
@@ -35,11 +35,7 @@ pub(super) fn stage(run: &Run<'_>, job: &mut JobContext<'_>) -> Result<(PathBuf,
     let lease = Lease { id: run.place.nonce.clone(), holder: Holder::Engine };
     let metadata = job.source.metadata(&run.tools.config.source_root, run.tools.clock.now());
     let log = &mut *job.log;
-    let mut tell = |told: Told<'_>| {
-        if let Told::Line(line) = told {
-            drop(log.engine_line(line));
-        }
-    };
+    let mut tell = sync::as_lines(&*run.tools.clock, |line| drop(log.engine_line(line)));
     let remote = remote(run.host, run.ready, run.tools.hosts.engine_id());
     let (store, manifest) = (job.source.store(), job.source.manifest());
     let delivered = sync::deliver(&remote, store, manifest, &metadata, &lease, &mut tell, job.cancel)
@@ -48,6 +44,7 @@ pub(super) fn stage(run: &Run<'_>, job: &mut JobContext<'_>) -> Result<(PathBuf,
             SyncError::Host(error) => run.host.error(error).into(),
             other => Failure::Errored(format!("host {}: {}", run.host.name(), with_causes(&other))),
         })?;
+    drop(tell);
     if delivered.how != How::AlreadyThere {
         let (files, bytes) = (delivered.sent_files, delivered.sent_bytes);
         let line = format!("sent the snapshot to {}: {files} files, {bytes} bytes", run.host.name());

@@ -13,7 +13,7 @@ use crate::model::id::RunId;
 use crate::model::job::JobPlacement;
 use crate::model::outcome::JobOutcome;
 use crate::nix::complaint;
-use crate::remote::sync::{self, Holder, How, Lease, Remote, Told};
+use crate::remote::sync::{self, Holder, How, Lease, Remote};
 use crate::remote::{BuildHost, Ready};
 use crate::run::layout::{Layout, RunLayout};
 use crate::run::outputs::OutputsError;
@@ -226,15 +226,12 @@ impl Site {
             lease: Lease { id: lease_id.to_owned(), holder: Holder::Engine },
         };
         let metadata = source.metadata(&tools.config.source_root, tools.clock.now());
-        let mut tell = |told: Told<'_>| {
-            if let Told::Line(line) = told {
-                log(line);
-            }
-        };
+        let mut tell = sync::as_lines(&*tools.clock, &mut *log);
         let (store, manifest) = (source.store(), source.manifest());
         let delivered =
             sync::deliver(&held.remote(), store, manifest, &metadata, &held.lease, &mut tell, cancel)
                 .map_err(|error| with_causes(&error))?;
+        drop(tell);
         if delivered.how != How::AlreadyThere {
             let (files, bytes) = (delivered.sent_files, delivered.sent_bytes);
             log(&format!("sent the snapshot to {}: {files} files, {bytes} bytes", host.name()));
