@@ -6,7 +6,8 @@ use std::fs;
 use std::time::Duration;
 
 use common::{Place, TAG, hosts, runs, sh, tempdir, token, unique};
-use jericho_host::{CancelReason, Command, Environment, Exit, HostError};
+use jericho_host::{CancelReason, Command, Environment, Exit, HostError, LocalHost};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 #[test]
 fn both_streams_are_kept_apart_with_the_exit_code() {
@@ -79,6 +80,30 @@ fn a_streamed_command_has_no_limit_and_can_be_cancelled_by_its_reader() {
             })
             .unwrap_err();
         assert!(matches!(error, HostError::Cancelled(CancelReason::Requested)), "{error:?}");
+    }
+}
+
+#[test]
+fn what_outlives_its_grace_is_ended_with_what_it_has_put_into_other_groups() {
+    let (cancel, mut said) = (token(), Vec::new());
+    // As nix does with its builders; the first of them ends only with the signal that nobody can refuse.
+    let command = sh("trap '' TERM; setsid sleep 300 & echo $!; while :; do wait; done");
+    let error = LocalHost::new()
+        .stream(&command.grace(Duration::from_millis(50)), &cancel, &mut |bytes| {
+            said.extend_from_slice(bytes);
+            cancel.cancel(CancelReason::Requested);
+        })
+        .unwrap_err();
+    assert!(matches!(error, HostError::Cancelled(CancelReason::Requested)), "{error:?}");
+    let pid: i32 = String::from_utf8(said).unwrap().trim().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    if let Ok(process) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+        let mut fds = [PollFd::new(&process, PollFlags::IN)];
+        assert_eq!(
+            poll(&mut fds, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap(),
+            1,
+            "it is still there"
+        );
     }
 }
 

@@ -1,5 +1,6 @@
 //! Short commands: everything they print, bounded, and a kill on cancel.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -8,10 +9,12 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitIdOptions};
 
+use super::leftovers::with_descendants;
 use super::prepare::Prepared;
 use crate::cancel::{CancelReason, CancelToken};
 use crate::command::Command;
 use crate::host::{Exit, HostError, Output};
+use crate::process::{Held, Stat, Table};
 use crate::sys::spawn::Leads;
 use crate::wait::{now, wait};
 
@@ -181,7 +184,16 @@ impl Short {
                 break;
             }
         }
+        // One that did not end in time has not ended what it started, either: nix runs builders in
+        // groups of their own.
+        let started = match crate::wait::is_ready(self.ended.as_fd()) {
+            true => Vec::new(),
+            false => descendants(self.pid),
+        };
         self.kill();
+        for process in started {
+            process.signal(Signal::KILL);
+        }
     }
 
     fn kill(&mut self) {
@@ -202,6 +214,19 @@ impl Drop for Short {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// What a process has started, and what that has; as far as the process table can be read.
+fn descendants(pid: Pid) -> Vec<Held> {
+    let root = pid.as_raw_nonzero().get().cast_unsigned();
+    let Ok(mut table) = Table::open() else { return Vec::new() };
+    let pids = table.pids().unwrap_or_default();
+    let all: Vec<Stat> = pids.into_iter().filter_map(|pid| table.stat(pid).ok()).collect();
+    let ours = with_descendants(&all, HashSet::from([root]));
+    all.into_iter()
+        .filter(|stat| stat.pid != root && ours.contains(&stat.pid))
+        .filter_map(|stat| Held::of(&mut table, stat))
+        .collect()
 }
 
 fn pipe(size: Option<usize>) -> Result<(OwnedFd, OwnedFd), HostError> {
