@@ -192,7 +192,7 @@ rig_systemd_image() {
 rig_forget_images() {
   local alias
   rig_api GET '/1.0/images/aliases?recursion=1' | grep -o '"name":"jericho-rig/systemd-[^"]*"' | cut -d '"' -f 4 |
-    grep -vxF "$1" | tac | tail -n +8 | while IFS= read -r alias; do
+    { grep -vxF "$1" || true; } | tac | tail -n +8 | while IFS= read -r alias; do
       role_image_forget "$rig_dir$RIG_SOCKET" default "$alias"
     done
 }
