@@ -159,6 +159,12 @@ struct Job {
     _view: Option<View>,
 }
 
+/// Makes the directory of the view, which the command is to find.
+fn make_place(request: &IncusGuestRunRequest) -> Result<(), String> {
+    let cwd = request.options().cwd.as_deref().ok_or("a view needs a working directory")?;
+    std::fs::create_dir_all(cwd).map_err(|error| format!("cannot make {cwd}: {error}"))
+}
+
 fn open_view(
     view: &Path,
     request: &IncusGuestRunRequest,
@@ -195,12 +201,15 @@ impl Job {
             |told: Result<(), String>| told.map_err(|error| format!("cannot write the state: {error}"));
         tell(state.report(LifecycleState::Booted, "the runner is up", None))?;
         let host = LocalHost::new();
-        let view = view.map(|view| open_view(view, request, state, &host)).transpose();
-        // Also without a view: the environment file goes once it was looked at.
+        let place = view.map_or(Ok(()), |_| make_place(request));
+        // Also without a place: the environment file goes once it was looked at.
         let plan = Plan::new(request, &environment::own());
-        let (mut view, plan) = (view?, plan?);
+        place?;
+        let plan = plan?;
         let runner = Runner { process, job: plan.tag.clone(), grace_secs: Plan::grace_secs(request) };
         state.prepare(&runner).map_err(|error| error.to_string())?;
+        // A view may take long to make: by now, whoever asks again knows that somebody is at work.
+        let mut view = view.map(|view| open_view(view, request, state, &host)).transpose()?;
         if background {
             let log = PathBuf::from(&state.paths().logs_dir).join("runner.log");
             detach::announce(&runner, &log)

@@ -381,3 +381,59 @@ impl Waited {
         Self { told, is_unknown: true }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use jericho_host::{LocalHost, Output};
+
+    use super::*;
+
+    /// Hands a job to something that only says that it was started.
+    fn hand_over(dir: &Path, before: &str) -> Output {
+        let runner = "#!/bin/sh\nexec >\"${0%/*}/started\"\n";
+        fs::write(dir.join("runner"), runner).unwrap();
+        fs::set_permissions(dir.join("runner"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let script = format!("{before}\nexec sh -c \"$@\"");
+        let mut command = Command::new("sh").args(["-c", &script, "sh", START, "sh"]);
+        command = command.arg(dir.join("job")).arg(dir.join("runner")).arg(dir.join("env")).cwd(dir);
+        command = command.env([("PATH", "/usr/local/bin:/usr/bin:/bin")].into_iter().collect());
+        command.stdin = Some(b"owner\nrequest\nview\nenvironment\n".to_vec());
+        LocalHost::new().run(&command, &CancelToken::new().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn asked_again_while_a_runner_comes_up_nothing_is_started_or_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = hand_over(
+            dir.path(),
+            "mkdir -p job/state; echo owner >job/owner.json; : >job/state/.runner.lock
+             (exec >/dev/null; sleep 0.5; echo me >job/state/new; mv job/state/new job/state/runner.json) &",
+        );
+        assert_eq!((said.exit, said.stdout.as_slice()), (Exit::Code(0), b"me\n".as_slice()));
+        assert!(!dir.path().join("started").exists());
+    }
+
+    #[test]
+    fn a_runner_that_does_not_say_who_it_is_keeps_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = "mkdir -p job/state; echo owner >job/owner.json; : >job/state/.runner.lock";
+        let said = hand_over(dir.path(), before);
+        assert_eq!(said.exit, Exit::Code(1));
+        assert!(String::from_utf8_lossy(&said.stderr).contains("does not say who it is"));
+        assert!(dir.path().join("job/state/.runner.lock").exists());
+        assert!(!dir.path().join("started").exists());
+    }
+
+    #[test]
+    fn a_job_that_was_never_handed_over_whole_is_handed_over_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = hand_over(dir.path(), "mkdir job; echo owner >job/owner.json");
+        assert_eq!(said.exit, Exit::Code(0), "{}", String::from_utf8_lossy(&said.stderr));
+        assert!(dir.path().join("started").exists());
+        assert_eq!(fs::read_to_string(dir.path().join("job/view.json")).unwrap(), "view\n");
+        assert_eq!(fs::read_to_string(dir.path().join("env")).unwrap(), "environment\n");
+    }
+}
