@@ -148,6 +148,7 @@ fn a_cache_is_seen_in_the_view_and_one_that_is_locked_is_waited_for() {
 
     // Somebody who waits can be told to end.
     let held = jericho_host::lock::FileLock::try_exclusive(&rig.path("cache.lock")).unwrap().unwrap();
+    request["cwd"] = json!(other.path("third"));
     let third = detach(&other, &request, Some(&view)).unwrap_or_else(|outcome| panic!("{}", outcome.stderr));
     assert_eq!(other.cancel(&[]).code, Some(0));
     wait_for_end(third);
