@@ -46,7 +46,7 @@ use stage::Held;
 /// Starts a runner.
 const START: &str = include_str!("start.sh");
 
-/// Beyond its own limit and grace, how long a runner may take to say how a job has ended.
+/// Beyond its own limit and grace, and the time for which its host may be away, how long a runner may take to say how a job has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Beyond the grace, how long a host may take to end a job that was cancelled.
 const END_PATIENCE: Duration = Duration::from_secs(3);
@@ -261,9 +261,8 @@ impl Run<'_> {
 
     /// Follows the job to its end.
     fn wait(&self, follower: &mut Follower<'_>, job: &mut JobContext<'_>) -> Waited {
-        let limit = Duration::from_secs(job.spec.timeout_secs)
-            .saturating_add(self.tools.config.grace)
-            .saturating_add(PATIENCE);
+        let config = &self.tools.config;
+        let limit = longest_wait(job.spec.timeout_secs, config.grace, config.hosts.reconnect);
         // A job may wait for a cache before its own limit begins.
         let limit = if job.spec.caches.is_empty() { limit } else { Duration::MAX };
         let watchdog = match Limited::within(limit, job.cancel) {
@@ -365,6 +364,11 @@ impl Run<'_> {
     }
 }
 
+/// How long a job is waited for whose host may be away for a while, just when the job ends.
+fn longest_wait(timeout_secs: u64, grace: Duration, reconnect: Duration) -> Duration {
+    Duration::from_secs(timeout_secs).saturating_add(grace).saturating_add(PATIENCE).saturating_add(reconnect)
+}
+
 /// What came of waiting.
 struct Waited {
     told: JobOutcome,
@@ -402,6 +406,13 @@ mod tests {
         command = command.env([("PATH", "/usr/local/bin:/usr/bin:/bin")].into_iter().collect());
         command.stdin = Some(b"owner\nrequest\nview\nenvironment\n".to_vec());
         LocalHost::new().run(&command, &CancelToken::new().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_job_that_ends_while_its_host_is_away_is_heard_when_it_is_back() {
+        let (limit, grace, reconnect) = (1, Duration::from_secs(2), Duration::from_secs(300));
+        assert!(longest_wait(limit, grace, reconnect) >= Duration::from_secs(1 + 2 + 300) + PATIENCE);
+        assert_eq!(longest_wait(1, grace, Duration::MAX), Duration::MAX);
     }
 
     #[test]
