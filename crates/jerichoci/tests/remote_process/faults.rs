@@ -191,7 +191,26 @@ fn a_job_whose_engine_was_killed_is_ended_by_the_next_and_those_of_other_engines
     assert_eq!(fs::read_to_string(dir.join("artifacts/guest.log")).unwrap(), "line 20\n");
     assert!(dir.join("artifacts/result.json").exists());
     let log = fs::read_to_string(dir.join("host.log")).unwrap();
-    assert!(log.contains("after the engine had died: guest.log, result.json"), "{log}");
+    assert!(log.contains("after the engine had died: result.json, guest.log"), "{log}");
+}
+
+#[test]
+fn the_result_of_a_job_whose_engine_was_killed_comes_home_without_a_log_too() {
+    let name = "the_result_of_a_job_whose_engine_was_killed_comes_home_without_a_log_too";
+    let Some(rig) = Rig::start(name) else { return };
+    let mut child = rig.engine_process("echo line 20; sleep 3022");
+    rig.wait_for_log("job", "line 20\n");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let run = fs::read_dir(rig.work_dir().join("runs")).unwrap().next().unwrap().unwrap();
+    fs::remove_file(run.path().join("jobs/job/state/logs/guest.log")).unwrap();
+    let next = rig.run(vec![sh("next", "true")]);
+    assert!(!next.warnings.iter().any(|line| line.contains("was not collected")), "{:?}", next.warnings);
+    let kept = rig.config.state_root.join("runs").join(run.file_name()).join("jobs/job/artifacts");
+    assert!(kept.join("result.json").exists());
+    let names: Vec<_> = fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["result.json"]);
+    assert_eq!(rig.left(), Vec::<String>::new());
 }
 
 #[test]
