@@ -214,6 +214,36 @@ fn the_result_of_a_job_whose_engine_was_killed_comes_home_without_a_log_too() {
 }
 
 #[test]
+fn a_source_tree_is_released_after_the_job_that_stands_on_it_was_removed() {
+    use std::mem::MaybeUninit;
+
+    use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+
+    let name = "a_source_tree_is_released_after_the_job_that_stands_on_it_was_removed";
+    let Some(mut rig) = Rig::start(name) else { return };
+    let gone = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+    let go = rig.outside().join("go");
+    let run = disturbed(&mut rig, &counting(&go), &token(), |rig| {
+        let only =
+            |dir: &str| fs::read_dir(rig.work_dir().join(dir)).unwrap().next().unwrap().unwrap().path();
+        for dir in [only("runs").join("jobs"), only("leases")] {
+            inotify::add_watch(&gone, dir, WatchFlags::DELETE).unwrap();
+        }
+        fs::write(&go, "").unwrap();
+    });
+    assert_eq!(run.verdict, Verdict::Passed);
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(&gone, &mut buffer);
+    let mut order = Vec::new();
+    while let Ok(event) = events.next() {
+        if event.events().contains(ReadFlags::DELETE) {
+            order.push(if event.file_name() == Some(c"job") { "job" } else { "lease" });
+        }
+    }
+    assert_eq!(order, ["job", "lease"]);
+}
+
+#[test]
 fn a_second_signal_spares_the_grace() {
     let Some(mut rig) = Rig::start("a_second_signal_spares_the_grace") else { return };
     rig.config.grace = Duration::from_secs(120);
