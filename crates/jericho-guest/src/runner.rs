@@ -23,6 +23,11 @@ use crate::{
     BOOTSTRAP_ERROR, args, cancel, detach, enter, environment, export, follow, orphans, signals, store,
 };
 
+/// How many processes that were ended are named in a result.
+const MOST_LEAKED: usize = 100;
+/// Bytes of the command line of each.
+const LONGEST_COMMAND: usize = 4096;
+
 /// Does what the arguments say. Returns the exit code of the process.
 pub fn act(action: args::Action) -> u8 {
     match action {
@@ -159,6 +164,12 @@ struct Job {
     _view: Option<View>,
 }
 
+/// Makes the directory of the view, which the command is to find.
+fn make_place(request: &IncusGuestRunRequest) -> Result<(), String> {
+    let cwd = request.options().cwd.as_deref().ok_or("a view needs a working directory")?;
+    std::fs::create_dir_all(cwd).map_err(|error| format!("cannot make {cwd}: {error}"))
+}
+
 fn open_view(
     view: &Path,
     request: &IncusGuestRunRequest,
@@ -195,12 +206,15 @@ impl Job {
             |told: Result<(), String>| told.map_err(|error| format!("cannot write the state: {error}"));
         tell(state.report(LifecycleState::Booted, "the runner is up", None))?;
         let host = LocalHost::new();
-        let view = view.map(|view| open_view(view, request, state, &host)).transpose();
-        // Also without a view: the environment file goes once it was looked at.
+        let place = view.map_or(Ok(()), |_| make_place(request));
+        // Also without a place: the environment file goes once it was looked at.
         let plan = Plan::new(request, &environment::own());
-        let (mut view, plan) = (view?, plan?);
+        place?;
+        let plan = plan?;
         let runner = Runner { process, job: plan.tag.clone(), grace_secs: Plan::grace_secs(request) };
         state.prepare(&runner).map_err(|error| error.to_string())?;
+        // A view may take long to make: by now, whoever asks again knows that somebody is at work.
+        let mut view = view.map(|view| open_view(view, request, state, &host)).transpose()?;
         if background {
             let log = PathBuf::from(&state.paths().logs_dir).join("runner.log");
             detach::announce(&runner, &log)
@@ -311,17 +325,28 @@ impl Job {
             put("artifacts", json!(artifacts));
         }
         if !traces.leaked.is_empty() {
-            let leaked = traces
-                .leaked
-                .iter()
-                .map(|leaked| json!({ "pid": leaked.pid, "command": self.plan.masked(&leaked.command) }));
-            put("leaked", leaked.collect());
+            put("leaked", told_leaked(&traces.leaked, |text| self.plan.masked(text)));
+            if traces.leaked.len() > MOST_LEAKED {
+                put("leaked_left_out", json!(traces.leaked.len() - MOST_LEAKED));
+            }
         }
         if !traces.warnings.is_empty() {
             put("warnings", json!(traces.warnings));
         }
         details.into()
     }
+}
+
+/// The first of what was ended, with the beginnings of the command lines: a result that is too long to be read
+/// would take the verdict with it.
+fn told_leaked(leaked: &[Leaked], masked: impl Fn(&str) -> String) -> Value {
+    let tell = |leaked: &Leaked| {
+        // Whole before it is cut, since half a secret is not known as one.
+        let command = masked(&leaked.command).replace(char::is_control, " ");
+        let end = command.floor_char_boundary(LONGEST_COMMAND);
+        json!({ "pid": leaked.pid, "command": &command[..end] })
+    };
+    leaked.iter().take(MOST_LEAKED).map(tell).collect()
 }
 
 /// Whether files of `/proc` are those of lxcfs, which tell a container its own limits: a process namespace
@@ -332,4 +357,22 @@ fn has_overlaid_proc() -> bool {
         line.contains(" - fuse.lxcfs ")
             && line.split(' ').nth(4).is_some_and(|place| place.starts_with("/proc/"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_stays_short_whatever_was_left_running() {
+        // Of two bytes each, which do not end where the limit is.
+        let command = format!("x{}", "\u{e9}\"\u{1}".repeat(100_000));
+        let leaked: Vec<_> =
+            (0..1000).map(|pid| Leaked { pid, command: command.clone(), held_output: false }).collect();
+        let told = told_leaked(&leaked, str::to_owned);
+        assert_eq!(told.as_array().unwrap().len(), MOST_LEAKED);
+        assert!(told[0]["command"].as_str().unwrap().starts_with("x\u{e9}\" "));
+        // What reads it takes a MiB.
+        assert!(told.to_string().len() < 900 << 10, "{}", told.to_string().len());
+    }
 }

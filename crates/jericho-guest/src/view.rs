@@ -88,7 +88,7 @@ impl ViewSpec {
         fs::create_dir_all(cwd).map_err(|error| text(&error))?;
         let is_private = host.supports_namespaces();
         if !is_private {
-            copy_tree(&self.tree, cwd).map_err(|error| text(&error))?;
+            copy_into_empty(&self.tree, cwd).map_err(|error| text(&error))?;
             return Ok(None);
         }
         let mounts = PrivateMounts::enter().map_err(|error| text(&error))?;
@@ -176,6 +176,14 @@ fn lock(path: &Path, shared: bool, cancel: &CancelToken) -> Result<FileLock, Str
     }
 }
 
+/// A copy that nothing else gets into: what an earlier job has left would be taken for source.
+fn copy_into_empty(tree: &Path, cwd: &Path) -> io::Result<()> {
+    if fs::read_dir(cwd)?.next().is_some() {
+        return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, "the directory is not empty"));
+    }
+    copy_tree(tree, cwd)
+}
+
 /// Copies a tree of directories, files and links, with modes and the times of files. What is there already
 /// stays.
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
@@ -219,6 +227,19 @@ mod tests {
         let modified = |path| fs::metadata(path).unwrap().modified().unwrap();
         assert_eq!(modified(&old), modified(&new));
         assert_eq!(fs::read_link(copy.join("a/link")).unwrap(), Path::new("b/run"));
+    }
+
+    #[test]
+    fn a_copy_is_never_mixed_with_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, copy) = (dir.path().join("tree"), dir.path().join("copy"));
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join("a"), "x").unwrap();
+        fs::create_dir_all(&copy).unwrap();
+        copy_into_empty(&tree, &copy).unwrap();
+        fs::remove_file(tree.join("a")).unwrap();
+        let error = copy_into_empty(&tree, &copy).unwrap_err();
+        assert!(error.to_string().contains("not empty"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What an engine on another machine asks of the runner: a view of a shared tree, news of a request, files.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -96,6 +96,30 @@ fn a_view_is_written_to_and_the_tree_stays_as_it_is() {
 }
 
 #[test]
+fn who_runs_a_request_is_known_before_its_view_is_there() {
+    let rig = Rig::new();
+    let tree = tree(&rig);
+    let mut request = rig.request("cat sub/a");
+    request["cwd"] = json!(rig.path("view"));
+    let request = rig.write_request(&request);
+    // Read by the runner when it makes the view, which waits for its end.
+    let view = rig.fifo("view.json");
+    let mut command = runner(&["--detach", "--view"]);
+    command.arg(&view).arg(request).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut starter = command.spawn().unwrap();
+    let mut end = fs::File::options().write(true).open(&view).unwrap();
+    let known: Value = serde_json::from_slice(&fs::read(rig.path("state/runner.json")).unwrap()).unwrap();
+    write!(end, "{}", json!({ "schema_version": 1, "tree": tree })).unwrap();
+    drop(end);
+    let mut told = String::new();
+    starter.stdout.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(starter.wait().unwrap().success());
+    assert_eq!(serde_json::from_str::<Value>(&told).unwrap(), known);
+    wait_for_end(i32::try_from(known["pid"].as_i64().unwrap()).unwrap());
+    assert_eq!(rig.log_text(), "shared\n");
+}
+
+#[test]
 fn a_cache_is_seen_in_the_view_and_one_that_is_locked_is_waited_for() {
     let rig = Rig::new();
     let tree = tree(&rig);
@@ -124,6 +148,7 @@ fn a_cache_is_seen_in_the_view_and_one_that_is_locked_is_waited_for() {
 
     // Somebody who waits can be told to end.
     let held = jericho_host::lock::FileLock::try_exclusive(&rig.path("cache.lock")).unwrap().unwrap();
+    request["cwd"] = json!(other.path("third"));
     let third = detach(&other, &request, Some(&view)).unwrap_or_else(|outcome| panic!("{}", outcome.stderr));
     assert_eq!(other.cancel(&[]).code, Some(0));
     wait_for_end(third);

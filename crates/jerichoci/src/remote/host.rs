@@ -37,6 +37,8 @@ pub struct Ready {
     pub uid: u32,
     /// Group of the connection.
     pub gid: u32,
+    /// Whether jobs see mounts of their own: the account is root, and not of a container that forbids it.
+    pub mounts: bool,
     /// Of the kernel of the host: another one means that it was started anew.
     pub boot_id: Option<String>,
 }
@@ -341,6 +343,7 @@ impl BuildHost {
             arch: facts.arch,
             uid: facts.uid,
             gid: facts.gid,
+            mounts: facts.uid == 0 && facts.mounts,
             boot_id: facts.boot_id,
         })
     }

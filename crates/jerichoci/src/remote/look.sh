@@ -35,6 +35,7 @@ printf 'arch %s\n' "$arch"
 printf 'uid %s\n' "$(id -u)"
 printf 'gid %s\n' "$(id -g)"
 printf 'free_kib %s\n' "$(df -Pk "$dir" | awk 'NR == 2 { print $4 }')"
+if unshare -m true >/dev/null 2>&1; then echo 'mounts yes'; else echo 'mounts no'; fi
 if [ -r /proc/sys/kernel/random/boot_id ]; then
   printf 'boot_id %s\n' "$(cat /proc/sys/kernel/random/boot_id)"
 fi

@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jericho_host::{CancelToken, Command, Host as _, HostError, Output, SshHost};
+use jericho_host::{CancelToken, Command, Exit, Host as _, HostError, Output, SshHost};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::Deserialize;
 
@@ -21,6 +21,11 @@ use crate::model::id::check_name;
 const LIST: &str = include_str!("jobs.sh");
 /// Ends a job and removes what it has left.
 pub(crate) const REMOVE: &str = include_str!("remove.sh");
+
+/// Prints a file, or says that there is none.
+const CAT: &str = r#"if [ -e "$1" ]; then exec cat "$1"; fi; echo "there is no $1" >&2; exit 44"#;
+/// What [`CAT`] ends with where there is no file.
+const MISSING: i32 = 44;
 
 /// What a reaper knows of the runs of its engine.
 #[derive(Clone)]
@@ -125,7 +130,9 @@ fn last_words(
     let end = Command::new(&ready.runner).args(["cancel", "--force"]).arg(dir.join("request.json"));
     said(ssh.run(&end, cancel))?;
     let mut had = Vec::new();
-    for (from, name) in [("state/logs/guest.log", "guest.log"), ("state/result.json", "result.json")] {
+    // The verdict first. One that was ended before its command has no log.
+    let wanted = [("state/result.json", "result.json", false), ("state/logs/guest.log", "guest.log", true)];
+    for (from, name, may_miss) in wanted {
         // By its own name only when it is whole.
         let open = |name: &str| {
             let at = beneath::walk(&home, Path::new(""), false)?;
@@ -136,12 +143,16 @@ fn last_words(
         let partial = format!("{name}.part");
         let (mut file, at) = open(&partial).map_err(|error| error.to_string())?;
         let mut written = Ok(());
-        let cat = Command::new("cat").arg(dir.join(from));
+        let cat = Command::new("sh").args(["-c", CAT, "sh"]).arg(dir.join(from));
         let output = ssh.stream(&cat, cancel, &mut |piece| {
             if written.is_ok() {
                 written = file.write_all(piece);
             }
         });
+        if may_miss && output.as_ref().is_ok_and(|output| output.exit == Exit::Code(MISSING)) {
+            let _ = rustix::fs::unlinkat(&at, &partial, AtFlags::empty());
+            continue;
+        }
         let whole = said(output).and_then(|()| written.map_err(|error| error.to_string()));
         let renamed = match whole {
             Ok(()) => rustix::fs::renameat(&at, &partial, &at, name).map_err(|error| error.to_string()),

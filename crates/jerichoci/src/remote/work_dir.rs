@@ -22,6 +22,8 @@ pub(super) struct Facts {
     pub(super) arch: String,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// Whether the account may mount what nobody else sees.
+    pub(super) mounts: bool,
     /// Free for this account at the work directory, in bytes.
     pub(super) free_bytes: u64,
     /// Of its kernel; nothing where there is none.
@@ -84,6 +86,7 @@ fn read(said: &str) -> Option<Look> {
             "arch" => facts.arch = text(),
             "uid" => facts.uid = value.parse().ok()?,
             "gid" => facts.gid = value.parse().ok()?,
+            "mounts" => facts.mounts = value == "yes",
             "free_kib" => facts.free_bytes = value.parse::<u64>().ok()?.saturating_mul(1024),
             "boot_id" => facts.boot_id = Some(text()),
             "runner" => facts.runner = Some(text()),
@@ -139,16 +142,40 @@ mod tests {
 
     #[test]
     fn what_a_host_says_is_read_and_half_of_it_is_nothing() {
-        let said =
-            "path /w\nsystem Linux\narch x86_64\nuid 0\ngid 0\nfree_kib 12\nboot_id b\nrunner ab\nend\n";
+        let said = "path /w\nsystem Linux\narch x86_64\nuid 0\ngid 0\nfree_kib 12\nmounts yes\nboot_id b\nrunner ab\nend\n";
         let Some(Look::Facts(facts)) = read(said) else { panic!("{said}") };
         assert_eq!((facts.free_bytes, facts.runner.as_deref()), (12 << 10, Some("ab")));
+        assert!(facts.mounts);
+        let Some(Look::Facts(facts)) = read(&said.replace("yes", "no")) else { panic!("{said}") };
+        assert!(!facts.mounts);
         assert_eq!(read(said.strip_suffix("end\n").unwrap()), None);
         assert_eq!(read("Welcome to box\n"), None);
         let owner = WorkDirProblem::Owner { owner: "eve".into(), account: "ci".into() };
         assert_eq!(read("problem owner eve ci\n"), Some(Look::Problem(owner)));
         let read_only = WorkDirProblem::ReadOnly("sh: a: b c".into());
         assert_eq!(read("problem read_only sh: a: b\nc\n"), Some(Look::Problem(read_only)));
+    }
+
+    #[test]
+    fn root_without_the_right_to_mount_is_known() {
+        use jericho_host::{Environment, LocalHost};
+        let test = "root_without_the_right_to_mount_is_known";
+        let cancel = CancelToken::new().unwrap();
+        let can = LocalHost::new().supports_namespaces();
+        if !jericho_testkit::need::needs(test, "needs root and namespaces", can) {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path: Environment = [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")].into_iter().collect();
+        let weak = ["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "sh", "-c", LOOK, "sh"];
+        let own = ["-c", LOOK, "sh"];
+        for (program, words, expected) in [("setpriv", &weak[..], false), ("sh", &own[..], true)] {
+            let command = Command::new(program).args(words).arg(dir.path()).arg(NAME).env(path.clone());
+            let output = LocalHost::new().run(&command, &cancel).unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            let Some(Look::Facts(facts)) = read(&said) else { panic!("{program}: {output:?}") };
+            assert_eq!((facts.uid, facts.mounts), (0, expected), "{program}");
+        }
     }
 
     #[test]

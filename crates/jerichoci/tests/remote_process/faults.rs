@@ -191,7 +191,56 @@ fn a_job_whose_engine_was_killed_is_ended_by_the_next_and_those_of_other_engines
     assert_eq!(fs::read_to_string(dir.join("artifacts/guest.log")).unwrap(), "line 20\n");
     assert!(dir.join("artifacts/result.json").exists());
     let log = fs::read_to_string(dir.join("host.log")).unwrap();
-    assert!(log.contains("after the engine had died: guest.log, result.json"), "{log}");
+    assert!(log.contains("after the engine had died: result.json, guest.log"), "{log}");
+}
+
+#[test]
+fn the_result_of_a_job_whose_engine_was_killed_comes_home_without_a_log_too() {
+    let name = "the_result_of_a_job_whose_engine_was_killed_comes_home_without_a_log_too";
+    let Some(rig) = Rig::start(name) else { return };
+    let mut child = rig.engine_process("echo line 20; sleep 3022");
+    rig.wait_for_log("job", "line 20\n");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let run = fs::read_dir(rig.work_dir().join("runs")).unwrap().next().unwrap().unwrap();
+    fs::remove_file(run.path().join("jobs/job/state/logs/guest.log")).unwrap();
+    let next = rig.run(vec![sh("next", "true")]);
+    assert!(!next.warnings.iter().any(|line| line.contains("was not collected")), "{:?}", next.warnings);
+    let kept = rig.config.state_root.join("runs").join(run.file_name()).join("jobs/job/artifacts");
+    assert!(kept.join("result.json").exists());
+    let names: Vec<_> = fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["result.json"]);
+    assert_eq!(rig.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_source_tree_is_released_after_the_job_that_stands_on_it_was_removed() {
+    use std::mem::MaybeUninit;
+
+    use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+
+    let name = "a_source_tree_is_released_after_the_job_that_stands_on_it_was_removed";
+    let Some(mut rig) = Rig::start(name) else { return };
+    let gone = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+    let go = rig.outside().join("go");
+    let run = disturbed(&mut rig, &counting(&go), &token(), |rig| {
+        let only =
+            |dir: &str| fs::read_dir(rig.work_dir().join(dir)).unwrap().next().unwrap().unwrap().path();
+        for dir in [only("runs").join("jobs"), only("leases")] {
+            inotify::add_watch(&gone, dir, WatchFlags::DELETE).unwrap();
+        }
+        fs::write(&go, "").unwrap();
+    });
+    assert_eq!(run.verdict, Verdict::Passed);
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(&gone, &mut buffer);
+    let mut order = Vec::new();
+    while let Ok(event) = events.next() {
+        if event.events().contains(ReadFlags::DELETE) {
+            order.push(if event.file_name() == Some(c"job") { "job" } else { "lease" });
+        }
+    }
+    assert_eq!(order, ["job", "lease"]);
 }
 
 #[test]

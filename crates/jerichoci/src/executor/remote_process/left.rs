@@ -38,11 +38,13 @@ impl Left {
             return cleaned;
         }
         let Ok(limited) = Limited::within(PATIENCE, cancel) else { return cleaned };
-        // Not told, the host finds out by itself.
-        let _ = self.held.release(&self.host, &self.ready, &self.engine_id, limited.token());
         let command = reap::remove(&self.ready, &self.dir);
         let why = match self.host.ssh().run(&command, limited.token()) {
-            Ok(output) if output.exit.success() => return cleaned,
+            Ok(output) if output.exit.success() => {
+                // Only now: until the job has ended it stands on the tree. Not told, the host finds out by itself.
+                let _ = self.held.release(&self.host, &self.ready, &self.engine_id, limited.token());
+                return cleaned;
+            }
             Ok(output) => String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "),
             Err(HostError::Cancelled(_)) => "the host did not answer in time".to_owned(),
             Err(error) => with_causes(&error),

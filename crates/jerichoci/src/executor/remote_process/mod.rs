@@ -46,7 +46,7 @@ use stage::Held;
 /// Starts a runner.
 const START: &str = include_str!("start.sh");
 
-/// Beyond its own limit and grace, how long a runner may take to say how a job has ended.
+/// Beyond its own limit and grace, and the time for which its host may be away, how long a runner may take to say how a job has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Beyond the grace, how long a host may take to end a job that was cancelled.
 const END_PATIENCE: Duration = Duration::from_secs(3);
@@ -261,9 +261,8 @@ impl Run<'_> {
 
     /// Follows the job to its end.
     fn wait(&self, follower: &mut Follower<'_>, job: &mut JobContext<'_>) -> Waited {
-        let limit = Duration::from_secs(job.spec.timeout_secs)
-            .saturating_add(self.tools.config.grace)
-            .saturating_add(PATIENCE);
+        let config = &self.tools.config;
+        let limit = longest_wait(job.spec.timeout_secs, config.grace, config.hosts.reconnect);
         // A job may wait for a cache before its own limit begins.
         let limit = if job.spec.caches.is_empty() { limit } else { Duration::MAX };
         let watchdog = match Limited::within(limit, job.cancel) {
@@ -365,6 +364,11 @@ impl Run<'_> {
     }
 }
 
+/// How long a job is waited for whose host may be away for a while, just when the job ends.
+fn longest_wait(timeout_secs: u64, grace: Duration, reconnect: Duration) -> Duration {
+    Duration::from_secs(timeout_secs).saturating_add(grace).saturating_add(PATIENCE).saturating_add(reconnect)
+}
+
 /// What came of waiting.
 struct Waited {
     told: JobOutcome,
@@ -379,5 +383,68 @@ impl Waited {
 
     fn unknown(told: JobOutcome) -> Self {
         Self { told, is_unknown: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use jericho_host::{LocalHost, Output};
+
+    use super::*;
+
+    /// Hands a job to something that only says that it was started.
+    fn hand_over(dir: &Path, before: &str) -> Output {
+        let runner = "#!/bin/sh\nexec >\"${0%/*}/started\"\n";
+        fs::write(dir.join("runner"), runner).unwrap();
+        fs::set_permissions(dir.join("runner"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let script = format!("{before}\nexec sh -c \"$@\"");
+        let mut command = Command::new("sh").args(["-c", &script, "sh", START, "sh"]);
+        command = command.arg(dir.join("job")).arg(dir.join("runner")).arg(dir.join("env")).cwd(dir);
+        command = command.env([("PATH", "/usr/local/bin:/usr/bin:/bin")].into_iter().collect());
+        command.stdin = Some(b"owner\nrequest\nview\nenvironment\n".to_vec());
+        LocalHost::new().run(&command, &CancelToken::new().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_job_that_ends_while_its_host_is_away_is_heard_when_it_is_back() {
+        let (limit, grace, reconnect) = (1, Duration::from_secs(2), Duration::from_secs(300));
+        assert!(longest_wait(limit, grace, reconnect) >= Duration::from_secs(1 + 2 + 300) + PATIENCE);
+        assert_eq!(longest_wait(1, grace, Duration::MAX), Duration::MAX);
+    }
+
+    #[test]
+    fn asked_again_while_a_runner_comes_up_nothing_is_started_or_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = hand_over(
+            dir.path(),
+            "mkdir -p job/state; echo owner >job/owner.json; : >job/state/.runner.lock
+             (exec >/dev/null; sleep 0.5; echo me >job/state/new; mv job/state/new job/state/runner.json) &",
+        );
+        assert_eq!((said.exit, said.stdout.as_slice()), (Exit::Code(0), b"me\n".as_slice()));
+        assert!(!dir.path().join("started").exists());
+    }
+
+    #[test]
+    fn a_runner_that_does_not_say_who_it_is_keeps_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = "mkdir -p job/state; echo owner >job/owner.json; : >job/state/.runner.lock";
+        let said = hand_over(dir.path(), before);
+        assert_eq!(said.exit, Exit::Code(1));
+        assert!(String::from_utf8_lossy(&said.stderr).contains("does not say who it is"));
+        assert!(dir.path().join("job/state/.runner.lock").exists());
+        assert!(!dir.path().join("started").exists());
+    }
+
+    #[test]
+    fn a_job_that_was_never_handed_over_whole_is_handed_over_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = hand_over(dir.path(), "mkdir job; echo owner >job/owner.json");
+        assert_eq!(said.exit, Exit::Code(0), "{}", String::from_utf8_lossy(&said.stderr));
+        assert!(dir.path().join("started").exists());
+        assert_eq!(fs::read_to_string(dir.path().join("job/view.json")).unwrap(), "view\n");
+        assert_eq!(fs::read_to_string(dir.path().join("env")).unwrap(), "environment\n");
     }
 }

@@ -9,8 +9,8 @@
 //! | `… /state/` | lifecycle files, log, collected artifacts |
 //! | `… /artifacts/` | `$ARTIFACTS` |
 //! | `… /cargo-target/` | `$CARGO_TARGET_DIR` |
-//! | `… /workspace/` | the workspace, for an account that is not root |
-//! | `cache/workspace/<engine>/<target>/<job>/` | as root: where the job sees its workspace; empty for all others |
+//! | `… /workspace/` | the workspace, for an account that may not mount |
+//! | `cache/workspace/<engine>/<target>/<job>/` | as root with mounts: where the job sees its workspace; empty for all others |
 //! | `cache/named/<engine>/<name>/` | a cache that jobs name: `data/` and its `lock` |
 //! | `cache/cargo-home/` | `$CARGO_HOME` of all jobs |
 
@@ -48,10 +48,11 @@ impl Place {
         }
         let dir = ready.work_dir.join("runs").join(run_id).join("jobs").join(&job.spec.id);
         let cache = ready.work_dir.join("cache");
-        let workspace = match (ready.uid, cache_scope(job.cache_dir)) {
-            (0, Some(scope)) => cache.join("workspace").join(engine_id).join(scope).join("workspace"),
-            _ => dir.join("workspace"),
-        };
+        let shared = shared_workspace(ready, job.cache_dir);
+        let workspace = shared.map_or_else(
+            || dir.join("workspace"),
+            |scope| cache.join("workspace").join(engine_id).join(scope),
+        );
         Ok(Self {
             run_id: run_id.to_owned(),
             nonce: nonce.to_owned(),
@@ -77,9 +78,39 @@ impl Place {
     }
 }
 
+/// The workspace by the same path in every run, which only a job with mounts of its own may use: a copy would
+/// meet what the one before it has left, and those beside it.
+fn shared_workspace(ready: &Ready, cache_dir: &Path) -> Option<PathBuf> {
+    let scope = ready.mounts.then(|| cache_scope(cache_dir))??;
+    Some(scope.join("workspace"))
+}
+
 /// `<target>/<job>`: the same in every run of the job.
 fn cache_scope(cache_dir: &Path) -> Option<PathBuf> {
     let job = cache_dir.file_name()?;
     let scope = cache_dir.parent()?.file_name()?;
     Some(Path::new(scope).join(job))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_host_with_mounts_of_its_own_has_one_workspace_for_all_runs() {
+        let mut ready = Ready {
+            work_dir: "/w".into(),
+            runner: "/w/bin/x/runner".into(),
+            runner_sha256: "x".to_owned(),
+            arch: "x86_64".to_owned(),
+            uid: 0,
+            gid: 0,
+            mounts: true,
+            boot_id: None,
+        };
+        let cache = Path::new("/state/cache/host-local/target-t/job");
+        assert_eq!(shared_workspace(&ready, cache).unwrap(), Path::new("target-t/job/workspace"));
+        ready.mounts = false;
+        assert_eq!(shared_workspace(&ready, cache), None);
+    }
 }

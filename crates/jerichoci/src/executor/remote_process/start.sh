@@ -9,14 +9,35 @@ fail() {
   printf '%s\n' "$*" >&2
   exit 1
 }
-read_line() { IFS= read -r line || fail "the request did not arrive whole"; }
+# Whole before anything is touched: one who was cut off must not meet the one who asks again.
+read_line() { IFS= read -r line || { printf '%s\n' "the request did not arrive whole" >&2; exit 1; }; }
 read_line
 owner=$line
+read_line
+request=$line
+read_line
+view=$line
+read_line
+environment=$line
+is_known() { [ -e "$job/state/result.json" ] || [ -e "$job/state/runner.json" ]; }
 if [ -d "$job" ]; then
   if [ "$(cat "$job/owner.json" 2>/dev/null)" = "$owner" ]; then
-    if [ -e "$job/state/result.json" ] || [ -e "$job/state/runner.json" ]; then
+    # Whoever asked first may be just about to start a runner, or the runner to say who it is.
+    tries=0
+    until is_known; do
+      if [ -e "$job/state/.runner.lock" ]; then longest=100; else longest=20; fi
+      [ "$tries" -lt "$longest" ] || break
+      tries=$((tries + 1))
+      sleep 0.1 2>/dev/null || { sleep 1; tries=$((tries + 9)); }
+    done
+    if is_known; then
       cat "$job/state/runner.json" 2>/dev/null
       exit 0
+    fi
+    if [ -e "$job/state/.runner.lock" ]; then
+      # It may be at work: what is there is not removed under it.
+      printf '%s\n' "a runner of the job has been started and does not say who it is" >&2
+      exit 1
     fi
   elif [ -e "$job/request.json" ]; then
     # Of an earlier attempt, whose end was not heard.
@@ -26,17 +47,14 @@ if [ -d "$job" ]; then
 fi
 mkdir -p "$job" || fail "cannot make $job"
 printf '%s\n' "$owner" >"$job/owner.json" || fail "cannot write $job/owner.json"
-read_line
-printf '%s\n' "$line" >"$job/request.json" || fail "cannot write $job/request.json"
-read_line
-printf '%s\n' "$line" >"$job/view.json" || fail "cannot write $job/view.json"
-read_line
+printf '%s\n' "$request" >"$job/request.json" || fail "cannot write $job/request.json"
+printf '%s\n' "$view" >"$job/view.json" || fail "cannot write $job/view.json"
 printf '%s\n' "$env_file" >"$job/env_file" || fail "cannot write $job/env_file"
 rm -f "$env_file"
 (
   set -C
   umask 0377
-  printf '%s\n' "$line" >"$env_file"
+  printf '%s\n' "$environment" >"$env_file"
 ) || fail "cannot write $env_file, which must be on a file system in memory"
 mkdir "$job/artifacts" "$job/cargo-target" || fail "cannot make the directories of the job"
 "$runner" --detach --view "$job/view.json" "$job/request.json" || fail "exit code $?"
