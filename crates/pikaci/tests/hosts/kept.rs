@@ -47,7 +47,8 @@ fn a_target_runs_here_and_on_a_host_and_a_guest_that_failed_is_kept() {
 fn what_an_engine_that_died_has_left_on_a_host_is_ended() {
     let name = "what_an_engine_that_died_has_left_on_a_host_is_ended";
     let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
-    let targets = "[targets.t.jobs.long]\nruntime = \"incus\"\ncommand = \"while echo up; do sleep 0.1; done\"\n";
+    let targets =
+        "[targets.t.jobs.long]\nruntime = \"incus\"\ncommand = \"while echo up; do sleep 0.1; done\"\n";
     let Some(place) = Place::real(name, &rig, &sshd, targets) else { return };
     let mut engine = place.command(&["run", "t", "--on", "box", "--output", "jsonl", "--events", "all"]);
     let mut engine = engine.stdout(std::process::Stdio::piped()).spawn().unwrap();
