@@ -9,9 +9,11 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jericho_host::lock::{FileLock, LockError};
 use jericho_host::{CancelReason, CancelToken, Host, LocalHost, Mount, PrivateMounts};
+use rustix::fs::{AtFlags, Timespec, Timestamps};
 use serde::Deserialize;
 
 use crate::verdict::one_line;
@@ -32,6 +34,9 @@ pub(crate) struct ViewSpec {
     /// Directories at a place in the view.
     #[serde(default)]
     caches: Vec<CacheSpec>,
+    /// Which source the tree is: of one that the caches met last, nothing is newer than it was then.
+    #[serde(default)]
+    source: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -141,8 +146,62 @@ impl View {
             };
             shown.map_err(|error| failed(&error))?;
         }
-        Ok(())
+        self.make_newer().map_err(|error| {
+            format!("cannot give the files in {} their times: {}", self.cwd.display(), one_line(&error))
+        })
     }
+
+    /// A cache may hold what was built of another source, later than the times that the files of this one have:
+    /// who goes by times would take it for this one's. So they get the time when the caches first met this
+    /// source after another one.
+    fn make_newer(&self) -> io::Result<()> {
+        let (mut met, mut caches) = (None, Vec::new());
+        for cache in &self.spec.caches {
+            met = met.max(Some(cache.met(self.spec.source.as_deref())?));
+            let dir = fs::metadata(&cache.dir)?;
+            caches.push((dir.dev(), dir.ino()));
+        }
+        let Some(met) = met else { return Ok(()) };
+        let since = met.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+        let time = Timespec {
+            tv_sec: i64::try_from(since.as_secs()).map_err(io::Error::other)?,
+            tv_nsec: since.subsec_nanos().into(),
+        };
+        touch(&self.cwd, &Timestamps { last_access: time, last_modification: time }, &caches)
+    }
+}
+
+impl CacheSpec {
+    /// Since when it has met no other source than this one. Beside its content, where no job clears it away.
+    fn met(&self, source: Option<&str>) -> io::Result<SystemTime> {
+        let Some(source) = source else {
+            return Ok(SystemTime::from(jericho_host::Clock::now(&jericho_host::SystemClock)));
+        };
+        let mark = self.lock.with_extension("source");
+        if !fs::read(&mark).is_ok_and(|marked| marked == source.as_bytes()) {
+            // Several have a shared one at once.
+            let new = self.lock.with_extension(format!("source.{}", std::process::id()));
+            fs::write(&new, source)?;
+            fs::rename(&new, &mark)?;
+        }
+        fs::metadata(&mark)?.modified()
+    }
+}
+
+/// Gives all files below `dir` these times, but for what lies in the directories `but`.
+fn touch(dir: &Path, times: &Timestamps, but: &[(u64, u64)]) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let metadata = fs::symlink_metadata(&path)?;
+        if metadata.is_dir() {
+            if !but.contains(&(metadata.dev(), metadata.ino())) {
+                touch(&path, times, but)?;
+            }
+        } else if metadata.is_file() {
+            rustix::fs::utimensat(rustix::fs::CWD, &path, times, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+    }
+    Ok(())
 }
 
 fn link(dir: &Path, place: &Path) -> io::Result<()> {

@@ -157,6 +157,33 @@ fn a_cache_is_seen_in_the_view_and_one_that_is_locked_is_waited_for() {
 }
 
 #[test]
+fn what_a_cache_holds_of_another_source_is_older_than_every_file_of_the_view() {
+    // As cargo does: what was built before the source changed is built again.
+    let build = "test -e var/cache/built -a ! sub/a -nt var/cache/built && echo fresh || cp sub/a var/cache/built; \
+                 cat var/cache/built";
+    let host = Rig::new();
+    let trees = ["one", "two"].map(|name| {
+        let tree = host.path(name);
+        fs::create_dir_all(tree.join("sub")).unwrap();
+        fs::write(tree.join("sub/a"), format!("{name}\n")).unwrap();
+        (name, tree)
+    });
+    let cache = json!({ "dir": host.path("cache"), "lock": host.path("cache.lock"), "path": "var/cache" });
+    let expected = ["one\n", "fresh\none\n", "two\n", "fresh\ntwo\n", "one\n", "fresh\none\n"];
+    for (run, log) in expected.into_iter().enumerate() {
+        let (name, tree) = &trees[run / 2 % 2];
+        let view = json!({ "schema_version": 1, "tree": tree, "caches": [cache], "source": name });
+        let rig = Rig::new();
+        let mut request = rig.request(build);
+        request["cwd"] = json!(rig.path("view"));
+        wait_for_end(
+            detach(&rig, &request, Some(&view)).unwrap_or_else(|outcome| panic!("{}", outcome.stderr)),
+        );
+        assert_eq!((run, rig.log_text().as_str()), (run, log));
+    }
+}
+
+#[test]
 fn a_view_that_cannot_be_made_is_no_failure_of_the_command() {
     let rig = Rig::new();
     let mut request = rig.request("true");

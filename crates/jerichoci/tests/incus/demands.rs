@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jericho_host::lock::FileLock;
 use jericho_testkit::incus::Rig;
 use jerichoci::executor::process::ArtifactLimits;
 use jerichoci::model::demands::{ArtifactsWhen, CacheSharing, CacheSpec, SecretDelivery, SecretSpec};
+use jerichoci::model::job::GuestCommand;
 use jerichoci::model::outcome::Verdict;
 
 use crate::rig::{World, guest, incus, job};
@@ -59,6 +61,42 @@ fn a_cache_is_kept_from_run_to_run_and_is_the_user_s() {
     other.config.state_root = project.dir().join("other-state");
     let run = other.run(vec![counting]);
     assert_eq!(other.guest_log(&run, "count"), "1\n");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_a_cache_of_a_guest_holds_of_another_source_is_older_than_every_file() {
+    let test = "what_a_cache_of_a_guest_holds_of_another_source_is_older_than_every_file";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    // As cargo does: what was built before the source changed is built again.
+    let build = "cd /workspace/snapshot; built=$CARGO_TARGET_DIR/built; ! echo x 2>/dev/null >a.txt || exit 1; \
+                 test -e $built -a ! a.txt -nt $built && echo fresh || cp a.txt $built; cat $built";
+    let mut job = guest("build", build);
+    for (name, sharing) in [("cargo-target", CacheSharing::Locked), ("cargo-home", CacheSharing::Shared)] {
+        let cache = CacheSpec { path: format!("/{name}"), sharing };
+        job.caches.insert(name.to_owned(), cache);
+    }
+    let run = |content: &str| {
+        fs::write(world.root.join("a.txt"), content).unwrap();
+        let run = world.run(vec![job.clone()]);
+        assert_eq!(run.verdict, Verdict::Passed, "{}", world.host_log(&run, "build"));
+        world.guest_log(&run, "build")
+    };
+    assert_eq!(run("one\n"), "one\n");
+    // Another run has the tree of the first source, so that its times stay.
+    let trees = world.config.state_root.join("cache/trees");
+    let in_use = FileLock::try_exclusive(&trees.join("0/lock")).unwrap().unwrap();
+    assert_eq!(run("two\n"), "two\n");
+    assert!(trees.join("1").exists());
+    drop(in_use);
+    assert_eq!(run("one\n"), "one\n");
+    assert_eq!(run("one\n"), "fresh\none\n");
+    job.writable_workspace = true;
+    job.command = GuestCommand::ShellCommand { command: "echo x >>a.txt; tail -n 1 a.txt".to_owned() };
+    let run = world.run(vec![job]);
+    assert_eq!(world.guest_log(&run, "build"), "x\n");
     world.assert_nothing_left();
 }
 

@@ -291,3 +291,26 @@ fn exec_body(command: &[&str], environment: &BTreeMap<String, String>) -> Value 
         "wait-for-websocket": false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launch_says_that_it_has_gone_on_before_it_makes_the_guest_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let [state, logs, result] = ["state", "logs", "result.json"].map(path);
+        let [status, request] = ["status.json", "request.json"].map(path);
+        std::fs::create_dir(&state).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the script is what is tested")]
+        let done = std::process::Command::new("/bin/sh")
+            .args(["-c", LAUNCH, "pika-cloud-launch", "n1", "1", &state, &logs, &result, &status, &request])
+            .args(["", "/bin/true", "echo said; exit 5"])
+            .output()
+            .unwrap();
+        assert_eq!(done.status.code(), Some(5));
+        assert_eq!(String::from_utf8_lossy(&done.stdout), launch_line("n1"));
+        assert_eq!(String::from_utf8_lossy(&done.stderr), "said\n");
+    }
+}

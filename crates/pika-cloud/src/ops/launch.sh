@@ -34,11 +34,12 @@ rm -f "$result" "$status" || exit 73
 if [ -n "$text" ]; then
   (umask 077 && printf '%s' "$text" >"$request.new" && mv -f "$request.new" "$request") || exit 73
 fi
+# Before anything that may take long: who lost the answer waits only so long for this line.
+printf 'pika-cloud-launch %s\n' "$nonce"
 if [ -n "$prepare" ]; then
   # In this shell: what it exports is the program's. It says nothing on standard output, which is the program's too.
   { eval "$prepare"; } >&2 || exit 74
 fi
-printf 'pika-cloud-launch %s\n' "$nonce"
 if [ -n "$text" ]; then
   exec "$program" "$request"
 fi

@@ -285,15 +285,13 @@ impl IncusGuest {
                 &environment,
                 FileOwner { uid: 0, gid: 0, mode: 0o400 },
             )?;
-            let mut launch = Launch {
+            let launch = Launch {
                 request: Some(request),
                 prepare: Some(PREPARE.to_owned()),
+                environment: spec::preparation(job.spec, &job.source.manifest().hash()),
                 appear_within: Some(APPEAR_WITHIN),
                 ..Launch::default()
             };
-            if job.spec.writable_workspace {
-                launch.environment.insert("JERICHO_WORKSPACE".to_owned(), "copy".to_owned());
-            }
             place.incus.start_detached(&plan, &launch)
         });
         let started = started.map_err(|error| self.failed(&place, made, &image, error))?;

@@ -20,6 +20,7 @@ use crate::executor::process::JOB_TAG;
 use crate::executor::process::caches::variable;
 use crate::model::demands::{ArtifactsWhen, SecretDelivery};
 use crate::model::job::{IncusRuntimeConfig, JobSpec};
+use crate::snapshot::ContentHash;
 
 /// Where a job finds its source.
 pub(crate) const WORKSPACE: &str = "/workspace/snapshot";
@@ -79,6 +80,27 @@ pub(super) struct Surroundings<'a> {
     pub(super) labels: Labels,
 }
 
+/// Whether the job works in a copy of the snapshot: to write to it, or since the files need other times than those
+/// that its caches remember.
+fn gets_a_copy(job: &JobSpec) -> bool {
+    job.writable_workspace || !job.caches.is_empty()
+}
+
+/// What `prepare.sh` is told.
+pub(super) fn preparation(job: &JobSpec, source: &ContentHash) -> BTreeMap<String, String> {
+    let mut told = BTreeMap::new();
+    if gets_a_copy(job) {
+        let copy = if job.writable_workspace { "copy" } else { "read-only" };
+        told.insert("JERICHO_WORKSPACE".to_owned(), copy.to_owned());
+    }
+    if !job.caches.is_empty() {
+        let caches: Vec<&str> = job.caches.values().map(|cache| cache.path.as_str()).collect();
+        told.insert("JERICHO_CACHES".to_owned(), caches.join("\n"));
+        told.insert("JERICHO_SOURCE".to_owned(), source.to_string());
+    }
+    told
+}
+
 /// The guest of a job.
 pub(super) fn runtime_spec(
     job: &JobSpec,
@@ -95,7 +117,7 @@ pub(super) fn runtime_spec(
         memory_mib: runtime.memory_mib,
         root_disk_gib: runtime.root_disk_gib,
     };
-    let snapshot = if job.writable_workspace { BESIDE_WORKSPACE } else { WORKSPACE };
+    let snapshot = if gets_a_copy(job) { BESIDE_WORKSPACE } else { WORKSPACE };
     spec.mounts.push(RuntimeMount::read_only_snapshot(around.snapshot, snapshot).require());
     if let Some(dir) = around.runner_dir {
         let dir = dir.to_string_lossy();

@@ -134,7 +134,10 @@ fn view(run: &Run<'_>, job: &JobContext<'_>, tree: &Path) -> Result<Value, Strin
     // What the host keeps in the tree is no part of the source, unless it is.
     let is_of_the_source = job.source.manifest().get(MARKER.as_bytes()).is_some();
     let hidden: &[&str] = if is_of_the_source { &[] } else { &[MARKER] };
-    Ok(json!({ "schema_version": 1, "tree": text(tree)?, "hidden": hidden, "caches": all }))
+    let source = job.source.manifest().hash().to_string();
+    Ok(json!({
+        "schema_version": 1, "tree": text(tree)?, "hidden": hidden, "caches": all, "source": source,
+    }))
 }
 
 /// What the job gets beside what the runner gives every command.
