@@ -60,6 +60,8 @@ pub struct JobContext<'a> {
     pub dir: &'a Path,
     /// Whether a guest may have to be kept when the job does not pass.
     pub may_be_kept: bool,
+    /// Whether its guest is made for a person to look at, so that no reaper ends it.
+    pub for_a_person: bool,
     /// The host log.
     pub log: &'a mut dyn JobLog,
     /// The guest log; made when something is written to it.

@@ -1,11 +1,11 @@
 //! One host: its connection, and what makes it ready for jobs.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jericho_host::slots::{Slot, Slots};
-use jericho_host::{CancelToken, Clock, HostError, IdSource, SshConfig, SshHost};
+use jericho_host::{CancelReason, CancelToken, Clock, HostError, IdSource, SshConfig, SshHost};
 use pika_cloud::ops::{Incus, SocketHost, SshSockets};
 
 use super::background::Background;
@@ -58,8 +58,35 @@ pub struct BuildHost {
     reaps: Option<(String, Runs)>,
     reaper: Mutex<Option<Background<ReapedJobs>>>,
     followers: Slots,
+    turn: Arc<Turn>,
+}
+
+/// Who makes the host ready. Shared with the tokens of those who wait for that.
+#[derive(Debug, Default)]
+struct Turn {
     state: Mutex<State>,
     changed: Condvar,
+}
+
+impl Turn {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the reason is found once the token is cancelled, which wakes those who wait. The token cannot be
+    /// asked instead: whoever cancels it holds it while it calls, and then wants the state.
+    fn hear(self: &Arc<Self>, cancel: &CancelToken) -> Arc<OnceLock<CancelReason>> {
+        let cancelled = Arc::new(OnceLock::new());
+        let (turn, told) = (Arc::clone(self), Arc::clone(&cancelled));
+        cancel.on_cancel(move |reason| {
+            // A stronger reason comes too late to matter: who waits goes at the first.
+            let _ = told.set(reason);
+            // Whoever has looked and does not wait yet has the state: without it the wake would be lost.
+            let _state = turn.state();
+            turn.changed.notify_all();
+        });
+        cancelled
+    }
 }
 
 #[derive(Debug, Default)]
@@ -110,8 +137,7 @@ impl BuildHost {
             ids,
             reaps,
             reaper: Mutex::default(),
-            state: Mutex::default(),
-            changed: Condvar::new(),
+            turn: Arc::default(),
         })
     }
 
@@ -162,22 +188,19 @@ impl BuildHost {
     /// one or two round trips. `log` hears what takes long.
     ///
     /// Those who ask while somebody is at it get what comes of that, also when it is an error;
-    /// whoever asks later tries again. Once it is ready it stays so: a connection that is lost later
+    /// whoever asks later tries again. A cancelled one waits for nobody. Once it is ready it stays so: a connection that is lost later
     /// is the affair of [`BuildHost::reconnect`].
     ///
     /// # Errors
     /// [`RemoteError`], at once when the host cannot be reached.
     pub fn ready(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
-        let mut state = self.state();
+        let mut state = self.turn.state();
         let before = state.attempts;
+        let mut cancelled = None;
         loop {
             if let Some(ready) = &state.ready {
                 return Ok(ready.clone());
             }
-            if !state.at_work {
-                break;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             match &state.error {
                 // Who is cancelled speaks for no other job.
                 Some(error) if state.attempts > before && !matches!(error, RemoteError::Cancelled(_)) => {
@@ -185,13 +208,27 @@ impl BuildHost {
                 }
                 _ => {}
             }
+            if !state.at_work {
+                break;
+            }
+            let Some(cancelled) = &cancelled else {
+                // A token that is cancelled already calls at once, and the call takes the state.
+                drop(state);
+                cancelled = Some(self.turn.hear(cancel));
+                state = self.turn.state();
+                continue;
+            };
+            if let Some(reason) = cancelled.get() {
+                return Err(RemoteError::Cancelled(*reason));
+            }
+            state = self.turn.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.at_work = true;
         state.error = None;
         drop(state);
         let at_work = AtWork(self);
         let made = self.make_ready(log, cancel);
-        let mut state = self.state();
+        let mut state = self.turn.state();
         match &made {
             Ok(ready) => {
                 state.ready = Some(ready.clone());
@@ -277,10 +314,6 @@ impl BuildHost {
     pub(super) fn settle_within(&self, within: Duration) -> ReapedJobs {
         let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner).take();
         reaper.and_then(|reaper| reaper.finish(within)).unwrap_or_default()
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn make_ready(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
@@ -386,10 +419,10 @@ struct AtWork<'a>(&'a BuildHost);
 
 impl Drop for AtWork<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.0.turn.state();
         state.at_work = false;
         state.attempts += 1;
         drop(state);
-        self.0.changed.notify_all();
+        self.0.turn.changed.notify_all();
     }
 }

@@ -217,6 +217,7 @@ impl Work<'_> {
             artifacts: &self.layout.artifacts(),
             dir: self.layout.dir(),
             may_be_kept: self.keep_on_failure,
+            for_a_person: false,
             log: &mut log,
             guest_log: &mut guest_log,
             masker: self.masker.as_ref(),

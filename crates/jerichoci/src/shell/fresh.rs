@@ -7,10 +7,10 @@ use std::sync::Arc;
 use jericho_host::{CancelToken, OutputSink};
 use pika_cloud::ops::{Console, InstanceRef};
 
+use super::keep::{Keeping, RENEWED};
 use super::place::{Dir, source};
 use super::{Opened, Shell, Tell, guest};
 use crate::executor::after::{Cleanup, Fate};
-use crate::executor::incus::keep_for_a_person;
 use crate::executor::{JobContext, JobLog, Prepared, Tools, for_job};
 use crate::model::id::RunId;
 use crate::model::job::{GuestCommand, JobPlacement, JobSpec};
@@ -58,6 +58,7 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
         artifacts: &dir.path,
         dir: &dir.path,
         may_be_kept: false,
+        for_a_person: true,
         log: &mut log,
         guest_log: &mut Silent,
         masker: None,
@@ -76,9 +77,10 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
     let instance = InstanceRef { project, name };
     let place = reaper.place_of(&job.placement);
     let incus = reaper.incus(&place, shell.cancel).map_err(|error| shell.error(error.to_string()))?;
-    // Nobody works on a run of this name, so a reaper would take it for left behind.
-    keep_for_a_person(&incus, &instance, engine.clock.now()).map_err(|error| shell.ops(error))?;
+    let keeping = Keeping::begin(&incus, &instance, &engine.clock, RENEWED);
+    let keeping = keeping.map_err(|error| shell.ops(error))?;
     let opened = guest::attach(shell, &incus, &instance, console);
+    drop(keeping);
     drop(guest);
     opened
 }

@@ -2,6 +2,7 @@
 
 use pika_cloud::ops::{Attach, Console, Incus, InstanceRef};
 
+use super::keep::{Keeping, RENEWED};
 use super::{Opened, Shell, Tell};
 use crate::engine::EngineError;
 use crate::executor::command::compile;
@@ -44,6 +45,8 @@ pub(super) fn open(
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(shell.ops(error)),
     }
+    let keeping = Keeping::begin(&incus, &instance, &shell.engine.clock, RENEWED);
+    let _keeping = keeping.map_err(|error| shell.ops(error))?;
     tell(&format!("in the guest {} of the job, as it was left", instance.name));
     attach(shell, &incus, &instance, console).map(Some)
 }

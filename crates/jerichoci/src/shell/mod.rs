@@ -5,6 +5,7 @@
 
 mod fresh;
 mod guest;
+mod keep;
 mod place;
 mod workspace;
 

@@ -4,11 +4,15 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
-use jericho_host::SshError;
+use jericho_host::{CancelReason, SshError};
 use jericho_testkit::need::needs_root;
 use jerichoci::model::job::JobRuntimeKind;
 use jerichoci::remote::{BuildHost, Ready, RemoteError, WorkDirProblem};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::rig::{Rig, token};
 
@@ -103,6 +107,37 @@ fn many_jobs_make_a_host_ready_once() {
     assert_eq!(lines.iter().filter(|line| line.starts_with("connecting")).count(), 1, "{lines:?}");
     assert_eq!(lines.iter().filter(|line| line.starts_with("delivering")).count(), 1, "{lines:?}");
     assert_eq!(rig.sshd.log().matches("Accepted publickey").count(), 1);
+}
+
+#[test]
+fn a_cancelled_job_does_not_wait_for_another_one_that_makes_the_host_ready() {
+    let name = "a_cancelled_job_does_not_wait_for_another_one_that_makes_the_host_ready";
+    let Some(rig) = Rig::start(name) else { return };
+    // Connections are taken by the kernel; nobody says a word.
+    let listener = Pid::from_raw(rig.sshd.listener().cast_signed()).unwrap();
+    kill_process(listener, Signal::STOP).unwrap();
+    let host = host(&rig);
+    let (first, second) = (token(), token());
+    let (tell, told) = channel();
+    std::thread::scope(|scope| {
+        let host = &host;
+        let (connecting, began) = channel();
+        let first_of_them = first.clone();
+        let making = scope.spawn(move || {
+            host.ready(&mut |line| drop(connecting.send(line.to_owned())), &first_of_them).unwrap_err()
+        });
+        assert_eq!(began.recv().unwrap(), "connecting to box");
+        let other = second.clone();
+        scope.spawn(move || tell.send(host.ready(&mut |_| {}, &other).unwrap_err()).unwrap());
+        second.cancel(CancelReason::Signal);
+        // Far below the time after which the one that connects gives up.
+        let waited = told.recv_timeout(Duration::from_secs(5));
+        assert!(matches!(waited, Ok(RemoteError::Cancelled(CancelReason::Signal))), "{waited:?}");
+        assert!(!making.is_finished());
+        first.cancel(CancelReason::Requested);
+        let error = making.join().unwrap();
+        assert!(matches!(error, RemoteError::Cancelled(CancelReason::Requested)), "{error:?}");
+    });
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! A guest that is there and runs: created by one request, or found as it was asked for.
 
+use std::cell::Cell;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,8 +22,12 @@ use crate::plan::IncusRuntimePlan;
 const CREATIONS: u32 = 3;
 
 /// Pauses while a project is full. Incus tells nobody when a place is free, so it is asked.
-const FULL_FIRST: std::time::Duration = std::time::Duration::from_millis(100);
-const FULL_LONGEST: std::time::Duration = std::time::Duration::from_secs(2);
+const FULL_FIRST: Duration = Duration::from_millis(100);
+const FULL_LONGEST: Duration = Duration::from_secs(2);
+
+/// How often, and with which pauses, an instance is looked for whose creation was cancelled.
+const LOOKS: u32 = 10;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where an instance is found.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -161,11 +168,21 @@ impl Incus {
             path.push_str(&format!("&target={}", quoted(target)));
         }
         let request = Request::new(ureq::http::Method::POST, path).json(body);
-        let ending = match self.ask_once(&action, &request) {
+        let cut_off = Cell::new(false);
+        let asked = self.repeat(&action, Trouble::is_before, || {
+            // Whoever was cancelled before sends nothing.
+            let is_sent = !self.client.cancel.is_cancelled();
+            let answer = self.client.ask(&request);
+            cut_off.set(is_sent && matches!(answer, Err(Trouble::Cancelled(_))));
+            answer
+        });
+        let ending = match asked {
             Ok(Answer::Begun(id)) => self.wait(&action, &id, self.patience().operation),
             Ok(Answer::Done(_)) => Err(self.garbled(&action, "a document in place of an operation")),
             Err(Trouble::Broken(_) | Trouble::Silent) => Ok(Ending::Vanished),
             Err(Trouble::Api { code, message }) if code != 403 => Ok(Ending::Failure(message)),
+            // Only the answer is missing: what was asked for is being made.
+            Err(Trouble::Cancelled(reason)) if cut_off.get() => Err(OpsError::Cancelled(reason)),
             // Nothing was begun: there is nothing to remove.
             Err(trouble) => return Err(self.explain(&action, trouble)),
         };
@@ -181,11 +198,11 @@ impl Incus {
                 self.undone(body, instance, Err(error))
             }
             Ok(Ending::Vanished) => {
-                let found = self.instance(&instance.project, &instance.name)?;
-                if found.is_some_and(|found| found.is_running()) {
+                let found = self.instance(&instance.project, &instance.name);
+                if self.undone(body, instance, found)?.is_some_and(|found| found.is_running()) {
                     return Ok(Creation::Created);
                 }
-                self.remove_own(body, instance)?;
+                self.undone(body, instance, self.remove_own(body, instance))?;
                 Ok(Creation::Unknown)
             }
             Ok(Ending::Pending) => {
@@ -206,7 +223,11 @@ impl Incus {
         let Err(error) = result else { return result };
         // A cancelled creation is removed all the same, by a client that nobody cancels.
         let cleaner = self.cleaner(error.is_connection());
-        match cleaner.remove_own(asked, instance) {
+        let removed = match error {
+            OpsError::Cancelled(_) => cleaner.remove_late(asked, instance),
+            _ => cleaner.remove_own(asked, instance),
+        };
+        match removed {
             Ok(()) => Err(error),
             Err(cleanup) => Err(OpsError::LeftBehind {
                 instance: instance.name.clone(),
@@ -214,6 +235,18 @@ impl Incus {
                 error: Box::new(error),
             }),
         }
+    }
+
+    /// Removes one that may only be about to appear: the request that makes it can still be on its way, and
+    /// nobody hears of its arrival.
+    fn remove_late(&self, asked: &Value, instance: &InstanceRef) -> Result<(), OpsError> {
+        for _ in 0..LOOKS {
+            if self.instance(&instance.project, &instance.name)?.is_some() {
+                break;
+            }
+            self.client.pause(LOOK_AGAIN).map_err(OpsError::Cancelled)?;
+        }
+        self.remove_own(asked, instance)
     }
 
     /// Removes the instance when it is what was asked for, with its labels, limits and devices.

@@ -1,10 +1,11 @@
 //! What happens to a guest, its connection and its daemon, and how that is told.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jericho_host::{CancelReason, CancelToken};
@@ -189,6 +190,166 @@ fn cancelling_a_creation_removes_what_was_begun() {
         }
     });
     assert!(hit, "the fault must have hit");
+    assert_nothing_left(&project);
+}
+
+/// Holds back the request that creates an instance, once, and hands it to somebody else.
+struct Holding {
+    creation: Mutex<Option<Sender<Vec<u8>>>>,
+    /// Hears of every answer that is passed on after that.
+    answered: Sender<()>,
+    /// Whether nothing is connected any more after that.
+    is_last: bool,
+}
+
+impl std::fmt::Debug for Holding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Holding")
+    }
+}
+
+impl Holding {
+    fn host(is_last: bool) -> (Arc<Host>, Receiver<Vec<u8>>, Receiver<()>) {
+        let ((creation, held), (answered, answers)) = (channel(), channel());
+        let creation = Mutex::new(Some(creation));
+        (Arc::new(Host(Arc::new(Self { creation, answered, is_last }))), held, answers)
+    }
+
+    fn has_held(&self) -> bool {
+        self.creation.lock().unwrap().is_none()
+    }
+
+    /// Requests of one connection, each passed on when it is whole.
+    fn pass_on(&self, mut from: UnixStream, mut to: UnixStream) -> io::Result<()> {
+        let (mut request, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            let length = from.read(&mut piece)?;
+            if length == 0 {
+                return to.shutdown(std::net::Shutdown::Both);
+            }
+            request.extend_from_slice(&piece[..length]);
+            if !is_whole(&request) {
+                continue;
+            }
+            if request.starts_with(b"POST /1.0/instances?")
+                && let Some(creation) = self.creation.lock().unwrap().take()
+            {
+                creation.send(request).unwrap();
+                // The client gets no answer: it hears of its token, or of the end of the connection.
+                return if self.is_last {
+                    from.shutdown(std::net::Shutdown::Both)
+                } else {
+                    from.read(&mut piece).map(drop)
+                };
+            }
+            to.write_all(&std::mem::take(&mut request))?;
+        }
+    }
+
+    fn answer(&self, mut from: UnixStream, mut to: UnixStream) -> io::Result<()> {
+        let mut piece = [0; 4096];
+        loop {
+            let length = from.read(&mut piece)?;
+            if length == 0 {
+                return to.shutdown(std::net::Shutdown::Both);
+            }
+            to.write_all(&piece[..length])?;
+            if self.has_held() {
+                let _ = self.answered.send(());
+            }
+        }
+    }
+}
+
+/// Whether an HTTP request has its body.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    body.len() >= length.unwrap_or(0)
+}
+
+#[derive(Debug)]
+struct Host(Arc<Holding>);
+
+impl SocketHost for Host {
+    fn socket_host(&self) -> &str {
+        "holding"
+    }
+
+    fn connect(&self, path: &Path, _cancel: &CancelToken) -> io::Result<UnixStream> {
+        if self.0.is_last && self.0.has_held() {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let (near, far) = UnixStream::pair()?;
+        let daemon = UnixStream::connect(path)?;
+        let (theirs, ours) = (far.try_clone()?, daemon.try_clone()?);
+        let (there, back) = (Arc::clone(&self.0), Arc::clone(&self.0));
+        std::thread::spawn(move || there.pass_on(theirs, ours));
+        std::thread::spawn(move || back.answer(daemon, far));
+        Ok(near)
+    }
+}
+
+/// Hands a request that was held back to the daemon, and waits until that is done with it, well or badly.
+fn deliver(rig: &Rig, request: &[u8]) {
+    let mut daemon = UnixStream::connect(rig.socket()).unwrap();
+    daemon.write_all(request).unwrap();
+    let (mut answer, mut piece) = (String::new(), [0; 4096]);
+    let operation = loop {
+        if let Some((_, rest)) = answer.split_once("/1.0/operations/")
+            && let Some((id, _)) = rest.split_once('"')
+        {
+            break id.to_owned();
+        }
+        let length = daemon.read(&mut piece).unwrap();
+        assert_ne!(length, 0, "{answer}");
+        answer.push_str(&String::from_utf8_lossy(&piece[..length]));
+    };
+    let _ = rig.ask("GET", &format!("/1.0/operations/{operation}/wait?timeout=20"), None);
+}
+
+#[test]
+fn a_creation_that_is_cancelled_on_its_way_leaves_nothing() {
+    let Some(rig) = Rig::up("a_creation_that_is_cancelled_on_its_way_leaves_nothing") else { return };
+    let project = rig.project(4).unwrap();
+    let plan = spec(&rig, &project, "late").plan().unwrap();
+    let cancel = CancelToken::new().unwrap();
+    let (host, held, answers) = Holding::host(false);
+    let incus = Incus::new(host, rig.socket(), &cancel);
+    let error = std::thread::scope(|scope| {
+        let ensured = scope.spawn(|| incus.ensure(&plan, &mut Silence));
+        let request = held.recv().unwrap();
+        cancel.cancel(CancelReason::Signal);
+        // It arrives after somebody has looked for what it makes.
+        let _ = answers.recv_timeout(Duration::from_secs(1));
+        deliver(&rig, &request);
+        ensured.join().unwrap().unwrap_err()
+    });
+    assert!(matches!(error, OpsError::Cancelled(CancelReason::Signal)), "{error:?}");
+    assert_nothing_left(&project);
+}
+
+#[test]
+fn a_creation_whose_connection_is_lost_for_good_is_told_as_left_behind() {
+    let name = "a_creation_whose_connection_is_lost_for_good_is_told_as_left_behind";
+    let Some(rig) = Rig::up(name) else { return };
+    let project = rig.project(4).unwrap();
+    let plan = spec(&rig, &project, "lost").plan().unwrap();
+    let (host, held, _answers) = Holding::host(true);
+    let second = Duration::from_secs(1);
+    let patience = Patience { first_contact: second, reconnect: second, ..Patience::default() };
+    let lost = Incus::new(host, rig.socket(), &CancelToken::new().unwrap()).with_patience(patience);
+    let error = lost.ensure(&plan, &mut Silence).unwrap_err();
+    let OpsError::LeftBehind { instance, error, .. } = error else { panic!("{error:?}") };
+    assert!(instance == "lost" && error.is_connection(), "{error:?}");
+    // It was right: the request may have been carried out.
+    let request = held.recv().unwrap();
+    deliver(&rig, &request);
+    assert_eq!(project.instances().unwrap(), ["lost"]);
+    incus(&rig).destroy(&InstanceRef::of(&plan)).unwrap();
     assert_nothing_left(&project);
 }
 

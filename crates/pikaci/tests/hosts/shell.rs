@@ -55,6 +55,31 @@ fn a_command_runs_where_the_job_ran_and_its_exit_code_comes_back() {
 }
 
 #[test]
+fn a_fresh_guest_of_a_shell_is_nobody_elses_to_end_from_its_first_moment() {
+    let name = "a_fresh_guest_of_a_shell_is_nobody_elses_to_end_from_its_first_moment";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let Some(place) = Place::real(name, &rig, &sshd, TARGETS) else { return };
+    place.pikaci(&["run", "t", "--on", "local"]).code(1);
+    assert_eq!(place.project.instances().unwrap(), Vec::<String>::new());
+    std::thread::scope(|scope| {
+        let shell =
+            scope.spawn(|| place.pikaci(&["shell", "latest", "bad", "--fresh", "--", "sh", "-c", "exit 7"]));
+        let made = loop {
+            assert!(!shell.is_finished(), "no guest was made");
+            if let Some(made) = place.project.instances().unwrap().pop() {
+                break made;
+            }
+        };
+        let path = format!("/1.0/instances/{made}?project={}", place.project.name());
+        let found = rig.ask("GET", &path, None).unwrap();
+        assert!(found["config"]["user.jerichoci.keep_until"].is_string(), "{found}");
+        place.pikaci(&["reap", "--host", "local"]).code(0);
+        shell.join().unwrap().code(7);
+    });
+    assert_eq!(place.project.instances().unwrap(), Vec::<String>::new());
+}
+
+#[test]
 fn a_host_process_has_a_shell_in_a_private_copy_of_what_it_saw() {
     let tree = crate::common::Tree::with_targets(
         "[targets.t.jobs.a]\ncommand = \"true\"\nenv = { COLOUR = \"green\" }\n",

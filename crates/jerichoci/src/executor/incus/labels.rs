@@ -56,6 +56,11 @@ pub(crate) fn kept(until: DateTime<Utc>) -> Labels {
     [KEEP_UNTIL, LEASE_UNTIL].map(|name| (name.to_owned(), text(until))).into()
 }
 
+/// A person wants to look at it until then.
+pub(crate) fn looked_at(until: DateTime<Utc>) -> Labels {
+    [(KEEP_UNTIL.to_owned(), text(until))].into()
+}
+
 /// Those of a volume that was brought to a member of a cluster: `snapshot`, `runner`.
 pub(crate) fn brought(kind: &str) -> Labels {
     [(BROUGHT.to_owned(), kind.to_owned())].into()

@@ -32,8 +32,8 @@ use pika_cloud::{IncusRuntimePlan, LifecycleState, instance_name};
 pub(crate) use intent::places;
 pub use intent::{GuestIntent, GuestPlace};
 use place::{Place, Prepared};
-use remove::Leftover;
-pub(crate) use remove::keep_for_a_person;
+use remove::{KEPT_FOR, Leftover};
+pub(crate) use remove::{is_kept, keep_for_a_person};
 use snapshot::MountSource;
 pub(crate) use spec::{WORKSPACE, shell_environment};
 use told::Told;
@@ -237,6 +237,13 @@ impl IncusGuest {
             intent.store(&guests, job.dir).map_err(|error| {
                 Failure::Errored(format!("what is about to be made cannot be written down: {error}"))
             })?;
+            let now = place.now(&self.tools);
+            let engine = self.tools.hosts.engine_id();
+            let mut labels = labels::of_job(engine, job.run_id, &job.spec.id, now, lease);
+            if job.for_a_person {
+                // From its first moment: nobody works on a run of its name, so it looks left behind.
+                labels.extend(labels::looked_at(labels::later(now, KEPT_FOR)));
+            }
             let around = spec::Surroundings {
                 run_id: job.run_id,
                 config: &around_config,
@@ -245,13 +252,7 @@ impl IncusGuest {
                 runner_dir: runner_dir.as_deref(),
                 outputs: &job.prepared.mounts,
                 volumes: &volumes,
-                labels: labels::of_job(
-                    self.tools.hosts.engine_id(),
-                    job.run_id,
-                    &job.spec.id,
-                    place.now(&self.tools),
-                    lease,
-                ),
+                labels,
             };
             let plan = spec::runtime_spec(job.spec, runtime, around)
                 .plan()

@@ -17,7 +17,7 @@ use crate::executor::after::{Cleaned, Cleanup, Fate};
 use crate::model::record::KeptInstanceRecord;
 
 /// How long a guest is kept to be looked at.
-const KEPT_FOR: Duration = Duration::from_secs(2 * 3600);
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(2 * 3600);
 
 /// How long the removal of a guest may take.
 const PATIENCE: Patience = Patience {
@@ -37,6 +37,13 @@ pub(crate) fn keep_for_a_person(
 ) -> Result<(), OpsError> {
     let now = incus.time()?.unwrap_or(here);
     incus.set_labels(instance, &labels::kept(labels::later(now, KEPT_FOR)))
+}
+
+/// Whether a guest is labelled so.
+pub(crate) fn is_kept(incus: &Incus, instance: &InstanceRef) -> Result<bool, OpsError> {
+    let listed = incus.list(&instance.project, &labels::Labels::new())?;
+    let found = listed.iter().find(|one| one.instance == *instance);
+    Ok(found.is_some_and(|one| labels::keep_until(one).is_some()))
 }
 
 /// A guest whose job has ended, with what it stands on.
