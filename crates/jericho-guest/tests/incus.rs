@@ -130,8 +130,10 @@ fn the_limit_of_the_runner_is_a_result() {
 
 /// Prints the state of the guest's system once it has one, and the units that failed.
 const STATE: &str = r#"
-# It has no socket to ask it by for a moment, and Incus nothing that tells when it has.
-until state=$(systemctl is-system-running --wait 2>/dev/null) || [ -n "$state" ]; do sleep 0.05; done
+# For a moment it is offline, then it has no socket to ask it by, and Incus nothing that tells when it has.
+until state=$(systemctl is-system-running --wait 2>/dev/null) || case $state in '' | offline) false ;; esac; do
+  sleep 0.05
+done
 echo "$(cat /proc/1/comm) $state"
 systemctl --failed --plain --no-legend
 "#;
