@@ -2,8 +2,8 @@
 //! takes.
 
 use jericho_host::{CancelReason, CancelToken, HostError};
-use pika_cloud::LifecycleEvent;
 use pika_cloud::lifecycle::RuntimeTerminalResult;
+use pika_cloud::{LifecycleEvent, LifecycleState};
 
 use super::Run;
 use super::frames::{FrameError, Frames};
@@ -35,19 +35,31 @@ pub(super) struct Follower<'a> {
     run: &'a Run<'a>,
     /// Bytes of its log that are in the host log.
     offset: u64,
-    /// Number of the last event.
+    news: News,
+}
+
+/// The events that were heard.
+#[derive(Default)]
+struct News {
+    /// Number of the last one.
     seq: u64,
     last: Option<String>,
+    at_start: Option<Box<dyn FnOnce()>>,
 }
 
 impl<'a> Follower<'a> {
     pub(super) fn new(run: &'a Run<'a>) -> Self {
-        Self { run, offset: 0, seq: 0, last: None }
+        Self { run, offset: 0, news: News::default() }
+    }
+
+    /// What is done, once, when the command is about to start.
+    pub(super) fn at_start(&mut self, act: impl FnOnce() + 'static) {
+        self.news.at_start = Some(Box::new(act));
     }
 
     /// The last event, for people.
     pub(super) fn last_heard(&self) -> Option<&str> {
-        self.last.as_deref()
+        self.news.last.as_deref()
     }
 
     /// To the end, with as many connections as it takes.
@@ -100,7 +112,7 @@ impl<'a> Follower<'a> {
     }
 
     fn once(&mut self, log: &mut dyn JobLog, cancel: &CancelToken) -> Result<Ended, FrameError> {
-        let (offset, seq) = (self.offset.to_string(), self.seq.to_string());
+        let (offset, seq) = (self.offset.to_string(), self.news.seq.to_string());
         let command =
             self.run.runner(&["follow", "--offset", &offset, "--seq", &seq]).arg(&self.run.place.request);
         let mut frames = Frames::new(self.run.host.ssh().converse(&command, cancel)?);
@@ -114,7 +126,7 @@ impl<'a> Follower<'a> {
                 })?,
                 "event" => {
                     let (body, rest) = rest.body(head.bytes)?;
-                    self.hear(&body);
+                    self.news.hear(&body);
                     rest
                 }
                 "result" => {
@@ -128,13 +140,20 @@ impl<'a> Follower<'a> {
             };
         }
     }
+}
 
+impl News {
     /// Events come in order, and each once; one of another shape is news that nobody reads.
     fn hear(&mut self, body: &[u8]) {
         if let Ok(event) = serde_json::from_slice::<LifecycleEvent>(body)
             && event.seq > self.seq
         {
             self.seq = event.seq;
+            if event.kind == LifecycleState::Starting
+                && let Some(act) = self.at_start.take()
+            {
+                act();
+            }
             self.last = Some(event.message);
         }
     }
@@ -144,5 +163,34 @@ fn of_remote(error: RemoteError) -> FollowError {
     match error {
         RemoteError::Cancelled(reason) => FollowError::Cancelled(reason),
         other => FollowError::Remote(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::super::limit::Limited;
+    use super::*;
+
+    #[test]
+    fn the_limit_of_a_job_that_waits_for_caches_begins_when_its_command_does() {
+        let limited = Limited::of(Duration::MAX).unwrap();
+        let at_start = Some(Box::new(limited.renewal(Duration::ZERO)) as Box<dyn FnOnce()>);
+        let mut news = News { at_start, ..News::default() };
+        let event = |seq: u64, kind: &str| {
+            format!(
+                r#"{{"schema_version":1,"seq":{seq},"kind":"{kind}","timestamp":"2026-01-01T00:00:00Z","message":"m"}}"#
+            )
+        };
+        news.hear(event(1, "booted").as_bytes());
+        assert!(news.at_start.is_some());
+        news.hear(event(2, "starting").as_bytes());
+        assert!(news.at_start.is_none());
+        let (tell, told) = channel();
+        limited.token().on_cancel(move |reason| _ = tell.send(reason));
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(CancelReason::Requested));
+        assert!(limited.has_passed());
     }
 }

@@ -12,7 +12,7 @@ use jericho_host::{CancelReason, CancelToken};
 pub(super) struct Limited {
     token: CancelToken,
     passed: Arc<AtomicBool>,
-    _end: Sender<()>,
+    end: Sender<Duration>,
 }
 
 impl Limited {
@@ -20,15 +20,21 @@ impl Limited {
     pub(super) fn of(limit: Duration) -> io::Result<Self> {
         let token = CancelToken::new()?;
         let passed = Arc::new(AtomicBool::new(false));
-        let (end, ended) = channel::<()>();
+        let (end, ended) = channel::<Duration>();
         let (theirs, flag) = (token.clone(), Arc::clone(&passed));
         std::thread::Builder::new().name("limit".to_owned()).spawn(move || {
-            if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                flag.store(true, Ordering::SeqCst);
-                theirs.cancel(CancelReason::Requested);
+            let mut limit = limit;
+            loop {
+                match ended.recv_timeout(limit) {
+                    Ok(another) => limit = another,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => break,
+                }
             }
+            flag.store(true, Ordering::SeqCst);
+            theirs.cancel(CancelReason::Requested);
         })?;
-        Ok(Self { token, passed, _end: end })
+        Ok(Self { token, passed, end })
     }
 
     /// Cancelled after `limit`, and with `outer`.
@@ -47,6 +53,13 @@ impl Limited {
                 token.cancel(reason);
             }
         });
+    }
+
+    /// What, when it is called, puts this limit in the place of the one so far.
+    pub(super) fn renewal(&self, limit: Duration) -> impl FnOnce() + 'static {
+        let end = self.end.clone();
+        // One that has passed cannot be renewed.
+        move || _ = end.send(limit)
     }
 
     pub(super) fn token(&self) -> &CancelToken {

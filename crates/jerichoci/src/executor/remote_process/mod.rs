@@ -264,13 +264,16 @@ impl Run<'_> {
         let config = &self.tools.config;
         let limit = longest_wait(job.spec.timeout_secs, config.grace, config.hosts.reconnect);
         // A job may wait for a cache before its own limit begins.
-        let limit = if job.spec.caches.is_empty() { limit } else { Duration::MAX };
-        let watchdog = match Limited::within(limit, job.cancel) {
+        let waits = !job.spec.caches.is_empty();
+        let watchdog = match Limited::within(if waits { Duration::MAX } else { limit }, job.cancel) {
             Ok(watchdog) => watchdog,
             Err(error) => {
                 return Waited::unknown(JobOutcome::errored(format!("cannot make a token: {error}")));
             }
         };
+        if waits {
+            follower.at_start(watchdog.renewal(limit));
+        }
         let failure = match follower.follow(job.log, watchdog.token()) {
             Ok(Ended::Result(result)) => {
                 return Waited::told(result::judge(&result, job.spec, self.host.name()));
