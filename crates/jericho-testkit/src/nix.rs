@@ -51,9 +51,24 @@ impl Rig {
         fs::write(dir.path().join("conf/nix.conf"), SETTINGS)?;
         fs::write(dir.path().join("calls"), "")?;
         let rig = Self { dir, path, bash };
+        let nix_store = find(&rig.path, "nix-store")?;
+        rig.init(&nix_store)?;
         rig.wrap("nix", "", &nix)?;
-        rig.wrap("nix-store", "nix-store ", &find(&rig.path, "nix-store")?)?;
+        rig.wrap("nix-store", "nix-store ", &nix_store)?;
         Ok(rig)
+    }
+
+    /// Makes the store what it is after its first use: two programs that are the first at the same
+    /// time are in each other's way (`gcroots/profiles: File exists`).
+    #[expect(clippy::disallowed_methods, reason = "the rig starts the real programs")]
+    fn init(&self, nix_store: &Path) -> io::Result<()> {
+        let mut init = std::process::Command::new(nix_store);
+        init.arg("--init").env_clear().envs(self.environment());
+        let done = init.output()?;
+        match done.status.success() {
+            true => Ok(()),
+            false => Err(io::Error::other(String::from_utf8_lossy(&done.stderr).into_owned())),
+        }
     }
 
     /// Makes the program that writes down a beginning and its arguments, and becomes another one.
