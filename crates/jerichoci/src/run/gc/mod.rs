@@ -7,6 +7,7 @@ mod usage;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -306,6 +307,13 @@ fn remove_run(run: &RunLayout, dry_run: bool) -> Result<Option<u64>, EngineError
     // Held until the directory is gone, so that nobody takes the run in between.
     let Some(_ownership) = Ownership::try_take(run)? else { return Ok(None) };
     let bytes = disk_usage(run.dir());
-    remove_tree(run.dir()).map_err(file_error("remove", run.dir()))?;
+    let mut again = 0..10;
+    loop {
+        match remove_tree(run.dir()) {
+            // Somebody who looked at the run before it was taken has put a file there meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && again.next().is_some() => {}
+            removed => break removed.map_err(file_error("remove", run.dir()))?,
+        }
+    }
     Ok(Some(bytes))
 }
