@@ -235,6 +235,10 @@ fn parse_components(flat: &[u8]) -> Result<Vec<Component>, GlobError> {
         if slash > 0 {
             components.push(finish_component(&flat[start..at], std::mem::take(&mut tokens))?);
             if at == flat.len() {
+                // `x/**` is all that is below x and not x itself, as globset has it.
+                if components.len() > 1 && components.last() == Some(&Component::Any) {
+                    components.push(Component::One(vec![Token::Star]));
+                }
                 return Ok(components);
             }
             at += slash;
@@ -316,7 +320,6 @@ fn class(inside: &[u8]) -> Result<Token, GlobError> {
 
 /// `**` matches any run of components, so going back to the last one is enough.
 fn match_components(pattern: &[Component], path: &[&[u8]]) -> bool {
-    // `x/**` is all that is below x, and x itself where it is a file.
     let (mut p, mut n) = (0, 0);
     let mut back: Option<(usize, usize)> = None;
     while n < path.len() {
