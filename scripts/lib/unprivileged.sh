@@ -48,7 +48,7 @@ step_unprivileged() {
 
   local pass_on=() name
   for name in LANG LC_ALL TERM NO_COLOR CARGO_TERM_COLOR CI NEXTEST_PROFILE NEXTEST_TEST_THREADS \
-    RUST_BACKTRACE PROPTEST_CASES; do
+    RUST_BACKTRACE PROPTEST_CASES PROPTEST_RNG_SEED; do
     if [[ -n ${!name+set} ]]; then
       pass_on+=("$name=${!name}")
     fi
