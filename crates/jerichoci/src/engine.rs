@@ -9,8 +9,10 @@ use jericho_host::lock::{FileLock, LockError};
 use jericho_host::{CancelToken, Clock, Host, HostError, IdSource, LocalHost, SystemClock, SystemIds};
 
 use crate::config::EngineConfig;
+use crate::executor::Tools;
 use crate::model::id::{IdError, RunId};
 use crate::model::record::RunRecord;
+use crate::remote::Hosts;
 use crate::run::gc::{self, GcPolicy, GcReport};
 use crate::run::layout::Layout;
 use crate::run::outstanding::closure_of_needs;
@@ -301,6 +303,21 @@ impl Engine {
     /// [`EngineError::Snapshot`].
     pub fn snapshot_tree(&self, run_id: &RunId) -> Result<PathBuf, EngineError> {
         snapshots::tree_of(self, run_id)
+    }
+
+    /// Other machines, as one run or one look around shares them; nothing is connected.
+    pub(crate) fn hosts(&self, engine_id: String) -> Hosts {
+        Hosts::new(Arc::clone(&self.config), Arc::clone(&self.clock), Arc::clone(&self.ids), engine_id)
+    }
+
+    /// What executors share.
+    pub(crate) fn tools(&self, hosts: Hosts) -> Tools {
+        Tools {
+            config: Arc::clone(&self.config),
+            host: Arc::clone(&self.host),
+            clock: Arc::clone(&self.clock),
+            hosts: Arc::new(hosts),
+        }
     }
 
     pub(crate) fn run_not_found(&self, run_id: &RunId) -> EngineError {

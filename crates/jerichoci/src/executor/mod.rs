@@ -5,6 +5,8 @@
 
 pub mod after;
 pub mod command;
+mod failure;
+pub(crate) mod host_tree;
 pub mod incus;
 mod overlay;
 mod phases;

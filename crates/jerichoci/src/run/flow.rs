@@ -23,13 +23,12 @@ use super::store::{RunSpecRecord, RunStore, prepare_state_root};
 use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
 use crate::executor::workspace::RunSource;
-use crate::executor::{Phases, Tools, process};
+use crate::executor::{Phases, process};
 use crate::model::id::RunId;
 use crate::model::job::JobSpec;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::record::RunRecord;
 use crate::model::version;
-use crate::remote::Hosts;
 use crate::snapshot::EarlyListing;
 use jericho_host::secrets::{self, Length, Masker};
 
@@ -99,18 +98,8 @@ pub(crate) fn run(
         }
     }
 
-    let hosts = Hosts::new(
-        Arc::clone(&engine.config),
-        Arc::clone(&engine.clock),
-        Arc::clone(&engine.ids),
-        identity.engine_id,
-    );
-    let tools = Tools {
-        config: Arc::clone(&engine.config),
-        host: Arc::clone(&engine.host),
-        clock: Arc::clone(&engine.clock),
-        hosts: Arc::new(hosts.reaping(super::known::runs_of(&layout))),
-    };
+    let hosts = engine.hosts(identity.engine_id);
+    let tools = engine.tools(hosts.reaping(super::known::runs_of(&layout)));
     let fresh_id = || engine.ids.fresh();
     let around = Surroundings { tools: &tools, cancel, fresh_id: &fresh_id, masker, watch: reporter.watch() };
     let (sender, messages) = channel();

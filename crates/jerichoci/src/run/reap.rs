@@ -199,12 +199,7 @@ pub(crate) fn reaper(
         return Ok(None);
     }
     let identity = prepare_state_root(&layout, &engine.ids.fresh())?;
-    let hosts = Hosts::new(
-        Arc::clone(&engine.config),
-        Arc::clone(&engine.clock),
-        Arc::clone(&engine.ids),
-        identity.engine_id,
-    );
+    let hosts = engine.hosts(identity.engine_id);
     let reaper = Reaper {
         layout: layout.clone(),
         hosts: Arc::new(hosts.reaping(known::runs_of(&layout))),

@@ -2,7 +2,6 @@
 //! shell.
 
 use std::io;
-use std::sync::Arc;
 
 use jericho_host::{CancelToken, OutputSink};
 use pika_cloud::ops::{Console, InstanceRef};
@@ -11,11 +10,10 @@ use super::keep::{Keeping, RENEWED};
 use super::place::{Dir, source};
 use super::{Opened, Shell, Tell, guest};
 use crate::executor::after::{Cleanup, Fate};
-use crate::executor::{JobContext, JobLog, Prepared, Tools, for_job};
+use crate::executor::{JobContext, JobLog, Prepared, for_job};
 use crate::model::id::RunId;
 use crate::model::job::{GuestCommand, JobPlacement, JobSpec};
 use crate::model::outcome::Verdict;
-use crate::remote::Hosts;
 use crate::run::reap::{ReapOptions, reaper};
 use crate::run::store::prepare_state_root;
 
@@ -25,18 +23,8 @@ const NOTHING: &str = ":";
 pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell<'_>) -> Opened {
     let (engine, layout) = (shell.engine, shell.layout());
     let identity = prepare_state_root(&layout, &engine.ids.fresh())?;
-    let hosts = Hosts::new(
-        Arc::clone(&engine.config),
-        Arc::clone(&engine.clock),
-        Arc::clone(&engine.ids),
-        identity.engine_id,
-    );
-    let tools = Tools {
-        config: Arc::clone(&engine.config),
-        host: Arc::clone(&engine.host),
-        clock: Arc::clone(&engine.clock),
-        hosts: Arc::new(hosts),
-    };
+    let hosts = engine.hosts(identity.engine_id);
+    let tools = engine.tools(hosts);
     let (_pinned, source) = source(shell)?;
     let id = RunId::new(engine.clock.now(), &engine.ids.fresh());
     let dir = Dir::make(&layout, &id)?;

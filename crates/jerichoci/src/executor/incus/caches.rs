@@ -9,8 +9,8 @@ use std::path::Path;
 use jericho_host::lock::FileLock;
 use sha2::{Digest, Sha256};
 
-use super::Failure;
 use crate::executor::JobContext;
+use crate::executor::failure::Failure;
 use crate::lock::{self, WaitError};
 use crate::model::demands::CacheSharing;
 

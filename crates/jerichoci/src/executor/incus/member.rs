@@ -15,9 +15,10 @@ use jericho_manifest::EntryKind;
 use pika_cloud::ops::{Incus, ListedVolume, OpsError, TreeWriter, VolumeRef};
 use sha2::{Digest, Sha256};
 
+use super::kit;
 use super::labels;
-use super::{Failure, kit};
 use crate::config::IncusConfig;
+use crate::executor::failure::Failure;
 use crate::executor::workspace::RunSource;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::objects::ObjectReader;

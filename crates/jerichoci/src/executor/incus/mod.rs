@@ -40,7 +40,8 @@ use told::Told;
 
 use super::after::Cleanup;
 use super::command::Compiled;
-use super::process::{cancelled, note};
+use super::failure::Failure;
+use super::process::note;
 use super::{Executor, JobContext, JobReport, Phases, Tools};
 use crate::causes::with_causes;
 use crate::model::attempt::ArtifactRecord;
@@ -90,29 +91,6 @@ struct Made {
     cleanup: Option<Cleanup>,
     warnings: Vec<String>,
     leaked: Vec<String>,
-}
-
-/// Why there is no verdict of the command.
-enum Failure {
-    Cancelled(CancelReason),
-    Errored(String),
-}
-
-impl Failure {
-    fn into_outcome(self) -> JobOutcome {
-        match self {
-            Self::Cancelled(reason) => cancelled(reason),
-            Self::Errored(message) => JobOutcome::errored(message),
-        }
-    }
-
-    /// What was cut short by the token did not fail by itself.
-    fn of(cancel: &CancelToken, error: &(dyn std::error::Error + 'static)) -> Self {
-        match cancel.reason() {
-            Some(reason) => Self::Cancelled(reason),
-            None => Self::Errored(with_causes(error)),
-        }
-    }
 }
 
 impl IncusGuest {

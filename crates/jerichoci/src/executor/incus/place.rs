@@ -11,10 +11,11 @@ use jericho_host::{CancelToken, LocalHost, SystemIds};
 use pika_cloud::ops::{Incus, InstanceRef, Patience};
 
 use super::intent::GuestPlace;
+use super::kit;
 use super::member::Member;
 use super::snapshot::{self, Hold, MountSource};
-use super::{Failure, kit};
 use crate::config::IncusConfig;
+use crate::executor::failure::Failure;
 use crate::executor::{JobContext, JobLog, Tools};
 use crate::model::job::JobRuntimeKind;
 use crate::remote::{BuildHost, Ready};

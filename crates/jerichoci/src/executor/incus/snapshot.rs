@@ -9,15 +9,16 @@ use std::sync::Arc;
 use jericho_host::CancelToken;
 use pika_cloud::ops::InstanceRef;
 
-use super::Failure;
 use super::member::OnMember;
 use super::place::quietly;
 use crate::causes::with_causes;
+use crate::executor::failure::Failure;
+use crate::executor::host_tree::HostTree;
 use crate::executor::workspace::{RunSource, WorkspaceError};
 use crate::executor::{JobContext, Tools};
-use crate::remote::sync::{self, Holder, How, Lease, Remote, SyncError};
+use crate::remote::sync::{Holder, SyncError};
 use crate::remote::{BuildHost, Ready};
-use crate::snapshot::{ContentHash, TreeLease};
+use crate::snapshot::TreeLease;
 
 /// A snapshot that can be mounted, for the life of this value.
 #[derive(Debug)]
@@ -40,18 +41,8 @@ pub(super) enum Hold {
     Own(PathBuf),
     /// A volume, which is not removed while an instance uses it, nor for a day after a job was given it.
     Volume,
-    /// A lease on a host.
-    Lease(Box<HostLease>),
-}
-
-/// A lease on a host: first the engine's, then that of the instance.
-#[derive(Debug)]
-pub(super) struct HostLease {
-    host: Arc<BuildHost>,
-    ready: Ready,
-    engine_id: String,
-    hash: ContentHash,
-    lease: Lease,
+    /// A tree on a host, held first by the engine, then by the instance.
+    Host(Box<HostTree>),
 }
 
 /// A snapshot for guests of this machine.
@@ -80,47 +71,14 @@ pub(super) fn on_host(
     tools: &Tools,
     instance: &InstanceRef,
 ) -> Result<MountSource, Failure> {
-    let held = HostLease {
-        host: Arc::clone(host),
-        ready: ready.clone(),
-        engine_id: tools.hosts.engine_id().to_owned(),
-        hash: job.source.manifest().hash(),
-        // A collection that comes before the instance must not take it for one that is gone.
-        lease: Lease { id: instance.name.clone(), holder: Holder::Engine },
-    };
-    let metadata = job.source.metadata(&tools.config.source_root, tools.clock.now());
+    // A collection that comes before the instance must not take it for one that is gone: until then the
+    // engine holds it.
+    let mut tree = HostTree::of((host, ready), job.source, tools, &instance.name);
     let log = &mut *job.log;
-    let mut tell = sync::as_lines(&*tools.clock, |line| quietly(log, line));
-    let delivered = sync::deliver(
-        &held.remote(),
-        job.source.store(),
-        job.source.manifest(),
-        &metadata,
-        &held.lease,
-        &mut tell,
-        job.cancel,
-    )
-    .map_err(|error| Failure::of(job.cancel, &error))?;
-    drop(tell);
-    if delivered.how != How::AlreadyThere {
-        let (files, bytes) = (delivered.sent_files, delivered.sent_bytes);
-        quietly(job.log, &format!("sent the snapshot to {}: {files} files, {bytes} bytes", host.name()));
-    }
-    let source = delivered.path.to_string_lossy().into_owned();
-    Ok(MountSource { source, hold: Hold::Lease(Box::new(held)), on: None })
-}
-
-impl HostLease {
-    fn remote(&self) -> Remote<'_> {
-        Remote {
-            ssh: self.host.ssh(),
-            work_dir: &self.ready.work_dir,
-            runner: &self.ready.runner,
-            engine_id: &self.engine_id,
-            line: self.host.line(),
-            min_free: self.host.config().min_free,
-        }
-    }
+    tree.deliver(job.source, tools, &mut |line| quietly(log, line), job.cancel)
+        .map_err(|error| Failure::of(job.cancel, &error))?;
+    let source = tree.path().to_string_lossy().into_owned();
+    Ok(MountSource { source, hold: Hold::Host(Box::new(tree)), on: None })
 }
 
 impl Hold {
@@ -131,10 +89,11 @@ impl Hold {
         instance: &InstanceRef,
         cancel: &CancelToken,
     ) -> Result<(), SyncError> {
-        let Self::Lease(held) = self else { return Ok(()) };
-        held.lease.holder =
-            Holder::Instance { project: instance.project.clone(), name: instance.name.clone() };
-        sync::hold(&held.remote(), &held.hash, &held.lease, cancel)
+        let Self::Host(tree) = self else { return Ok(()) };
+        tree.hand_to(
+            Holder::Instance { project: instance.project.clone(), name: instance.name.clone() },
+            cancel,
+        )
     }
 
     /// No guest sees it any more.
@@ -143,11 +102,9 @@ impl Hold {
             Self::Tree { .. } | Self::Volume => Ok(()),
             Self::Own(dir) => jericho_host::fs::remove_tree(&dir)
                 .map_err(|error| format!("cannot remove {}: {error}", dir.display())),
-            Self::Lease(held) => {
-                sync::release(&held.remote(), &held.hash, &held.lease.id, cancel).map_err(|error| {
-                    format!("a lease of the snapshot is not given back: {}", with_causes(&error))
-                })
-            }
+            Self::Host(tree) => tree.release(cancel).map_err(|error| {
+                format!("a lease of the snapshot is not given back: {}", with_causes(&error))
+            }),
         }
     }
 }

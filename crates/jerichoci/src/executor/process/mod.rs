@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jericho_host::{
-    CancelReason, CancelToken, Command, EndedBy, Environment, Exit, Finished, HostError, Isolation, Mount,
-    Supervision,
+    CancelReason, Command, EndedBy, Environment, Exit, Finished, HostError, Isolation, Mount, Supervision,
 };
 use pika_cloud::lifecycle::RuntimeTerminalResult;
 
@@ -24,6 +23,7 @@ use caches::{CacheError, Caches};
 use dev_shell::{DevShellError, Entered};
 use merged::Roots;
 
+use super::failure::Failure;
 use super::workspace::JobView;
 use super::{Executor, JobContext, JobLog, JobReport, Phases, PreparedMount, Tools};
 use crate::causes::with_causes;
@@ -82,33 +82,6 @@ impl Executor for HostProcess {
     }
 }
 
-/// Why there is no verdict of the command.
-enum Failure {
-    Cancelled(CancelReason),
-    Errored(String),
-}
-
-impl Failure {
-    fn into_outcome(self) -> JobOutcome {
-        match self {
-            Self::Cancelled(reason) => cancelled(reason),
-            Self::Errored(message) => JobOutcome::errored(message),
-        }
-    }
-}
-
-fn errored(error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::Errored(with_causes(error))
-}
-
-/// A preparation that was cut short by the token did not fail by itself.
-fn ended_or_errored(cancel: &CancelToken, error: &(dyn std::error::Error + 'static)) -> Failure {
-    match cancel.reason() {
-        Some(reason) => Failure::Cancelled(reason),
-        None => errored(error),
-    }
-}
-
 impl HostProcess {
     /// Everything from the caches to the artifacts.
     fn run(
@@ -121,7 +94,7 @@ impl HostProcess {
         let caches = self.caches(job, phases)?;
         let mut view = phases
             .time("workspace", || job.source.view(job.cache_dir, job.scratch, job.cancel))
-            .map_err(|error| ended_or_errored(job.cancel, &error))?;
+            .map_err(|error| Failure::of(job.cancel, &error))?;
         if job.spec.git != WorkspaceGit::None {
             phases.time("git", || self.git(job, &mut view))?;
         }
@@ -158,7 +131,7 @@ impl HostProcess {
             })
         });
         if let Some(error) = log_problem {
-            return Err(errored(&error));
+            return Err(Failure::errored(&error));
         }
         taken.map_err(|error| match error {
             CacheError::Cancelled(reason) => Failure::Cancelled(reason),
@@ -184,7 +157,7 @@ impl HostProcess {
             manifest: job.source.manifest(),
         };
         let borrowed =
-            given.make(&view.writable, job.cancel).map_err(|error| ended_or_errored(job.cancel, &error))?;
+            given.make(&view.writable, job.cancel).map_err(|error| Failure::of(job.cancel, &error))?;
         if let Isolation::Namespaces(mounts) = &mut view.isolation {
             mounts.push(Mount::Bind { source: borrowed.clone(), target: borrowed, read_only: true });
         }
@@ -257,12 +230,12 @@ impl HostProcess {
             Err(HostError::Cancelled(reason)) => Err(Failure::Cancelled(reason)),
             Err(error @ HostError::Mount { .. }) => {
                 job.source.mount_failed();
-                Err(errored(&error))
+                Err(Failure::errored(&error))
             }
             Err(error) if error.is_no_space() => {
                 Err(Failure::Errored("the disk is full: the output could not be kept".to_owned()))
             }
-            Err(error) => Err(errored(&error)),
+            Err(error) => Err(Failure::errored(&error)),
         }
     }
 
@@ -323,7 +296,7 @@ impl HostProcess {
             .and_then(|script| dev_shell::enter(&script, command.clone(), kept, job.scratch))
             .map_err(|error| match error {
                 DevShellError::Cancelled(reason) => Failure::Cancelled(reason),
-                other => errored(&other),
+                other => Failure::errored(&other),
             })
     }
 }

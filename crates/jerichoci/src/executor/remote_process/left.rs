@@ -7,9 +7,9 @@ use std::time::Duration;
 use jericho_host::{CancelToken, Host as _, HostError};
 
 use super::limit::Limited;
-use super::stage::Held;
 use crate::causes::with_causes;
 use crate::executor::after::{Cleaned, Cleanup};
+use crate::executor::host_tree::HostTree;
 use crate::remote::{BuildHost, Ready, reap};
 
 /// How long the host may take.
@@ -19,9 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Left {
     pub(super) host: Arc<BuildHost>,
     pub(super) ready: Ready,
-    pub(super) engine_id: String,
     pub(super) dir: PathBuf,
-    pub(super) held: Held,
+    pub(super) tree: HostTree,
     /// Nobody knows what the job does, and that was told.
     pub(super) is_unknown: bool,
 }
@@ -42,7 +41,7 @@ impl Left {
         let why = match self.host.ssh().run(&command, limited.token()) {
             Ok(output) if output.exit.success() => {
                 // Only now: until the job has ended it stands on the tree. Not told, the host finds out by itself.
-                let _ = self.held.release(&self.host, &self.ready, &self.engine_id, limited.token());
+                let _ = self.tree.release(limited.token());
                 return cleaned;
             }
             Ok(output) => String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "),

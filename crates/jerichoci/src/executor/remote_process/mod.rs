@@ -19,7 +19,6 @@ mod left;
 mod limit;
 mod place;
 mod result;
-mod stage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +26,8 @@ use std::time::Duration;
 use jericho_host::sys::ProcessIdentity;
 use jericho_host::{CancelReason, CancelToken, Command, Exit, Host as _, HostError};
 
+use super::failure::Failure;
+use super::host_tree::HostTree;
 use super::process::{cancelled, note, write_result};
 use super::{Executor, JobContext, JobReport, Phases, Tools};
 use crate::causes::with_causes;
@@ -34,14 +35,14 @@ use crate::model::attempt::ArtifactRecord;
 use crate::model::demands::{ArtifactsWhen, WorkspaceGit};
 use crate::model::job::{JobPlacement, JobRuntimeConfig, JobRuntimeKind};
 use crate::model::outcome::{JobOutcome, Verdict};
-use crate::remote::{BuildHost, Ready, RemoteError};
+use crate::remote::sync::{Holder, SyncError};
+use crate::remote::{BuildHost, Ready};
 
 use documents::Documents;
 use follow::{Ended, FollowError, Follower};
 use left::Left;
 use limit::Limited;
 use place::Place;
-use stage::Held;
 
 /// Starts a runner.
 const START: &str = include_str!("start.sh");
@@ -55,30 +56,6 @@ const END_PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct RemoteProcess {
     tools: Tools,
-}
-
-/// Why there is no verdict of the command.
-pub(super) enum Failure {
-    Cancelled(CancelReason),
-    Errored(String),
-}
-
-impl Failure {
-    fn into_outcome(self) -> JobOutcome {
-        match self {
-            Self::Cancelled(reason) => cancelled(reason),
-            Self::Errored(message) => JobOutcome::errored(message),
-        }
-    }
-}
-
-impl From<RemoteError> for Failure {
-    fn from(error: RemoteError) -> Self {
-        match error {
-            RemoteError::Cancelled(reason) => Self::Cancelled(reason),
-            other => Self::Errored(other.told()),
-        }
-    }
 }
 
 /// What is known of a job on its host.
@@ -140,25 +117,19 @@ impl RemoteProcess {
         })?;
         let place = Place::new(&ready, self.tools.hosts.engine_id(), job).map_err(Failure::Errored)?;
         let run = Run { tools: &self.tools, host: &host, ready: &ready, place: &place };
-        let (tree, mut held) = phases.time("stage_workspace_snapshot", || stage::stage(&run, job))?;
-        let waited = match Documents::new(&run, job, &tree) {
+        let mut tree = phases.time("stage_workspace_snapshot", || run.stage(job))?;
+        let waited = match Documents::new(&run, job, tree.path()) {
             Ok(documents) => {
                 told.environment = documents.variables();
-                match phases.time("launch", || run.launch(&documents, &mut held, job)) {
+                match phases.time("launch", || run.launch(&documents, &mut tree, job)) {
                     Ok(()) => run.finish(job, phases, &mut told.artifacts),
                     Err(failure) => Waited::told(failure.into_outcome()),
                 }
             }
             Err(why) => Waited::told(JobOutcome::errored(why)),
         };
-        let left = Left {
-            engine_id: self.tools.hosts.engine_id().to_owned(),
-            dir: place.job.clone(),
-            is_unknown: waited.is_unknown,
-            ready: ready.clone(),
-            host,
-            held,
-        };
+        let left =
+            Left { dir: place.job.clone(), is_unknown: waited.is_unknown, ready: ready.clone(), host, tree };
         told.cleanup = Some(left.into_cleanup());
         Ok(waited.told)
     }
@@ -185,12 +156,28 @@ impl Run<'_> {
         Command::new(&self.ready.runner).args(words)
     }
 
+    /// Makes sure that the source tree is there, and holds it until the runner does.
+    fn stage(&self, job: &mut JobContext<'_>) -> Result<HostTree, Failure> {
+        // Which process it is for is known when that has started.
+        let mut tree = HostTree::of((self.host, self.ready), job.source, self.tools, &self.place.nonce);
+        let log = &mut *job.log;
+        let mut say = |line: &str| drop(log.engine_line(line));
+        match tree.deliver(job.source, self.tools, &mut say, job.cancel) {
+            Ok(()) => Ok(tree),
+            Err(SyncError::Cancelled(reason)) => Err(Failure::Cancelled(reason)),
+            Err(SyncError::Host(error)) => Err(self.host.error(error).into()),
+            Err(other) => {
+                Err(Failure::Errored(format!("host {}: {}", self.host.name(), with_causes(&other))))
+            }
+        }
+    }
+
     /// Hands the request to the runner. After a lost connection it is asked again, which starts nothing
     /// twice.
     fn launch(
         &self,
         documents: &Documents,
-        held: &mut Held,
+        tree: &mut HostTree,
         job: &mut JobContext<'_>,
     ) -> Result<(), Failure> {
         let mut command = Command::new("sh").args(["-c", START, "sh"]);
@@ -206,7 +193,7 @@ impl Run<'_> {
                 Err(error) => return Err(self.host.error(error).into()),
             };
             if output.exit == Exit::Code(0) {
-                self.hand_over(held, &output.stdout, job);
+                self.hand_over(tree, &output.stdout, job);
                 return Ok(());
             }
             let said = String::from_utf8_lossy(&output.stderr);
@@ -217,9 +204,9 @@ impl Run<'_> {
     }
 
     /// The runner keeps the source tree from now on. One that has ended already needs none.
-    fn hand_over(&self, held: &mut Held, announced: &[u8], job: &mut JobContext<'_>) {
+    fn hand_over(&self, tree: &mut HostTree, announced: &[u8], job: &mut JobContext<'_>) {
         let Ok(runner) = serde_json::from_slice::<ProcessIdentity>(announced) else { return };
-        if let Err(error) = held.by_runner(self, runner, job.cancel) {
+        if let Err(error) = tree.hand_to(Holder::Process(runner), job.cancel) {
             let line =
                 format!("warning: the source tree is held by this engine alone: {}", with_causes(&error));
             drop(job.log.engine_line(&line));

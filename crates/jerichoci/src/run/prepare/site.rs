@@ -8,19 +8,18 @@ use jericho_host::{CancelToken, Command, Environment, Host};
 
 use crate::causes::with_causes;
 use crate::executor::Tools;
+use crate::executor::host_tree::HostTree;
 use crate::executor::workspace::RunSource;
 use crate::model::id::RunId;
 use crate::model::job::JobPlacement;
 use crate::model::outcome::JobOutcome;
 use crate::nix::complaint;
-use crate::remote::sync::{self, Holder, How, Lease, Remote};
 use crate::remote::{BuildHost, Ready};
 use crate::run::layout::{Layout, RunLayout};
 use crate::run::outputs::OutputsError;
 use crate::run::outputs::realize::{Locks, NixOnHost, Realizer, SourceTree};
 use crate::run::outputs::transport::{Endpoint, Route};
 use crate::run::owner::is_alive;
-use crate::snapshot::ContentHash;
 
 /// Where nix is looked for on a host whose settings name no path.
 const PATH: &str =
@@ -218,25 +217,9 @@ impl Site {
             }
             Machine::Host(host, ready) => (host, ready),
         };
-        let held = HeldTree {
-            host: Arc::clone(host),
-            ready: ready.clone(),
-            engine_id: tools.hosts.engine_id().to_owned(),
-            hash: source.manifest().hash(),
-            lease: Lease { id: lease_id.to_owned(), holder: Holder::Engine },
-        };
-        let metadata = source.metadata(&tools.config.source_root, tools.clock.now());
-        let mut tell = sync::as_lines(&*tools.clock, &mut *log);
-        let (store, manifest) = (source.store(), source.manifest());
-        let delivered =
-            sync::deliver(&held.remote(), store, manifest, &metadata, &held.lease, &mut tell, cancel)
-                .map_err(|error| with_causes(&error))?;
-        drop(tell);
-        if delivered.how != How::AlreadyThere {
-            let (files, bytes) = (delivered.sent_files, delivered.sent_bytes);
-            log(&format!("sent the snapshot to {}: {files} files, {bytes} bytes", host.name()));
-        }
-        Ok(SourceTree { path: delivered.path, held: Box::new(held) })
+        let mut held = HeldTree(HostTree::of((host, ready), source, tools, lease_id));
+        held.0.deliver(source, tools, log, cancel).map_err(|error| with_causes(&error))?;
+        Ok(SourceTree { path: held.0.path().to_owned(), held: Box::new(held) })
     }
 }
 
@@ -253,31 +236,12 @@ fn tidy(host: &dyn Host, run: &Path) -> Result<(), String> {
 }
 
 /// A tree on a host that nobody collects until this is dropped.
-struct HeldTree {
-    host: Arc<BuildHost>,
-    ready: Ready,
-    engine_id: String,
-    hash: ContentHash,
-    lease: Lease,
-}
-
-impl HeldTree {
-    fn remote(&self) -> Remote<'_> {
-        Remote {
-            ssh: self.host.ssh(),
-            work_dir: &self.ready.work_dir,
-            runner: &self.ready.runner,
-            engine_id: &self.engine_id,
-            line: self.host.line(),
-            min_free: self.host.config().min_free,
-        }
-    }
-}
+struct HeldTree(HostTree);
 
 impl Drop for HeldTree {
     fn drop(&mut self) {
         // A lease that is not given back ends with its engine.
         let Ok(cancel) = CancelToken::new() else { return };
-        let _ = sync::release(&self.remote(), &self.hash, &self.lease.id, &cancel);
+        let _ = self.0.release(&cancel);
     }
 }
