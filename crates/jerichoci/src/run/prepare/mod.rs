@@ -5,6 +5,7 @@
 //! the records.
 
 mod log;
+pub(crate) mod roots;
 mod site;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -137,9 +138,9 @@ impl Preparer<'_> {
         Ok(prepared)
     }
 
-    /// Lets go of what was realised. To be called when nothing of the jobs is left.
+    /// Lets go of what was realised. To be called when nothing of the jobs is left but guests that are kept.
     pub(crate) fn release(&self) -> Result<(), String> {
-        self.sites.release(self.tools)
+        self.sites.release(self.tools, self.run)
     }
 
     /// Whether a guest can be made for a staged job: news that there is no image must not wait for a
