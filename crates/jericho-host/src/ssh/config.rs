@@ -92,6 +92,15 @@ impl SshConfig {
         args
     }
 
+    /// The arguments of a client at which a person sits: with a terminal at the other end where there is one here.
+    pub(super) fn terminal_args(&self, socket: &Path, command: &str, has_terminal: bool) -> Vec<OsString> {
+        let mut args = self.client_args(socket, command);
+        if has_terminal && let Some(kind) = args.iter_mut().find(|arg| *arg == "-T") {
+            *kind = "-t".into();
+        }
+        args
+    }
+
     /// The arguments of a word to the master itself: `check`, `forward`, `cancel`.
     pub(super) fn control_args(&self, socket: &Path, word: &str, forward: Option<&OsStr>) -> Vec<OsString> {
         // The master is found by its socket alone. A configuration would add its own forwards.

@@ -9,6 +9,9 @@ use pika_incus_guest_role::IncusGuestRole;
 
 use crate::model::job::JobRuntimeKind;
 
+/// With less free space than this on its disk no run begins on a machine.
+pub const MIN_FREE: u64 = 5 << 30;
+
 /// Where instances are made on one machine. Every value is resolved: nothing is looked up later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IncusConfig {
@@ -87,7 +90,7 @@ impl HostConfig {
             incus: IncusConfig::default(),
             allow: vec![JobRuntimeKind::Incus, JobRuntimeKind::Tart],
             disk_budget: DiskBudget::default(),
-            min_free: 5 << 30,
+            min_free: MIN_FREE,
             nix_program: "nix".to_owned(),
         }
     }

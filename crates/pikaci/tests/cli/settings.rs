@@ -53,6 +53,7 @@ fn every_setting_is_shown_with_its_value_and_its_origin() {
     host_local_nix_shell ci environment (JERICHOCI_HOST_LOCAL_NIX_SHELL)
     inherit_env true flag (--inherit-env)
     base_ref origin/dev repository (jericho.toml:2:12)
+    cache_wait_secs 7200 default
     prepared_output_consumer this process default
     incus.guest_role that of the job default
     incus.project pika-managed-agents default

@@ -281,12 +281,7 @@ impl Realizer {
         self.nix.sources.join(format!("{}.json", wanted.content_hash))
     }
 
-    fn remember(
-        &self,
-        wanted: &Wanted<'_>,
-        added: &Added,
-        log: &mut dyn JobLog,
-    ) -> Result<(), RealizeError> {
+    fn remember(&self, wanted: &Wanted<'_>, added: &Added, log: &mut dyn JobLog) -> Result<(), RealizeError> {
         let written = serde_json::to_vec(added)
             .map_err(|error| HostError::System("cannot write a document", error.into()))
             .and_then(|text| {
