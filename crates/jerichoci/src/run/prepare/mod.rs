@@ -201,7 +201,7 @@ impl Preparer<'_> {
         };
         let mut end = PrepareEnd::new(Verdict::Passed, String::new());
         end.role = Some(role);
-        let payload = read_payload(nix, &realized.path, &mut end);
+        let payload = read_payload(nix, &realized.path, &mut end, self.cancel);
         end.mounts = payload
             .as_ref()
             .ok_or_else(|| format!("{} has no usable {MANIFEST}", realized.path.display()))
@@ -281,8 +281,13 @@ impl Preparer<'_> {
     }
 }
 
-fn read_payload(nix: &NixOnHost, output: &Path, end: &mut PrepareEnd) -> Option<PayloadManifestRecord> {
-    payload::load_manifest_on(&*nix.host, output).unwrap_or_else(|error| {
+fn read_payload(
+    nix: &NixOnHost,
+    output: &Path,
+    end: &mut PrepareEnd,
+    cancel: &CancelToken,
+) -> Option<PayloadManifestRecord> {
+    payload::load_manifest(&*nix.host, &nix.env, output, cancel).unwrap_or_else(|error| {
         end.warnings.push(with_causes(&error));
         None
     })
