@@ -304,19 +304,20 @@ impl Realizer {
     }
 
     fn add(&self, wanted: &Wanted<'_>, cancel: &CancelToken) -> Result<Added, RealizeError> {
-        let tree = (wanted.tree)(cancel).map_err(|problem| match cancel.reason() {
-            Some(reason) => RealizeError::Cancelled(reason),
-            None => RealizeError::Tree(problem),
-        })?;
-        let expression = add_expression(&tree.path)?;
-        let said = self.ask(wanted, "add the source of", false, cancel, |nix| {
-            nix.args(["eval", "--impure", "--raw", "--expr"]).arg(&expression)
-        })?;
-        drop(tree.held);
-        let store_path = last_line(&said);
-        let said = self.ask(wanted, "hash the source of", false, cancel, |nix| {
-            nix.args(["hash", "path"]).arg(&store_path)
-        })?;
+        let hash = |store_path: &str| {
+            self.ask(wanted, "hash the source of", false, cancel, |nix| {
+                nix.args(["hash", "path"]).arg(store_path)
+            })
+        };
+        let mut store_path = self.put(wanted, cancel)?;
+        let said = match hash(&store_path) {
+            // Collected before it was hashed.
+            Err(_) if self.is_gone(&store_path, cancel) => {
+                store_path = self.put(wanted, cancel)?;
+                hash(&store_path)
+            }
+            said => said,
+        }?;
         let added = Added { store_path, nar_hash: last_line(&said), derivations: BTreeMap::new() };
         match added.is_plausible() {
             true => Ok(added),
@@ -328,6 +329,20 @@ impl Realizer {
                 said: format!("`{}` and `{}`", added.store_path, added.nar_hash),
             }),
         }
+    }
+
+    /// Has the tree in the store.
+    fn put(&self, wanted: &Wanted<'_>, cancel: &CancelToken) -> Result<String, RealizeError> {
+        let tree = (wanted.tree)(cancel).map_err(|problem| match cancel.reason() {
+            Some(reason) => RealizeError::Cancelled(reason),
+            None => RealizeError::Tree(problem),
+        })?;
+        let expression = add_expression(&tree.path)?;
+        let said = self.ask(wanted, "add the source of", false, cancel, |nix| {
+            nix.args(["eval", "--impure", "--raw", "--expr"]).arg(&expression)
+        })?;
+        drop(tree.held);
+        Ok(last_line(&said))
     }
 
     fn build(
