@@ -252,6 +252,22 @@ fn a_source_that_is_collected_before_it_is_hashed_is_added_once_more() {
 }
 
 #[test]
+fn a_fault_of_this_machine_during_an_evaluation_is_not_the_sources() {
+    let Some(mut tree) = Tree::new("a_fault_of_this_machine_during_an_evaluation_is_not_the_sources") else {
+        return;
+    };
+    // Nix makes its caches below, when it evaluates a flake.
+    let file = tree.beside("cache").join("file");
+    fs::write(&file, "").unwrap();
+    tree.set(|config| {
+        config.caller_environment.set("XDG_CACHE_HOME", file.join("x"));
+    });
+    let run = tree.run(vec![staged("a", "run-test")]);
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure), "{run:#?}");
+    assert!(job(&run, "a").message.as_ref().unwrap().contains("evaluate"), "{run:#?}");
+}
+
+#[test]
 fn outputs_outlive_a_collection_during_the_run_and_can_be_collected_after_it() {
     let Some(tree) = Tree::new("outputs_outlive_a_collection_during_the_run_and_can_be_collected_after_it")
     else {

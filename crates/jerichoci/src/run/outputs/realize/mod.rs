@@ -15,6 +15,7 @@
 //! Flakes are evaluated purely: the same source gives the same derivation, which is not asked for twice.
 
 mod error;
+mod probe;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -233,13 +234,27 @@ impl Realizer {
             format!("path:{store_path}?narHash={}#{}", percent_encode(nar_hash), wanted.output_name);
         let said = self.ask(wanted, "evaluate", true, cancel, |nix| {
             nix.args(["path-info", "--no-update-lock-file", "--derivation"]).arg(&installable)
-        })?;
+        });
+        let said = said.map_err(|error| self.whose_fault(error, wanted, cancel))?;
         let path = last_line(&said);
         if !is_derivation(&path) {
             let (output, said) = (wanted.output_name.to_owned(), format!("it is no derivation: `{path}`"));
             return Err(RealizeError::Evaluate { output, said });
         }
         Ok(path)
+    }
+
+    /// A failed evaluation is only the source's fault when nix can evaluate other things.
+    fn whose_fault(&self, error: RealizeError, wanted: &Wanted<'_>, cancel: &CancelToken) -> RealizeError {
+        let RealizeError::Evaluate { output, said } = error else { return error };
+        match probe::probe(&self.nix, cancel) {
+            Ok(None) => RealizeError::Evaluate { output, said },
+            Ok(Some(why)) => {
+                let host = self.nix.host.label().to_owned();
+                RealizeError::Nix { step: "evaluate", output, host, said: format!("{said}; {why}") }
+            }
+            Err(error) => self.asked(wanted).host_error(error),
+        }
     }
 
     /// The source in the store. `gone` is one that is there no more.
