@@ -218,7 +218,7 @@ impl Preparer<'_> {
             return PrepareEnd::errored("internal error: the node is bound to something else".to_owned());
         };
         let config = &self.tools.config;
-        let endpoint = |route: &Route| self.sites.endpoint(route, self.tools);
+        let endpoint = |route: &mut Route| self.sites.endpoint(route, self.tools, self.cancel);
         let with = With {
             host: &*self.tools.host,
             env: &config.caller_environment,
