@@ -267,6 +267,32 @@ fn nothing_is_started_in_a_work_directory_that_is_open_to_others_and_a_link_abov
 }
 
 #[test]
+fn a_cancel_while_an_output_is_handed_over_is_recorded_as_one() {
+    let test = "a_cancel_while_an_output_is_handed_over_is_recorded_as_one";
+    let Some(tree) = Tree::new(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    let fifo = tree.beside().join("started");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let waits = format!("echo > '{}'; exec sleep 1000", fifo.display());
+    let helper = tree.script("waiting", &waits);
+    let here = vec![CONSUMER, ("JERICHOCI_PREPARED_OUTPUT_FULFILL_BINARY", &*helper)];
+    let there = over_ssh(&tree, &sshd, &tree.beside().join("work"), &waits);
+    for variables in [here, borrowed(&there)] {
+        let mut pikaci = command(&built_program!("pikaci"), &tree.nix);
+        pikaci.current_dir(&tree.root).args(["run", "--no-git", "--output", "json"]);
+        let pikaci = pikaci.envs(variables).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        assert_eq!(fs::read_to_string(&fifo).unwrap(), "\n");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pikaci.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let output = pikaci.wait_with_output().unwrap();
+        let run: RunRecord = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(run.verdict, Verdict::Failed(FailureKind::Cancelled), "{run:#?}");
+        assert_eq!(run.jobs[0].verdict, Verdict::Failed(FailureKind::Cancelled), "{run:#?}");
+        assert_eq!(output.status.code(), Some(4));
+    }
+}
+
+#[test]
 fn requests_alone_are_no_way_for_a_staged_job() {
     let Some(tree) = Tree::new("requests_alone_are_no_way_for_a_staged_job") else { return };
     let (code, run) = tree.fails(&[("JERICHOCI_PREPARED_OUTPUT_CONSUMER", "remote_request_v1")]);

@@ -244,7 +244,7 @@ impl Preparer<'_> {
         record.payload = payload;
         end.output = Some(record);
         if let Err(error) = handed {
-            end.verdict = Verdict::Failed(FailureKind::Infrastructure);
+            end.verdict = error.verdict();
             end.message = format!("`{output_name}` could not be handed over: {}", with_causes(&error));
         }
         end
