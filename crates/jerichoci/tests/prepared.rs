@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 
@@ -87,6 +88,22 @@ impl Tree {
         reporter: &mut dyn Reporter,
     ) -> RunRecord {
         self.engine.run(&RunRequest::new(jobs).keep_going(keep_going), reporter, cancel).unwrap()
+    }
+
+    /// A new directory beside the tree.
+    fn beside(&self, name: &str) -> PathBuf {
+        let dir = self.root.with_file_name(name);
+        fs::create_dir(&dir).unwrap();
+        dir
+    }
+
+    /// Another engine of the same state root, after a change of its settings.
+    fn set(&mut self, change: impl FnOnce(&mut EngineConfig)) {
+        let mut config = EngineConfig::new(self.root.join(".jerichoci"), &self.root);
+        config.caller_environment = self.nix.environment().into_iter().collect();
+        config.nix_program = self.nix.program();
+        change(&mut config);
+        self.engine = Engine::new(config);
     }
 
     fn dir(&self, run: &RunRecord) -> PathBuf {
@@ -208,6 +225,46 @@ fn what_is_remembered_of_another_store_is_no_obstacle() {
     let record: PreparedOutputsRecord =
         serde_json::from_slice(&fs::read(run.prepared_outputs_path.as_ref().unwrap()).unwrap()).unwrap();
     assert!(record.outputs.iter().all(|output| Path::new(&output.realized_path).starts_with(other.store())));
+}
+
+#[test]
+fn a_source_that_is_collected_before_it_is_hashed_is_added_once_more() {
+    let Some(mut tree) = Tree::new("a_source_that_is_collected_before_it_is_hashed_is_added_once_more")
+    else {
+        return;
+    };
+    let dir = tree.beside("wrapped");
+    let store = tree.nix.program().with_file_name("nix-store");
+    let wrapper = format!(
+        "#!/bin/sh\ncase \"$*\" in *'hash path'*)\n  for path; do :; done\n  \
+         mkdir '{0}/once' 2> /dev/null && '{1}' --delete \"$path\" > /dev/null ;;\nesac\nexec '{2}' \"$@\"\n",
+        dir.display(),
+        store.display(),
+        tree.nix.program().display(),
+    );
+    fs::write(dir.join("nix"), wrapper).unwrap();
+    fs::set_permissions(dir.join("nix"), fs::Permissions::from_mode(0o755)).unwrap();
+    symlink(&store, dir.join("nix-store")).unwrap();
+    tree.set(|config| config.nix_program = dir.join("nix"));
+    let run = tree.run(vec![staged("a", "run-test")]);
+    assert!(dir.join("once").exists());
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+}
+
+#[test]
+fn a_fault_of_this_machine_during_an_evaluation_is_not_the_sources() {
+    let Some(mut tree) = Tree::new("a_fault_of_this_machine_during_an_evaluation_is_not_the_sources") else {
+        return;
+    };
+    // Nix makes its caches below, when it evaluates a flake.
+    let file = tree.beside("cache").join("file");
+    fs::write(&file, "").unwrap();
+    tree.set(|config| {
+        config.caller_environment.set("XDG_CACHE_HOME", file.join("x"));
+    });
+    let run = tree.run(vec![staged("a", "run-test")]);
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure), "{run:#?}");
+    assert!(job(&run, "a").message.as_ref().unwrap().contains("evaluate"), "{run:#?}");
 }
 
 #[test]
@@ -456,7 +513,6 @@ fn two_runs_that_need_the_same_output_build_it_once_and_do_not_poll() {
 
 /// Programs in place of nix that fail at one call: the first argument says how, the second at which.
 fn failing_nix(tree: &Tree, dir: &Path, how: &str, at: usize) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt as _;
     fs::create_dir_all(dir).unwrap();
     for name in ["nix", "nix-store"] {
         let real = tree.nix.program().with_file_name(name);

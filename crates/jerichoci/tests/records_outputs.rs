@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jericho_host::{CancelToken, LocalHost};
+use jericho_host::{CancelToken, Host, LocalHost, SshConfig, SshHost};
 use jerichoci::model::outputs::{
     FulfillmentStatus, PayloadManifestRecord, PayloadMountRecord, PreparedOutputRequestRecord,
     PreparedOutputResultRecord,
@@ -21,7 +21,7 @@ use jerichoci::run::outputs::payload::{MANIFEST, check_manifest, load_manifest, 
 use jerichoci::run::outputs::realize::{Locks, NixOnHost};
 use jerichoci::run::outputs::transport::{Route, check_remote_result};
 use jerichoci::run::outputs::{
-    fulfill_prepared_output_request, fulfill_prepared_output_request_result,
+    OutputsError, fulfill_prepared_output_request, fulfill_prepared_output_request_result,
     load_prepared_output_fulfillment_launch_request, staged_linux_remote_defaults,
 };
 use serde_json::{Value, json};
@@ -63,6 +63,11 @@ impl Rig {
 
     fn fulfill(&self, request: &Value) -> PreparedOutputResultRecord {
         fulfill_prepared_output_request_result(&self.write(request), None, &self.store).unwrap()
+    }
+
+    fn manifest(&self, host: &dyn Host) -> Result<Option<PayloadManifestRecord>, OutputsError> {
+        let env = [("PATH", "/usr/bin:/bin")].into_iter().collect();
+        load_manifest(host, &env, &self.output, &CancelToken::new().unwrap())
     }
 }
 
@@ -238,11 +243,11 @@ fn launch_and_transport_requests_are_checked_when_read() {
 
 #[test]
 fn a_payload_manifest_stays_in_its_output() {
-    let dir = tempfile::tempdir().unwrap();
-    assert_eq!(load_manifest(dir.path()).unwrap(), None);
-    fs::create_dir_all(dir.path().join("share/jerichoci")).unwrap();
-    fs::copy(fixture("payload-manifest.json"), dir.path().join(MANIFEST)).unwrap();
-    let good = load_manifest(dir.path()).unwrap().unwrap();
+    let rig = rig();
+    assert_eq!(rig.manifest(&LocalHost::new()).unwrap(), None);
+    fs::create_dir_all(rig.output.join("share/jerichoci")).unwrap();
+    fs::copy(fixture("payload-manifest.json"), rig.output.join(MANIFEST)).unwrap();
+    let good = rig.manifest(&LocalHost::new()).unwrap().unwrap();
     let refused = |change: &dyn Fn(&mut PayloadManifestRecord)| {
         let mut manifest = good.clone();
         change(&mut manifest);
@@ -255,6 +260,50 @@ fn a_payload_manifest_stays_in_its_output() {
     refused(&|m| m.mounts[0].guest_path = "x".into());
     refused(&|m| m.mounts[0].guest_path = "/x/../y".into());
     refused(&|m| m.entrypoints[0].relative_path = "bin/../../x".into());
+}
+
+#[test]
+fn a_payload_manifest_is_a_short_file_of_the_store_here_and_on_a_host() {
+    let test = "a_payload_manifest_is_a_short_file_of_the_store_here_and_on_a_host";
+    let Some(sshd) = jericho_testkit::ssh::Rig::start(test) else { return };
+    let ssh = SshHost::new(SshConfig {
+        config_file: Some(sshd.config()),
+        control_dir: sshd.control_dir(),
+        env: [("PATH", "/usr/bin:/bin")].into_iter().collect(),
+        ..SshConfig::new("rig")
+    })
+    .unwrap();
+    let rig = rig();
+    fs::create_dir_all(rig.output.join("share/jerichoci")).unwrap();
+    let manifest = rig.output.join(MANIFEST);
+    let to = |target: &Path| {
+        let _ = fs::remove_file(&manifest);
+        symlink(target, &manifest).unwrap();
+    };
+    let outside = rig.dir.path().canonicalize().unwrap().join("outside");
+    fs::copy(fixture("payload-manifest.json"), &outside).unwrap();
+    let fifo = rig.store.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let other = rig.store.join("bbbb-other");
+    fs::copy(&outside, &other).unwrap();
+    let long = rig.store.join("cccc-long");
+    fs::write(&long, vec![b' '; (1 << 20) + 1]).unwrap();
+    for host in [&LocalHost::new() as &dyn Host, &ssh] {
+        let refused = || rig.manifest(host).unwrap_err().to_string();
+        to(&outside);
+        assert!(refused().contains(&format!("{} outside of the store", outside.display())));
+        // Neither is opened: the first would never end, the second would never stop.
+        to(&fifo);
+        assert!(refused().contains("not a regular file"), "{}", refused());
+        to(Path::new("/dev/zero"));
+        assert!(refused().contains("/dev/zero outside of the store"), "{}", refused());
+        to(&long);
+        assert!(refused().contains("longer than"), "{}", refused());
+        to(Path::new("/nowhere"));
+        assert_eq!(rig.manifest(host).unwrap(), None);
+        to(&other);
+        assert!(rig.manifest(host).unwrap().is_some(), "of another output of the same store");
+    }
 }
 
 #[test]

@@ -245,6 +245,28 @@ impl BuildHost {
         made
     }
 
+    /// Makes and checks a directory there as if it were the work directory, and says where it is without links.
+    /// Nothing else is made ready.
+    ///
+    /// # Errors
+    /// [`RemoteError`].
+    pub(crate) fn check_dir(&self, dir: &Path, cancel: &CancelToken) -> Result<PathBuf, RemoteError> {
+        let bad = |problem| RemoteError::WorkDir {
+            host: self.name.clone(),
+            destination: self.config.ssh.clone(),
+            path: dir.to_path_buf(),
+            problem,
+        };
+        if !work_dir::is_plain(dir) {
+            return Err(bad(WorkDirProblem::Path));
+        }
+        match work_dir::look(&*self.ssh, dir, &[], cancel).map_err(|error| self.error(error))? {
+            Look::Facts(facts) => Ok(facts.work_dir),
+            Look::Problem(problem) => Err(bad(problem)),
+            Look::Unreadable(said) => Err(RemoteError::Answer { host: self.name.clone(), said }),
+        }
+    }
+
     /// Connects again, for as long as the settings say. `log` hears of each attempt.
     ///
     /// # Errors

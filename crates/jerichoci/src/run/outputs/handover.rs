@@ -55,8 +55,8 @@ pub(crate) struct With<'a> {
     pub(crate) launcher: Option<&'a Path>,
     /// Local nix, for a copy to the host of a transport.
     pub(crate) nix: &'a Path,
-    /// The host of an SSH transport.
-    pub(crate) endpoint: &'a dyn Fn(&transport::Route) -> Result<Endpoint, OutputsError>,
+    /// The host of an SSH transport. Puts its true work directory into the route.
+    pub(crate) endpoint: &'a dyn Fn(&mut transport::Route) -> Result<Endpoint, OutputsError>,
     pub(crate) cancel: &'a CancelToken,
 }
 
@@ -145,9 +145,11 @@ impl Handover<'_> {
                         self.start(Command::new(program).arg(&transport), log)?
                     }
                     Transport::Ssh { .. } => {
-                        let route = transport::Route::new(transport, self.run)?;
+                        let mut route = transport::Route::new(transport, self.run)?;
+                        let endpoint = (self.with.endpoint)(&mut route);
                         self.transport_request(&launcher, &launch, Some(&route), record)?;
-                        self.over_ssh(&route, &request, (&request_path, &result_path), log)?;
+                        let paths = (&*request_path, &*result_path);
+                        self.over_ssh(&route, endpoint, &request, paths, log)?;
                         Exit::Code(0)
                     }
                 }
@@ -234,21 +236,24 @@ impl Handover<'_> {
     fn over_ssh(
         &self,
         route: &transport::Route,
+        endpoint: Result<Endpoint, OutputsError>,
         request: &PreparedOutputRequestRecord,
         (request_path, result_path): (&Path, &Path),
         log: &mut dyn JobLog,
     ) -> Result<(), OutputsError> {
-        let endpoint = (self.with.endpoint)(route)?;
-        let errand = transport::Errand {
-            route,
-            endpoint: &endpoint,
-            local: self.with,
-            node_id: self.node_id,
-            request,
-            launch_path: &self.run.handoff(Handoffs::LaunchRequests, self.node_id),
-            request_path,
-            result_path,
-        };
+        let done = endpoint.and_then(|endpoint| {
+            let errand = transport::Errand {
+                route,
+                endpoint: &endpoint,
+                local: self.with,
+                node_id: self.node_id,
+                request,
+                launch_path: &self.run.handoff(Handoffs::LaunchRequests, self.node_id),
+                request_path,
+                result_path,
+            };
+            errand.run(log)
+        });
         let mut result = PreparedOutputResultRecord {
             schema_version: version::PREPARED_OUTPUT_HANDOFF,
             request_path: text(request_path),
@@ -260,7 +265,7 @@ impl Handover<'_> {
             fulfilled_exposures: Vec::new(),
             error: None,
         };
-        if let Err(error) = errand.run(log) {
+        if let Err(error) = done {
             result.status = crate::model::outputs::FulfillmentStatus::Failed;
             result.error = Some(crate::causes::with_causes(&error));
             write_document(result_path, &result)?;

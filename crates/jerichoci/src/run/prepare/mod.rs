@@ -201,7 +201,7 @@ impl Preparer<'_> {
         };
         let mut end = PrepareEnd::new(Verdict::Passed, String::new());
         end.role = Some(role);
-        let payload = read_payload(nix, &realized.path, &mut end);
+        let payload = read_payload(nix, &realized.path, &mut end, self.cancel);
         end.mounts = payload
             .as_ref()
             .ok_or_else(|| format!("{} has no usable {MANIFEST}", realized.path.display()))
@@ -218,7 +218,7 @@ impl Preparer<'_> {
             return PrepareEnd::errored("internal error: the node is bound to something else".to_owned());
         };
         let config = &self.tools.config;
-        let endpoint = |route: &Route| self.sites.endpoint(route, self.tools);
+        let endpoint = |route: &mut Route| self.sites.endpoint(route, self.tools, self.cancel);
         let with = With {
             host: &*self.tools.host,
             env: &config.caller_environment,
@@ -244,7 +244,7 @@ impl Preparer<'_> {
         record.payload = payload;
         end.output = Some(record);
         if let Err(error) = handed {
-            end.verdict = Verdict::Failed(FailureKind::Infrastructure);
+            end.verdict = error.verdict();
             end.message = format!("`{output_name}` could not be handed over: {}", with_causes(&error));
         }
         end
@@ -281,8 +281,13 @@ impl Preparer<'_> {
     }
 }
 
-fn read_payload(nix: &NixOnHost, output: &Path, end: &mut PrepareEnd) -> Option<PayloadManifestRecord> {
-    payload::load_manifest_on(&*nix.host, output).unwrap_or_else(|error| {
+fn read_payload(
+    nix: &NixOnHost,
+    output: &Path,
+    end: &mut PrepareEnd,
+    cancel: &CancelToken,
+) -> Option<PayloadManifestRecord> {
+    payload::load_manifest(&*nix.host, &nix.env, output, cancel).unwrap_or_else(|error| {
         end.warnings.push(with_causes(&error));
         None
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jericho_host::{CancelToken, Environment, Host};
+use jericho_host::{CancelToken, Environment, Host, HostError};
 
 use super::roots::{may_have_guest, rooted_on, tidy};
 use crate::causes::with_causes;
@@ -13,7 +13,7 @@ use crate::executor::host_tree::HostTree;
 use crate::executor::workspace::RunSource;
 use crate::model::job::JobPlacement;
 use crate::model::outcome::JobOutcome;
-use crate::remote::{BuildHost, Ready};
+use crate::remote::{BuildHost, Ready, RemoteError};
 use crate::run::layout::{Layout, RunLayout};
 use crate::run::outputs::OutputsError;
 use crate::run::outputs::realize::{Locks, NixOnHost, Realizer, SourceTree};
@@ -42,6 +42,8 @@ pub(crate) struct Sites {
     made: Mutex<BTreeMap<Option<String>, Arc<Site>>>,
     /// Directories of the run on hosts that outputs were handed over on, by the name of the host.
     handed: Mutex<BTreeMap<(String, PathBuf), Arc<dyn Host>>>,
+    /// Work directories on hosts that were checked, as they are set and as they are.
+    checked: Mutex<BTreeMap<(String, PathBuf), PathBuf>>,
 }
 
 impl Sites {
@@ -84,10 +86,30 @@ impl Sites {
         Ok(Arc::clone(self.made().entry(name).or_insert_with(|| Arc::new(site))))
     }
 
-    /// The host of a transport.
-    pub(super) fn endpoint(&self, route: &Route, tools: &Tools) -> Result<Endpoint, OutputsError> {
-        let host = tools.hosts.get(&route.host);
-        let host = host.map_err(|error| OutputsError::Invalid(with_causes(&error)))?;
+    /// The host of a transport, and the work directory there without links. Nobody else may write below it: the
+    /// launcher is told there which program to start.
+    pub(super) fn endpoint(
+        &self,
+        route: &mut Route,
+        tools: &Tools,
+        cancel: &CancelToken,
+    ) -> Result<Endpoint, OutputsError> {
+        let failed = |error: RemoteError| match error {
+            RemoteError::Cancelled(reason) => OutputsError::Host(HostError::Cancelled(reason)),
+            error => OutputsError::Invalid(with_causes(&error)),
+        };
+        let host = tools.hosts.get(&route.host).map_err(failed)?;
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = (route.host.clone(), route.work_dir.clone());
+        route.work_dir = match checked.get(&asked) {
+            Some(dir) => dir.clone(),
+            None => {
+                let dir = host.check_dir(&route.work_dir, cancel).map_err(failed)?;
+                checked.insert(asked, dir.clone());
+                dir
+            }
+        };
+        drop(checked);
         let host = Arc::clone(host.ssh()) as Arc<dyn Host>;
         let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
         handed.insert((route.host.clone(), route.run_dir()), Arc::clone(&host));

@@ -15,6 +15,7 @@
 //! Flakes are evaluated purely: the same source gives the same derivation, which is not asked for twice.
 
 mod error;
+mod probe;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -233,13 +234,27 @@ impl Realizer {
             format!("path:{store_path}?narHash={}#{}", percent_encode(nar_hash), wanted.output_name);
         let said = self.ask(wanted, "evaluate", true, cancel, |nix| {
             nix.args(["path-info", "--no-update-lock-file", "--derivation"]).arg(&installable)
-        })?;
+        });
+        let said = said.map_err(|error| self.whose_fault(error, wanted, cancel))?;
         let path = last_line(&said);
         if !is_derivation(&path) {
             let (output, said) = (wanted.output_name.to_owned(), format!("it is no derivation: `{path}`"));
             return Err(RealizeError::Evaluate { output, said });
         }
         Ok(path)
+    }
+
+    /// A failed evaluation is only the source's fault when nix can evaluate other things.
+    fn whose_fault(&self, error: RealizeError, wanted: &Wanted<'_>, cancel: &CancelToken) -> RealizeError {
+        let RealizeError::Evaluate { output, said } = error else { return error };
+        match probe::probe(&self.nix, cancel) {
+            Ok(None) => RealizeError::Evaluate { output, said },
+            Ok(Some(why)) => {
+                let host = self.nix.host.label().to_owned();
+                RealizeError::Nix { step: "evaluate", output, host, said: format!("{said}; {why}") }
+            }
+            Err(error) => self.asked(wanted).host_error(error),
+        }
     }
 
     /// The source in the store. `gone` is one that is there no more.
@@ -299,19 +314,20 @@ impl Realizer {
     }
 
     fn add(&self, wanted: &Wanted<'_>, cancel: &CancelToken) -> Result<Added, RealizeError> {
-        let tree = (wanted.tree)(cancel).map_err(|problem| match cancel.reason() {
-            Some(reason) => RealizeError::Cancelled(reason),
-            None => RealizeError::Tree(problem),
-        })?;
-        let expression = add_expression(&tree.path)?;
-        let said = self.ask(wanted, "add the source of", false, cancel, |nix| {
-            nix.args(["eval", "--impure", "--raw", "--expr"]).arg(&expression)
-        })?;
-        drop(tree.held);
-        let store_path = last_line(&said);
-        let said = self.ask(wanted, "hash the source of", false, cancel, |nix| {
-            nix.args(["hash", "path"]).arg(&store_path)
-        })?;
+        let hash = |store_path: &str| {
+            self.ask(wanted, "hash the source of", false, cancel, |nix| {
+                nix.args(["hash", "path"]).arg(store_path)
+            })
+        };
+        let mut store_path = self.put(wanted, cancel)?;
+        let said = match hash(&store_path) {
+            // Collected before it was hashed.
+            Err(_) if self.is_gone(&store_path, cancel) => {
+                store_path = self.put(wanted, cancel)?;
+                hash(&store_path)
+            }
+            said => said,
+        }?;
         let added = Added { store_path, nar_hash: last_line(&said), derivations: BTreeMap::new() };
         match added.is_plausible() {
             true => Ok(added),
@@ -323,6 +339,20 @@ impl Realizer {
                 said: format!("`{}` and `{}`", added.store_path, added.nar_hash),
             }),
         }
+    }
+
+    /// Has the tree in the store.
+    fn put(&self, wanted: &Wanted<'_>, cancel: &CancelToken) -> Result<String, RealizeError> {
+        let tree = (wanted.tree)(cancel).map_err(|problem| match cancel.reason() {
+            Some(reason) => RealizeError::Cancelled(reason),
+            None => RealizeError::Tree(problem),
+        })?;
+        let expression = add_expression(&tree.path)?;
+        let said = self.ask(wanted, "add the source of", false, cancel, |nix| {
+            nix.args(["eval", "--impure", "--raw", "--expr"]).arg(&expression)
+        })?;
+        drop(tree.held);
+        Ok(last_line(&said))
     }
 
     fn build(
