@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::model::version;
 
+mod answer;
 pub mod choose;
 pub mod expose;
 pub mod fulfill;
