@@ -118,6 +118,7 @@ impl BuildHost {
             program: engine.hosts.ssh_program.clone(),
             // It is the user's own program with the user's own configuration, which may name others.
             env: engine.caller_environment.clone(),
+            connect_limit: engine.hosts.connect,
             ..SshConfig::new(config.ssh.clone())
         };
         let failed = |source| RemoteError::Ssh {

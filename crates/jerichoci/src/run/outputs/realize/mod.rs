@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use error::Asked;
 pub use error::RealizeError;
 
+use super::answer;
 use crate::executor::JobLog;
 use crate::nix::{percent_encode, store_program};
 use crate::snapshot::MARKER;
@@ -55,6 +56,8 @@ pub struct NixOnHost {
     pub locks: Locks,
     /// Between TERM and KILL: killed, nix would leave its builders behind.
     pub grace: Duration,
+    /// How long an answer is waited for that is no build.
+    pub answer_limit: Duration,
 }
 
 /// Two realisations of one derivation would poll each other for seconds: one at a time. A file
@@ -424,8 +427,17 @@ impl Realizer {
             // A relative file name means nothing to it.
             .cwd("/")
             .grace(self.nix.grace);
-        let output = self.nix.host.run(&args(nix), cancel);
+        let (nix, limit) = (args(nix), self.nix.answer_limit);
+        let output = answer::within(limit, cancel, |cancel| self.nix.host.run(&nix, cancel));
         let output = output.map_err(|error| self.asked(wanted).host_error(error))?;
+        let Some(output) = output else {
+            return Err(RealizeError::Nix {
+                step,
+                output: wanted.output_name.to_owned(),
+                host: self.nix.host.label().to_owned(),
+                said: answer::no_answer(limit),
+            });
+        };
         match output.exit.success() {
             true => Ok(output),
             false => Err(self.asked(wanted).refused(step, by_source, output.exit, &output.stderr)),
