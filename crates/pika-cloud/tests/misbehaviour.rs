@@ -124,11 +124,13 @@ fn token() -> CancelToken {
 
 #[test]
 fn a_daemon_that_is_shutting_down_is_asked_again() {
-    let down = error(503, 503, "Shutting down");
-    let liar = Liar::saying(&[down.clone(), down, sync(TRUSTED)]);
-    let server = liar.incus(&token()).server().unwrap();
-    assert_eq!(server.environment.server_version, "6.0.4");
-    assert_eq!(liar.asked().len(), 3);
+    let closed = error(500, 500, "Failed to begin transaction: sql: database is closed");
+    for down in [error(503, 503, "Shutting down"), closed] {
+        let liar = Liar::saying(&[down.clone(), down, sync(TRUSTED)]);
+        let server = liar.incus(&token()).server().unwrap();
+        assert_eq!(server.environment.server_version, "6.0.4");
+        assert_eq!(liar.asked().len(), 3);
+    }
 }
 
 #[test]

@@ -143,6 +143,18 @@ struct Envelope {
     metadata: Value,
 }
 
+impl Envelope {
+    /// What an envelope with an error says.
+    fn refusal(self) -> Trouble {
+        // A daemon that ends answers so between the end of its database and that of its connections: as good as none,
+        // and nobody knows how far it came.
+        if self.error.contains("database is closed") {
+            return Trouble::Broken(io::Error::other(self.error));
+        }
+        Trouble::Api { code: self.error_code, message: self.error }
+    }
+}
+
 /// The connections of one holder of a cancel token to one socket.
 pub(crate) struct Client {
     agent: Agent,
@@ -215,7 +227,7 @@ impl Client {
                 Some(id) => Ok(Answer::Begun(id.to_owned())),
                 None => Err(Trouble::Garbled("an operation without an id".to_owned())),
             },
-            "error" => Err(Trouble::Api { code: envelope.error_code, message: envelope.error }),
+            "error" => Err(envelope.refusal()),
             other => Err(Trouble::Garbled(format!("an answer of type {other:?}"))),
         }
     }
@@ -227,7 +239,7 @@ impl Client {
             return Ok(response);
         }
         let envelope = self.envelope(response)?;
-        Err(Trouble::Api { code: envelope.error_code, message: envelope.error })
+        Err(envelope.refusal())
     }
 
     fn send(&self, request: &Request) -> Result<http::Response<Body>, Trouble> {
