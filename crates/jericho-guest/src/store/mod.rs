@@ -25,6 +25,7 @@
 //! | `receive` | from a stream to a published tree |
 //! | `tree` | files, links, directories of a tree that is being made |
 //! | `collect` | what nobody needs |
+//! | `tidy` | what nobody has used for a while, beside snapshots |
 
 mod check;
 mod collect;
@@ -33,6 +34,7 @@ mod leases;
 mod receive;
 mod refused;
 mod shelf;
+mod tidy;
 mod tree;
 mod work_dir;
 
@@ -170,6 +172,7 @@ impl Receiver {
                 self.drop_base();
                 Ok(Answer::Collected(collect::collect(self, &wanted)?))
             }
+            Request::Tidy(wanted) => Ok(Answer::Tidied(tidy::tidy(&self.work_dir, &wanted)?)),
         }
     }
 

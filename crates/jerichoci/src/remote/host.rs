@@ -9,7 +9,7 @@ use jericho_host::{CancelReason, CancelToken, Clock, HostError, IdSource, SshCon
 use pika_cloud::ops::{Incus, SocketHost, SshSockets};
 
 use super::background::Background;
-use super::collect;
+use super::collect::{self, Garbage};
 use super::error::{RemoteError, WorkDirProblem};
 use super::reap::{ReapedJobs, Runs};
 use super::runner_binary::{NAME, Runners};
@@ -108,12 +108,17 @@ impl BuildHost {
         ids: Arc<dyn IdSource>,
         runners: Arc<Runners>,
         reaps: Option<(String, Runs)>,
+        however_full: bool,
     ) -> Result<Self, RemoteError> {
-        let config = engine.hosts.get(name);
+        let mut config = engine.hosts.get(name);
+        if however_full {
+            config.min_free = 0;
+        }
         let ssh = SshConfig {
             program: engine.hosts.ssh_program.clone(),
             // It is the user's own program with the user's own configuration, which may name others.
             env: engine.caller_environment.clone(),
+            connect_limit: engine.hosts.connect,
             ..SshConfig::new(config.ssh.clone())
         };
         let failed = |source| RemoteError::Ssh {
@@ -241,6 +246,28 @@ impl BuildHost {
         made
     }
 
+    /// Makes and checks a directory there as if it were the work directory, and says where it is without links.
+    /// Nothing else is made ready.
+    ///
+    /// # Errors
+    /// [`RemoteError`].
+    pub(crate) fn check_dir(&self, dir: &Path, cancel: &CancelToken) -> Result<PathBuf, RemoteError> {
+        let bad = |problem| RemoteError::WorkDir {
+            host: self.name.clone(),
+            destination: self.config.ssh.clone(),
+            path: dir.to_path_buf(),
+            problem,
+        };
+        if !work_dir::is_plain(dir) {
+            return Err(bad(WorkDirProblem::Path));
+        }
+        match work_dir::look(&*self.ssh, dir, &[], cancel).map_err(|error| self.error(error))? {
+            Look::Facts(facts) => Ok(facts.work_dir),
+            Look::Problem(problem) => Err(bad(problem)),
+            Look::Unreadable(said) => Err(RemoteError::Answer { host: self.name.clone(), said }),
+        }
+    }
+
     /// Connects again, for as long as the settings say. `log` hears of each attempt.
     ///
     /// # Errors
@@ -289,20 +316,53 @@ impl BuildHost {
     /// Looks for jobs that nobody works on, and then for snapshots that nobody needs, beside everything else.
     fn reap(&self, ready: &Ready) {
         let Some((engine, runs)) = self.reaps.clone() else { return };
-        let place = collect::Place {
+        let place = self.collected(ready, engine);
+        // Without a thread the next run does it.
+        let started = Background::start("reaper", move |cancel| {
+            let mut reaped =
+                super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &runs, false, cancel);
+            reaped.problems.extend(collect::snapshots(&place, cancel));
+            reaped
+        });
+        *self.reaper.lock().unwrap_or_else(PoisonError::into_inner) = started.ok();
+    }
+
+    fn collected(&self, ready: &Ready, engine_id: String) -> collect::Place {
+        collect::Place {
             ssh: Arc::clone(&self.ssh),
             sockets: Arc::clone(&self.sockets),
             config: self.config.clone(),
             ready: ready.clone(),
-            engine_id: engine,
-        };
-        // Without a thread the next run does it.
-        let started = Background::start("reaper", move |cancel| {
-            let mut reaped = super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &runs, cancel);
-            reaped.problems.extend(collect::collect(&place, cancel));
-            reaped
-        });
-        *self.reaper.lock().unwrap_or_else(PoisonError::into_inner) = started.ok();
+            engine_id,
+        }
+    }
+
+    /// Removes all that nobody needs there, or says what would go.
+    ///
+    /// # Errors
+    /// [`RemoteError`] when the host cannot be made ready.
+    pub(super) fn collect(
+        &self,
+        engine_id: &str,
+        wanted: &collect::Wanted<'_>,
+        cancel: &CancelToken,
+    ) -> Result<Garbage, RemoteError> {
+        let ready = self.ready(&mut |_line| (), cancel)?;
+        Ok(collect::all(&self.collected(&ready, engine_id.to_owned()), wanted, cancel))
+    }
+
+    /// The jobs of an engine that nobody works on; nothing is ended.
+    ///
+    /// # Errors
+    /// [`RemoteError`] when the host cannot be made ready.
+    pub(super) fn left(
+        &self,
+        engine_id: &str,
+        runs: &Runs,
+        cancel: &CancelToken,
+    ) -> Result<ReapedJobs, RemoteError> {
+        let ready = self.ready(&mut |_line| (), cancel)?;
+        Ok(super::reap::reap(&self.ssh, &ready, engine_id, runs, true, cancel))
     }
 
     /// What came of looking for jobs, unless it takes too long.

@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jericho_host::{CancelToken, Clock, LocalHost, SystemIds};
+use jericho_host::{CancelToken, Clock, Host, LocalHost, SystemIds};
 use pika_cloud::ops::{Ended, Incus, InstanceRef, Listed, OpsError, Patience};
 use pika_cloud::{
     OutputCollectionPolicy, RuntimeIdentity, RuntimeIncus, RuntimePaths, RuntimePolicies, RuntimeSpec,
@@ -18,6 +18,7 @@ use pika_cloud::{
 use super::layout::{Layout, RunLayout};
 use super::logs::append_engine_line;
 use super::owner::is_alive;
+use super::prepare::roots::{self, Rooted};
 use crate::beneath;
 use crate::causes::with_causes;
 use crate::executor::incus::{self, GuestIntent, GuestPlace, labels};
@@ -34,6 +35,9 @@ const PATIENCE: Patience = Patience {
     operation: Duration::from_secs(120),
     full: Duration::ZERO,
 };
+
+/// Held while a guest is ended.
+static ENDING: Mutex<()> = Mutex::new(());
 
 /// Where the lifecycle files of a guest lie, also when it is stopped.
 const STATE_DIR: &str = "/var/lib/pika-cloud";
@@ -59,6 +63,8 @@ pub(crate) struct Reaper {
     pub(crate) clock: Arc<dyn Clock>,
     /// Of anybody, those whose lease is over.
     pub(crate) expired: bool,
+    /// Only tells what would be ended.
+    pub(crate) dry_run: bool,
 }
 
 impl Reaper {
@@ -124,14 +130,46 @@ impl Reaper {
         reaped: &mut ReapedGuests,
     ) -> Result<(), Problem> {
         let incus = self.incus(place, cancel)?;
-        let mut listed = match incus.list(&place.project, &self.own()) {
+        // Before the guests are listed: a run that nobody works on makes none any more.
+        let rooted = self.rooted(place, cancel)?;
+        let listed = match incus.list(&place.project, &self.own()) {
             // Nobody can have left anything there.
-            Err(OpsError::ProjectMissing { .. }) => return Ok(()),
+            Err(OpsError::ProjectMissing { .. }) => Vec::new(),
             other => other?,
         };
+        let there: Vec<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
+        self.end_unowned(place, &incus, listed, reaped)?;
+        for rooted in rooted {
+            rooted.forget_all_but(&there, place);
+            if let Err(problem) = rooted.let_go(place.host.as_deref()) {
+                reaped.problems.push(format!("prepared outputs are not let go of: {problem}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs that nobody works on and that have outputs in the store of the machine.
+    fn rooted(&self, place: &GuestPlace, cancel: &CancelToken) -> Result<Vec<Rooted>, Problem> {
+        let Some(name) = &place.host else { return Ok(roots::rooted_here(&self.layout)) };
+        let host = self.hosts.get(name).map_err(|error| with_causes(&error))?;
+        let ready = host.ready(&mut |_line| (), cancel).map_err(|error| with_causes(&error))?;
+        let ssh = Arc::clone(host.ssh()) as Arc<dyn Host>;
+        Ok(roots::rooted_on(&ssh, &ready.work_dir.join("runs"), self.hosts.engine_id(), &self.layout))
+    }
+
+    fn end_unowned(
+        &self,
+        place: &GuestPlace,
+        incus: &Incus,
+        mut listed: Vec<Listed>,
+        reaped: &mut ReapedGuests,
+    ) -> Result<(), Problem> {
         let own: BTreeSet<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
         if self.expired {
-            let all = incus.list(&place.project, &pika_cloud::ops::Labels::new())?;
+            let all = match incus.list(&place.project, &pika_cloud::ops::Labels::new()) {
+                Err(OpsError::ProjectMissing { .. }) => Vec::new(),
+                other => other?,
+            };
             listed.extend(all.into_iter().filter(|one| !own.contains(&one.instance.name)));
         }
         if listed.is_empty() {
@@ -151,10 +189,34 @@ impl Reaper {
                 false => labels::is_expired(&one, now),
             };
             if is_over {
-                self.end(place, &incus, &one, run.filter(|_| is_own).as_ref(), reaped);
+                self.end(place, incus, &one, run.filter(|_| is_own).as_ref(), reaped);
             }
         }
         Ok(())
+    }
+
+    /// Ends the guests of this engine that have one of these volumes as a locked cache, but for those that a person
+    /// looks at. Whoever calls has the locks of the caches, so that nobody works on such a guest.
+    pub(crate) fn end_users(
+        &self,
+        place: &GuestPlace,
+        incus: &Incus,
+        volumes: &[String],
+    ) -> Result<ReapedGuests, OpsError> {
+        let mut reaped = ReapedGuests::default();
+        let listed = match incus.list(&place.project, &self.own()) {
+            // Whoever makes the guest says it with more words.
+            Err(OpsError::ProjectMissing { .. }) => return Ok(reaped),
+            other => other?,
+        };
+        for one in listed {
+            if labels::has_cache(&one, volumes) && labels::keep_until(&one).is_none() {
+                let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
+                let run = run.map(|id| self.layout.run(&id));
+                self.end(place, incus, &one, run.as_ref(), &mut reaped);
+            }
+        }
+        Ok(reaped)
     }
 
     /// Ends one, after what it has to say was brought to the directory of its job.
@@ -169,6 +231,15 @@ impl Reaper {
         let job = listed.label(labels::JOB).filter(|job| check_name(job).is_ok());
         let (name, project) = (&listed.instance.name, &listed.instance.project);
         let what = format!("instance {name} in project {project} on {}", place.host_name());
+        if self.dry_run {
+            reaped.ended.push(what);
+            return;
+        }
+        // The reaper of a run and a job that wants the cache of a guest may come for it at once.
+        let _turn = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        if incus.is_gone(&listed.instance).unwrap_or(false) {
+            return;
+        }
         if let (Some(run), Some(job)) = (run, job)
             && let Err(error) = last_words(incus, &listed.instance, run, job)
         {
