@@ -10,7 +10,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use sha2::{Digest, Sha256};
 
-use crate::encoded::Encoded;
+use crate::encoded::{Encoded, Proof};
 use crate::hash::ContentHash;
 use crate::manifest::{
     Entry, EntryKind, HEADER, Manifest, ManifestError, decode_record, push_record, record_end,
@@ -289,15 +289,23 @@ impl Patch<'_> {
         })
     }
 
-    /// The content hash. Reads all of it.
+    /// The content hash. Reads all of it, or what follows the first change where the base was proven so.
     #[must_use]
-    pub fn hash(&self) -> ContentHash {
-        let mut hasher = Sha256::new();
-        self.pieces().for_each(|piece| hasher.update(piece));
-        ContentHash(hasher.finalize().into())
+    pub fn proof(&self) -> Proof {
+        let nothing = Proof::default();
+        let (known, same) = match (self.base, self.pieces.get(..2)) {
+            // The line that all manifests begin with, and what is kept of the base behind it.
+            (Some(base), Some([Piece::Fresh(head), Piece::Base(kept)]))
+                if head.len() == HEADER.len() && kept.start == HEADER.len() =>
+            {
+                (&base.proof, kept.end)
+            }
+            _ => (&nothing, 0),
+        };
+        Proof::of(self.pieces(), known, same)
     }
 
-    /// The bytes together, named as is said. [`Patch::hash`] tells whether that is right.
+    /// The bytes together, named as is said. [`Patch::proof`] tells whether that is right.
     ///
     /// # Errors
     /// [`ManifestError`] when a file would be a directory too.
@@ -328,7 +336,7 @@ impl Patch<'_> {
             end = bytes.len();
         }
         starts.push(end as u32);
-        let made = Encoded { bytes, starts, hash };
+        let made = Encoded { bytes, starts, hash, proof: Proof::default() };
         // What was sound stays so; a new path could lie in a file, or another one in it.
         for &path in &self.new_paths {
             let above = path.iter().enumerate().filter(|&(_, &byte)| byte == b'/');
@@ -439,7 +447,7 @@ mod tests {
                 };
                 let read = Delta::decode(made.gone().to_vec(), &made.set().encode()).unwrap();
                 let patch = read.patch(base).unwrap();
-                prop_assert_eq!(patch.hash(), b.hash());
+                prop_assert!(patch.proof().is_of(&b.hash()));
                 let result = patch.encoded(b.hash()).unwrap();
                 prop_assert_eq!(result.bytes(), b.encode());
                 prop_assert!(result.iter().eq(b.iter()));
@@ -488,7 +496,33 @@ mod tests {
             let base = Encoded::from(&of_paths(&base));
             let delta = Delta::decode(Vec::new(), &of_paths(&set).encode()).unwrap();
             let patch = delta.patch(Some(&base)).unwrap();
-            assert!(matches!(patch.encoded(patch.hash()), Err(ManifestError::Conflict(_))), "{set:?}");
+            assert!(
+                matches!(patch.encoded(ContentHash::of(b"any")), Err(ManifestError::Conflict(_))),
+                "{set:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_follows_a_proven_beginning_has_the_hash_of_the_whole() {
+        let paths: Vec<String> = (0..25_000).map(|number| format!("directory/file-{number:06}")).collect();
+        let (kind, hash) = (EntryKind::File, ContentHash::of(b"x"));
+        let entries = paths.iter().map(|path| Entry { path: path.as_bytes(), kind, hash, size: 1 });
+        let base = Manifest::from_entries(entries).unwrap();
+        let mut base = Encoded::own(base.encode(), base.hash()).unwrap();
+        // Over the bounds of what is kept, at the start, at the end; each upon the last.
+        for changed in [20_000, 24_998, 0] {
+            let entries = base.iter().enumerate();
+            let entries =
+                entries.map(|(at, entry)| Entry { size: entry.size + u64::from(at == changed), ..entry });
+            let new = Manifest::from_entries(entries.filter(|entry| entry.path != b"directory/file-012500"))
+                .unwrap();
+            let delta = Delta::between(&base, &new.encode()).unwrap();
+            assert_eq!(delta.set().len(), 1);
+            let patch = delta.patch(Some(&base)).unwrap();
+            let proof = patch.proof();
+            assert!(proof.is_of(&new.hash()), "{changed}");
+            base = patch.encoded(new.hash()).unwrap().proven_by(proof);
         }
     }
 
@@ -503,7 +537,7 @@ mod tests {
             if let Ok(bad) = Encoded::unproven(bad, ContentHash::of(&good)) {
                 assert!(!bad.is_proven());
                 if let Ok(delta) = Delta::between(&bad, &good) {
-                    drop(delta.patch(Some(&bad)).map(|patch| patch.encoded(patch.hash())));
+                    drop(delta.patch(Some(&bad)).map(|patch| patch.encoded(ContentHash::of(b"any"))));
                 }
             }
             drop(Delta::between(&base, &good[..at]));

@@ -3,8 +3,51 @@
 //! Of 100 000 entries one is changed: what is only compared, patched, proven or passed on is not worth
 //! decoding. An entry is decoded when it is asked for.
 
+use sha2::{Digest, Sha256};
+
 use crate::hash::ContentHash;
 use crate::manifest::{Entry, FIXED, HEADER, MANY, Manifest, ManifestError, decode_record, record_end};
+
+/// How many bytes apart the states of a hash are kept.
+const STEP: usize = 1 << 20;
+
+/// The hash of a manifest, and its state after each [`STEP`]: of another manifest that begins with the same bytes
+/// only what follows them is hashed.
+#[derive(Debug, Default)]
+pub struct Proof {
+    pub(crate) hash: Option<ContentHash>,
+    states: Vec<Sha256>,
+}
+
+impl Proof {
+    /// What it proves.
+    #[must_use]
+    pub fn is_of(&self, hash: &ContentHash) -> bool {
+        self.hash.as_ref() == Some(hash)
+    }
+
+    /// Of pieces one after the other, of which the first `same` bytes are those of the manifest that `known`
+    /// is of.
+    pub(crate) fn of<'p>(pieces: impl Iterator<Item = &'p [u8]>, known: &Self, same: usize) -> Self {
+        let mut states: Vec<Sha256> = known.states.iter().take(same / STEP).cloned().collect();
+        let mut hasher = states.last().cloned().unwrap_or_default();
+        let (mut skip, mut left) = (states.len() * STEP, STEP);
+        for piece in pieces {
+            let skipped = skip.min(piece.len());
+            skip -= skipped;
+            let mut rest = &piece[skipped..];
+            while rest.len() >= left {
+                let (now, later) = rest.split_at(left);
+                hasher.update(now);
+                states.push(hasher.clone());
+                (rest, left) = (later, STEP);
+            }
+            hasher.update(rest);
+            left -= rest.len();
+        }
+        Self { hash: Some(ContentHash(hasher.finalize().into())), states }
+    }
+}
 
 /// A manifest that is not decoded.
 #[derive(Debug)]
@@ -13,23 +56,32 @@ pub struct Encoded {
     /// Where each entry begins, and the end of the last one.
     pub(crate) starts: Vec<u32>,
     pub(crate) hash: ContentHash,
+    /// Of these bytes, where it was made of them.
+    pub(crate) proof: Proof,
 }
 
 impl Encoded {
     /// Bytes that were made of a sound manifest with this hash; nothing when they are others.
     #[must_use]
     pub fn own(bytes: Vec<u8>, hash: ContentHash) -> Option<Self> {
-        let (is_it, starts) = if bytes.len() < MANY * 100 {
-            (ContentHash::of(&bytes) == hash, index(&bytes))
+        let prove = || Proof::of(std::iter::once(&bytes[..]), &Proof::default(), 0);
+        let (proof, starts) = if bytes.len() < MANY * 100 {
+            (prove(), index(&bytes))
         } else {
             std::thread::scope(|scope| {
-                let is_it = scope.spawn(|| ContentHash::of(&bytes) == hash);
+                let proof = scope.spawn(prove);
                 let starts = index(&bytes);
-                (is_it.join().unwrap_or(false), starts)
+                (proof.join().unwrap_or_default(), starts)
             })
         };
-        let starts = starts.ok().filter(|_| is_it)?;
-        Some(Self { bytes, starts, hash })
+        let starts = starts.ok().filter(|_| proof.is_of(&hash))?;
+        Some(Self { bytes, starts, hash, proof })
+    }
+
+    /// Keeps what proved it.
+    #[must_use]
+    pub fn proven_by(self, proof: Proof) -> Self {
+        Self { proof, ..self }
     }
 
     /// Bytes that are said to have this hash. What is made of them must be proven by its own hash.
@@ -37,7 +89,7 @@ impl Encoded {
     /// # Errors
     /// [`ManifestError`] when they are no entries.
     pub fn unproven(bytes: Vec<u8>, hash: ContentHash) -> Result<Self, ManifestError> {
-        Ok(Self { starts: index(&bytes)?, bytes, hash })
+        Ok(Self { starts: index(&bytes)?, bytes, hash, proof: Proof::default() })
     }
 
     /// Whether the bytes are what [`Encoded::hash`] says: reads all of them.
@@ -136,7 +188,7 @@ impl From<&Manifest> for Encoded {
         let bytes = manifest.encode();
         // What was encoded can be read.
         let starts = index(&bytes).unwrap_or_else(|_| vec![0]);
-        Self { bytes, starts, hash: manifest.hash() }
+        Self { bytes, starts, hash: manifest.hash(), proof: Proof::default() }
     }
 }
 

@@ -221,3 +221,85 @@ pub(super) fn open_file(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<File>
     let file = File::from(rustix::fs::openat(parent, name, flags, Mode::empty())?);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    use super::*;
+
+    const PATHS: [&str; 7] = ["a-b/x", "a/c/one", "a/c/two", "a/d-/x", "a/d/e/f/deep", "top", "z/only/below"];
+
+    fn look(dir: &Path, depth: Depth) -> Result<(), String> {
+        let entries = PATHS.map(|path| Entry {
+            path: path.as_bytes(),
+            kind: EntryKind::File,
+            hash: ContentHash::of(b"x"),
+            size: 1,
+        });
+        let manifest = jericho_manifest::Manifest::from_entries(entries).unwrap();
+        let published = fs::metadata(dir.join("published")).unwrap();
+        let published = {
+            use std::os::unix::fs::MetadataExt;
+            (published.mtime(), published.mtime_nsec())
+        };
+        tree(fs::File::open(dir).unwrap(), &Encoded::from(&manifest), published, depth)
+    }
+
+    #[test]
+    fn every_directory_of_a_large_tree_is_looked_at() {
+        let damages: [(&str, &dyn Fn(&Path)); 9] = [
+            ("", &|_| {}),
+            ("names in a/c were changed", &|tree| fs::remove_file(tree.join("a/c/one")).unwrap()),
+            ("a/d/e is missing", &|tree| fs::rename(tree.join("a/d/e"), tree.join("a/d/e2")).unwrap()),
+            ("names in a/d/e/f were changed", &|tree| fs::write(tree.join("a/d/e/f/more"), "").unwrap()),
+            ("names in its tree were changed", &|tree| fs::write(tree.join("more"), "").unwrap()),
+            ("names in z were changed", &|tree| fs::write(tree.join("z/more"), "").unwrap()),
+            ("a-b has another mode", &|tree| {
+                fs::set_permissions(tree.join("a-b"), fs::Permissions::from_mode(0o700)).unwrap();
+            }),
+            ("a/d- is something else", &|tree| {
+                fs::rename(tree.join("a/d-"), tree.join("../aside")).unwrap();
+                symlink("../../aside", tree.join("a/d-")).unwrap();
+            }),
+            ("z is something else", &|tree| {
+                fs::remove_dir_all(tree.join("z")).unwrap();
+                fs::write(tree.join("z"), "").unwrap();
+            }),
+        ];
+        for (found, damage) in damages {
+            let dir = tempfile::tempdir().unwrap();
+            let root = dir.path().join("snapshot");
+            for path in PATHS {
+                fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+                fs::write(root.join(path), "x").unwrap();
+            }
+            fs::write(root.join(MARKER), "").unwrap();
+            for path in ["", "a-b", "a", "a/c", "a/d-", "a/d", "a/d/e", "a/d/e/f", "z", "z/only"] {
+                fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            for path in PATHS {
+                fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o644)).unwrap();
+            }
+            // Times are those of a clock that ticks: what comes later is an hour later.
+            let before = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+            for path in ["", "a-b", "a", "a/c", "a/d-", "a/d", "a/d/e", "a/d/e/f", "z", "z/only"] {
+                fs::File::open(root.join(path)).unwrap().set_modified(before).unwrap();
+            }
+            let published = fs::File::create(dir.path().join("published")).unwrap();
+            published.set_modified(before).unwrap();
+            damage(&root);
+            match look(dir.path(), Depth::Directories) {
+                Ok(()) => assert_eq!(found, ""),
+                // A name that went or came tells on the directory too, whichever is met first.
+                Err(why) => assert!(
+                    !found.is_empty()
+                        && (why == found || why.starts_with("names in ") || why.contains(found)),
+                    "{found}: {why}"
+                ),
+            }
+        }
+    }
+}

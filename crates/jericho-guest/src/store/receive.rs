@@ -75,12 +75,18 @@ pub(super) fn receive(
             }
         };
         staging.write_manifest(&manifest)?;
+        let mut used = shelf.fresh_use(&receiver.engine, &manifest);
+        // What is taken over was looked at when the base was, and is not today's for having a new name.
+        let checked_at = base.and_then(|base| shelf.checked_at(&base.hash));
+        used.checked_at = checked_at.unwrap_or(used.checked_at).min(used.checked_at);
+        shelf::write_used(&staging.dir, &used)
+            .map_err(|errno| Refused::step("write who uses the snapshot", errno))?;
         Ok(taken)
     };
     // Nothing is made of it, and nothing of the base is touched, before it is proven to be what was asked for.
-    let (found, taken) = beside(manifest.len(), || patch.hash(), take_contents);
-    if found != wanted.hash {
-        return Err(unsound(format!("what was sent is snapshot {found} and not {}", wanted.hash)));
+    let (proof, taken) = beside(manifest.len(), || patch.proof(), take_contents);
+    if !proof.is_of(&wanted.hash) {
+        return Err(unsound(format!("what was sent is another snapshot than {}", wanted.hash)));
     }
     let how = match taken? {
         None => How::Full,
@@ -93,8 +99,8 @@ pub(super) fn receive(
         }
     };
     drop(patch);
-    let manifest = Arc::new(manifest);
-    staging.finish(&manifest, wanted, receiver)?;
+    let manifest = Arc::new(manifest.proven_by(proof));
+    staging.finish(&manifest, wanted)?;
     let lock = work_dir.lock()?;
     let renamed = shelf::publish(shelf, &lock, &staging.name, &wanted.hash)?;
     receiver.leases.write(&lock, &wanted.hash, &wanted.lease)?;
@@ -278,15 +284,13 @@ impl<'s> Staging<'s> {
     }
 
     /// Everything else beside the tree; the marker last.
-    fn finish(&self, manifest: &Encoded, wanted: &Receive, receiver: &Receiver) -> Result<(), Refused> {
+    fn finish(&self, manifest: &Encoded, wanted: &Receive) -> Result<(), Refused> {
         let failed = |what: &'static str| move |errno| Refused::step(format_args!("write {what}"), errno);
         let marker = wanted.marker.as_bytes();
         if !check::shadows_marker(manifest) {
             let tree = self.sub_dir("snapshot")?;
             work_dir::write_new(&tree, MARKER, marker).map_err(failed("the marker in the tree"))?;
         }
-        shelf::write_used(&self.dir, &receiver.shelf.fresh_use(&receiver.engine, manifest))
-            .map_err(failed("who uses the snapshot"))?;
         work_dir::write_new(&self.dir, MARKER, marker).map_err(failed("the marker"))
     }
 }

@@ -183,6 +183,11 @@ impl Shelf {
         Some(read_used(self.open_snapshot(hash).ok()?)?.engine)
     }
 
+    /// When every file of a snapshot was looked at last.
+    pub(super) fn checked_at(&self, hash: &ContentHash) -> Option<i64> {
+        Some(read_used(self.open_snapshot(hash).ok()?)?.checked_at)
+    }
+
     /// Takes a snapshot away from its name. What is mounted or open of it stays as it is.
     pub(super) fn set_aside(&self, _lock: &Lock<'_>, hash: &ContentHash) -> Result<(), Refused> {
         let count = self.set_aside.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -151,6 +151,42 @@ fn a_damaged_base_is_not_built_upon() {
 }
 
 #[test]
+fn a_list_that_is_damaged_here_costs_a_whole_delivery_and_nothing_else() {
+    let Some(rig) = Rig::start() else { return };
+    for number in 0..20 {
+        rig.write(&format!("d/f{number}"), &format!("content {number}\n"));
+    }
+    let first = rig.take();
+    rig.deliver(&first, "j").unwrap();
+    rig.release(&first, "j");
+    let mut last = first;
+    let hash_of_f7 = jerichoci::snapshot::ContentHash::of(b"content 7\n").to_string();
+    let other_hash = jerichoci::snapshot::ContentHash::of(b"any").to_string();
+    let damages: [(&str, &dyn Fn(String) -> String); 4] = [
+        ("another content", &|text| text.replace(&hash_of_f7, &other_hash)),
+        ("another name", &|text| text.replace("d/f7\0", "d/f8a\0")),
+        ("cut off", &|text| text[..text.len() - 30].to_owned()),
+        ("empty", &|_| String::new()),
+    ];
+    for (damage, make) in damages {
+        rig.write("d/f3", &format!("{damage}\n"));
+        let next = rig.take();
+        let list = rig.outside().join("state/snapshots").join(last.hash.to_string()).join("manifest");
+        let text = fs::read_to_string(&list).unwrap();
+        let damaged = make(text.clone());
+        assert_ne!(damaged, text);
+        fs::remove_file(&list).unwrap();
+        fs::write(&list, damaged).unwrap();
+        // The base that the host offers is this one.
+        let (delivered, lines) = rig.deliver_as(&rig.client, &next, &crate::rig::engine_lease("j"));
+        assert_eq!(delivered.unwrap().how, How::Full, "{damage}: {lines:?}");
+        rig.assert_has(&next);
+        rig.release(&next, "j");
+        last = next;
+    }
+}
+
+#[test]
 fn a_file_that_has_the_name_of_the_marker_stays_the_users_own() {
     let Some(rig) = Rig::start() else { return };
     rig.write("a", "one\n");

@@ -1,5 +1,7 @@
 //! One attempt of a delivery: ask, then send what the host does not have.
 
+use std::io;
+use std::sync::mpsc::sync_channel;
 use std::time::SystemTime;
 
 use jericho_host::CancelToken;
@@ -140,11 +142,15 @@ fn send(
     });
     talk.say(&request)?;
     contents.retain(|content| content.base.is_none());
-    let of_bytes = contents.iter().map(|content| content.size).sum();
-    let progress = Progress { of_files: contents.len() as u64, of_bytes, ..Progress::default() };
-    let mut out = Out { talk, buffer: Vec::with_capacity(2 * PIECE), progress, tell };
-    let streamed = stream(&mut out, &[delta.gone(), &set], parcel, delta, &contents, cancel);
-    let sent = out.progress;
+    let head = [delta.gone(), &set].concat();
+    let parcels = Contents { parcel, delta, contents: &contents, cancel };
+    let mut sent = Progress::default();
+    let streamed = parcels.stream(head, |piece, progress| {
+        talk.send(piece)?;
+        sent = progress;
+        tell(Told::Progress(progress));
+        Ok(())
+    });
     if let Err(error) = streamed {
         talk.abandon();
         return Err(error);
@@ -155,58 +161,76 @@ fn send(
     }
 }
 
-fn stream(
-    out: &mut Out<'_, '_>,
-    head: &[&[u8]],
-    parcel: &Parcel<'_>,
-    delta: &Delta,
-    contents: &[Content<'_>],
-    cancel: &CancelToken,
-) -> Result<(), SyncError> {
-    for part in head {
-        out.push(part)?;
-    }
-    // Nothing is collected while it is read.
-    let _lock = parcel.store.lock_shared(cancel)?;
-    let objects = parcel.store.objects()?;
-    let mut reader = ObjectReader::new(&objects, &parcel.store.marks_dir());
-    for content in contents {
-        let entry = content.entries.first().and_then(|&position| delta.set().at(position));
-        let path = entry.map_or(&b""[..], |entry| entry.path);
-        let mut length = 0;
-        reader.read(&content.hash, path, |piece| {
-            length += piece.len() as u64;
-            out.progress.bytes += piece.len() as u64;
-            out.push(piece)
-        })?;
-        if length != content.size {
-            let why = "its length is not that of its name";
-            let (object, file) = (content.hash, shown(path));
-            return Err(SnapshotError::DamagedObject { object, file, why }.into());
+/// Contents on their way.
+struct Contents<'c> {
+    parcel: &'c Parcel<'c>,
+    delta: &'c Delta,
+    contents: &'c [Content<'c>],
+    cancel: &'c CancelToken,
+}
+
+impl Contents<'_> {
+    /// Hands them over in large pieces, behind the `head`, each with how far that is. Much is read and proven on a thread of
+    /// its own, while what was read before is on its way.
+    fn stream(
+        &self,
+        head: Vec<u8>,
+        mut take: impl FnMut(&[u8], Progress) -> Result<(), SyncError>,
+    ) -> Result<(), SyncError> {
+        let of_bytes = self.contents.iter().map(|content| content.size).sum();
+        let progress = Progress { of_files: self.contents.len() as u64, of_bytes, ..Progress::default() };
+        if of_bytes < 4 * PIECE as u64 {
+            return self.read(head, progress, |piece, progress| take(&piece, progress));
         }
-        out.progress.files += 1;
-    }
-    out.flush()
-}
-
-/// Bytes on their way, in large pieces.
-struct Out<'o, 't> {
-    talk: &'o mut Talk<'t>,
-    buffer: Vec<u8>,
-    progress: Progress,
-    tell: &'o mut dyn FnMut(Told<'_>),
-}
-
-impl Out<'_, '_> {
-    fn push(&mut self, bytes: &[u8]) -> Result<(), SyncError> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE { self.flush() } else { Ok(()) }
+        let (hand_over, pieces) = sync_channel(4);
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(move || {
+                self.read(head, progress, |piece, progress| {
+                    // Nobody takes more once something went wrong there, which is what is told.
+                    let gone =
+                        |_| SyncError::System("nobody sends any more", io::ErrorKind::BrokenPipe.into());
+                    hand_over.send((piece, progress)).map_err(gone)
+                })
+            });
+            let taken =
+                pieces.into_iter().try_for_each(|(piece, progress): (Vec<u8>, _)| take(&piece, progress));
+            let read = reading.join().unwrap_or(Err(SnapshotError::Panicked.into()));
+            taken.and(read)
+        })
     }
 
-    fn flush(&mut self) -> Result<(), SyncError> {
-        self.talk.send(&self.buffer)?;
-        self.buffer.clear();
-        (self.tell)(Told::Progress(self.progress));
-        Ok(())
+    fn read(
+        &self,
+        head: Vec<u8>,
+        mut progress: Progress,
+        mut take: impl FnMut(Vec<u8>, Progress) -> Result<(), SyncError>,
+    ) -> Result<(), SyncError> {
+        let Parcel { store, .. } = self.parcel;
+        // Nothing is collected while it is read.
+        let _lock = store.lock_shared(self.cancel)?;
+        let objects = store.objects()?;
+        let mut reader = ObjectReader::new(&objects, &store.marks_dir());
+        let mut buffer = head;
+        for content in self.contents {
+            let entry = content.entries.first().and_then(|&position| self.delta.set().at(position));
+            let path = entry.map_or(&b""[..], |entry| entry.path);
+            let mut length = 0;
+            reader.read(&content.hash, path, |piece| {
+                length += piece.len() as u64;
+                progress.bytes += piece.len() as u64;
+                buffer.extend_from_slice(piece);
+                if buffer.len() < PIECE {
+                    return Ok(());
+                }
+                take(std::mem::replace(&mut buffer, Vec::with_capacity(2 * PIECE)), progress)
+            })?;
+            if length != content.size {
+                let why = "its length is not that of its name";
+                let (object, file) = (content.hash, shown(path));
+                return Err(SnapshotError::DamagedObject { object, file, why }.into());
+            }
+            progress.files += 1;
+        }
+        take(buffer, progress)
     }
 }
