@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::hash::ContentHash;
 
 /// Of this protocol. Both ends are of one build as a rule; this tells when they are not.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Most bytes of a line.
 pub const LONGEST_LINE: usize = 1 << 20;
@@ -81,6 +81,9 @@ pub struct Receive {
     pub gone_len: u64,
     /// Bytes of the entries that come.
     pub set_len: u64,
+    /// Of the hashes of all contents that are sent, [`sent`](crate::delta::sent). A receiver whose base
+    /// is another one would wait for others.
+    pub contents: ContentHash,
     /// The marker that is written into the tree and beside it, as text.
     pub marker: String,
     /// What is leased with the publication.

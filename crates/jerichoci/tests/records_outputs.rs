@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jericho_host::{CancelToken, LocalHost};
+use jericho_host::{CancelToken, Host, LocalHost, SshConfig, SshHost};
 use jerichoci::model::outputs::{
     FulfillmentStatus, PayloadManifestRecord, PayloadMountRecord, PreparedOutputRequestRecord,
     PreparedOutputResultRecord,
@@ -21,7 +21,7 @@ use jerichoci::run::outputs::payload::{MANIFEST, check_manifest, load_manifest, 
 use jerichoci::run::outputs::realize::{Locks, NixOnHost};
 use jerichoci::run::outputs::transport::{Route, check_remote_result};
 use jerichoci::run::outputs::{
-    fulfill_prepared_output_request, fulfill_prepared_output_request_result,
+    OutputsError, fulfill_prepared_output_request, fulfill_prepared_output_request_result,
     load_prepared_output_fulfillment_launch_request, staged_linux_remote_defaults,
 };
 use serde_json::{Value, json};
@@ -63,6 +63,11 @@ impl Rig {
 
     fn fulfill(&self, request: &Value) -> PreparedOutputResultRecord {
         fulfill_prepared_output_request_result(&self.write(request), None, &self.store).unwrap()
+    }
+
+    fn manifest(&self, host: &dyn Host) -> Result<Option<PayloadManifestRecord>, OutputsError> {
+        let env = [("PATH", "/usr/bin:/bin")].into_iter().collect();
+        load_manifest(host, &env, &self.output, &CancelToken::new().unwrap())
     }
 }
 
@@ -157,26 +162,32 @@ fn what_is_no_store_path_is_not_exposed() {
     let mount = rig.run.join("m");
     let outside = rig.dir.path().join("outside");
     fs::create_dir(&outside).unwrap();
-    for bad in [
-        outside.clone(),
-        rig.store.clone(),
-        rig.store.join("../outside"),
-        rig.store.join("missing"),
-        rig.store.with_file_name("store2/x"),
-        PathBuf::from("aaaa-x"),
+    for (bad, why) in [
+        (outside.clone(), "not a path below"),
+        (rig.store.clone(), "not a path below"),
+        (rig.store.join("../outside"), "not an absolute path"),
+        (rig.store.join("missing"), "cannot find"),
+        (rig.store.with_file_name("store2/x"), "not a path below"),
+        (PathBuf::from("aaaa-x"), "not an absolute path"),
     ] {
         let mut request = rig.request(std::slice::from_ref(&mount));
         request["realized_path"] = json!(bad);
         let result = rig.fulfill(&request);
+        let error = result.error.unwrap();
         assert_eq!(result.status, FulfillmentStatus::Failed, "{}", bad.display());
+        assert!(error.contains(why), "{}: {error}", bad.display());
     }
-    for (key, value) in
-        [("schema_version", json!(2)), ("protocol", json!("other")), ("schema_version", json!(null))]
-    {
+    for (key, value, why) in [
+        ("schema_version", json!(2), "schema_version is 2"),
+        ("protocol", json!("other"), "other"),
+        ("schema_version", json!(null), "schema_version is missing"),
+    ] {
         let mut request = rig.request(std::slice::from_ref(&mount));
         request[key] = value;
         let result = rig.fulfill(&request);
         assert_eq!((result.status, result.node_id), (FulfillmentStatus::Failed, None));
+        let error = result.error.unwrap();
+        assert!(error.contains(why), "{key}: {error}");
     }
     assert!(fs::symlink_metadata(&mount).is_err());
     // Without a word about the store it is the real one.
@@ -205,7 +216,44 @@ fn a_result_that_differs_in_anything_is_refused() {
     assert!(refused(&|r| r.node_id = None).contains("node_id"));
     assert!(refused(&|r| r.output_name = Some("y".into())).contains("output_name"));
     assert!(refused(&|r| r.realized_path = Some("/y".into())).contains("realized_path"));
-    check_result(&good, &request_path, &request, false, false).unwrap_err();
+    let exited = check_result(&good, &request_path, &request, false, false).unwrap_err().to_string();
+    assert!(exited.contains("did not exit with 0"), "{exited}");
+    // Of two differences the first is told: what a helper says of itself comes before what it says of others.
+    let failed = |r: &mut PreparedOutputResultRecord| r.status = FulfillmentStatus::Failed;
+    let version = |r: &mut PreparedOutputResultRecord| r.schema_version = 2;
+    let request_of = |r: &mut PreparedOutputResultRecord| r.request_path = "/x".into();
+    let count = |r: &mut PreparedOutputResultRecord| r.fulfilled_exposures_count = 2;
+    let exposures = |r: &mut PreparedOutputResultRecord| {
+        r.fulfilled_exposures.clear();
+        r.fulfilled_exposures_count = 0;
+    };
+    let node = |r: &mut PreparedOutputResultRecord| r.node_id = None;
+    let output = |r: &mut PreparedOutputResultRecord| r.output_name = None;
+    let realized = |r: &mut PreparedOutputResultRecord| r.realized_path = None;
+    type Change<'a> = &'a dyn Fn(&mut PreparedOutputResultRecord);
+    let rules: [(Change<'_>, &str); 7] = [
+        (&failed, "the helper failed"),
+        (&version, "schema_version"),
+        (&request_of, "another request"),
+        (&count, "counts 2"),
+        (&node, "node_id"),
+        (&output, "output_name"),
+        (&realized, "realized_path"),
+    ];
+    for pair in rules.windows(2) {
+        let [(first, told), (second, _)] = pair else { continue };
+        let both = |r: &mut PreparedOutputResultRecord| {
+            second(r);
+            first(r);
+        };
+        let told_of = refused(&both);
+        assert!(told_of.contains(told), "{told}: {told_of}");
+    }
+    let both = |r: &mut PreparedOutputResultRecord| {
+        exposures(r);
+        node(r);
+    };
+    assert!(refused(&both).contains("other exposures"));
     let mut empty = good.clone();
     empty.fulfilled_exposures.clear();
     empty.fulfilled_exposures_count = 0;
@@ -227,10 +275,20 @@ fn launch_and_transport_requests_are_checked_when_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut document: Value =
         serde_json::from_slice(&fs::read(fixture("transport-request.json")).unwrap()).unwrap();
-    document["remote_host"] = Value::Null;
     let path = dir.path().join("t.json");
-    fs::write(&path, document.to_string()).unwrap();
-    assert!(load_ssh_transport_request(&path).unwrap_err().to_string().contains("remote_host is missing"));
+    for name in [
+        "remote_host",
+        "local_run_dir",
+        "remote_work_dir",
+        "remote_launcher_program",
+        "remote_helper_program",
+    ] {
+        let mut without = document.clone();
+        without[name] = Value::Null;
+        fs::write(&path, without.to_string()).unwrap();
+        let error = load_ssh_transport_request(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("{name} is missing")), "{error}");
+    }
     document["schema_version"] = json!(2);
     fs::write(&path, document.to_string()).unwrap();
     assert!(load_ssh_transport_request(&path).unwrap_err().to_string().contains("schema_version is 2"));
@@ -238,11 +296,11 @@ fn launch_and_transport_requests_are_checked_when_read() {
 
 #[test]
 fn a_payload_manifest_stays_in_its_output() {
-    let dir = tempfile::tempdir().unwrap();
-    assert_eq!(load_manifest(dir.path()).unwrap(), None);
-    fs::create_dir_all(dir.path().join("share/jerichoci")).unwrap();
-    fs::copy(fixture("payload-manifest.json"), dir.path().join(MANIFEST)).unwrap();
-    let good = load_manifest(dir.path()).unwrap().unwrap();
+    let rig = rig();
+    assert_eq!(rig.manifest(&LocalHost::new()).unwrap(), None);
+    fs::create_dir_all(rig.output.join("share/jerichoci")).unwrap();
+    fs::copy(fixture("payload-manifest.json"), rig.output.join(MANIFEST)).unwrap();
+    let good = rig.manifest(&LocalHost::new()).unwrap().unwrap();
     let refused = |change: &dyn Fn(&mut PayloadManifestRecord)| {
         let mut manifest = good.clone();
         change(&mut manifest);
@@ -255,6 +313,50 @@ fn a_payload_manifest_stays_in_its_output() {
     refused(&|m| m.mounts[0].guest_path = "x".into());
     refused(&|m| m.mounts[0].guest_path = "/x/../y".into());
     refused(&|m| m.entrypoints[0].relative_path = "bin/../../x".into());
+}
+
+#[test]
+fn a_payload_manifest_is_a_short_file_of_the_store_here_and_on_a_host() {
+    let test = "a_payload_manifest_is_a_short_file_of_the_store_here_and_on_a_host";
+    let Some(sshd) = jericho_testkit::ssh::Rig::start(test) else { return };
+    let ssh = SshHost::new(SshConfig {
+        config_file: Some(sshd.config()),
+        control_dir: sshd.control_dir(),
+        env: [("PATH", "/usr/bin:/bin")].into_iter().collect(),
+        ..SshConfig::new("rig")
+    })
+    .unwrap();
+    let rig = rig();
+    fs::create_dir_all(rig.output.join("share/jerichoci")).unwrap();
+    let manifest = rig.output.join(MANIFEST);
+    let to = |target: &Path| {
+        let _ = fs::remove_file(&manifest);
+        symlink(target, &manifest).unwrap();
+    };
+    let outside = rig.dir.path().canonicalize().unwrap().join("outside");
+    fs::copy(fixture("payload-manifest.json"), &outside).unwrap();
+    let fifo = rig.store.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let other = rig.store.join("bbbb-other");
+    fs::copy(&outside, &other).unwrap();
+    let long = rig.store.join("cccc-long");
+    fs::write(&long, vec![b' '; (1 << 20) + 1]).unwrap();
+    for host in [&LocalHost::new() as &dyn Host, &ssh] {
+        let refused = || rig.manifest(host).unwrap_err().to_string();
+        to(&outside);
+        assert!(refused().contains(&format!("{} outside of the store", outside.display())));
+        // Neither is opened: the first would never end, the second would never stop.
+        to(&fifo);
+        assert!(refused().contains("not a regular file"), "{}", refused());
+        to(Path::new("/dev/zero"));
+        assert!(refused().contains("/dev/zero outside of the store"), "{}", refused());
+        to(&long);
+        assert!(refused().contains("longer than"), "{}", refused());
+        to(Path::new("/nowhere"));
+        assert_eq!(rig.manifest(host).unwrap(), None);
+        to(&other);
+        assert!(rig.manifest(host).unwrap().is_some(), "of another output of the same store");
+    }
 }
 
 #[test]
@@ -397,6 +499,7 @@ fn what_a_job_sees_of_an_output_stays_in_the_store_also_after_links() {
         sources: rig.run.join("sources"),
         locks: Locks::Here(rig.run.join("locks")),
         grace: Duration::from_secs(1),
+        answer_limit: Duration::from_secs(60),
     };
     let role = StagedLinuxRustPayloadRole::WorkspaceDeps;
     let mount = |relative: &str, guest: &str| PayloadMountRecord {

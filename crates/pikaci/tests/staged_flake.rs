@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use jericho_host::{CancelToken, LocalHost};
 use jericho_testkit::need::{needs, needs_program, needs_root};
 use jericho_testkit::nix::Rig;
 use jericho_testkit::staged_flake;
-use jerichoci::model::outputs::PayloadPathRecord;
+use jerichoci::model::outputs::{PayloadManifestRecord, PayloadPathRecord};
 use jerichoci::model::staged::StagedLinuxRustPayloadRole as Role;
 use jerichoci::run::outputs::payload::{MANIFEST, load_manifest};
 use pikaci::catalog::{PikaStagedLinuxLane, PikaStagedLinuxTarget};
@@ -21,6 +22,11 @@ struct Tree {
 }
 
 impl Tree {
+    fn payload(&self, output: &Path) -> Option<PayloadManifestRecord> {
+        let env = self.nix.environment().into_iter().collect();
+        load_manifest(&LocalHost::new(), &env, output, &CancelToken::new().unwrap()).unwrap()
+    }
+
     fn new(test: &str) -> Option<Self> {
         let met = needs_program(test, "nix-store")
             && needs(
@@ -125,7 +131,7 @@ fn every_output_of_every_staged_target_builds_and_its_payload_manifest_obeys_the
         let sorted: BTreeMap<String, serde_json::Value> = serde_json::from_str(&bytes).unwrap();
         assert_eq!(sorted_text(&serde_json::to_value(&sorted).unwrap()) + "\n", bytes, "{attribute}");
 
-        let manifest = load_manifest(&output).unwrap().unwrap();
+        let manifest = tree.payload(&output).unwrap();
         assert_eq!(manifest.kind, role.manifest_kind(), "{attribute}");
         let [mount] = &manifest.mounts[..] else { panic!("{attribute}: {:?}", manifest.mounts) };
         assert_eq!(mount.name, role.manifest_mount_name(), "{attribute}");
@@ -218,7 +224,7 @@ fn each_knob_makes_one_thing_fail_at_its_own_step() {
     assert_eq!(code("borken = []", BUILD), ("evaluate", 1), "a misspelt knob");
 
     staged_flake::turn(&tree.root(), "no_manifest = [\"rmpWorkspaceBuild\"]").unwrap();
-    assert_eq!(load_manifest(&tree.realise(BUILD)).unwrap(), None);
+    assert_eq!(tree.payload(&tree.realise(BUILD)), None);
     staged_flake::turn(&tree.root(), "[manifests]\nrmpWorkspaceBuild = '{\"schema_version\":7}'").unwrap();
     let manifest = fs::read_to_string(tree.realise(BUILD).join(MANIFEST)).unwrap();
     assert_eq!(manifest, "{\"schema_version\":7}\n");

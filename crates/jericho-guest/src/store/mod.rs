@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use jericho_host::CancelToken;
 use jericho_manifest::protocol::{Answer, Ask, Fault, Have, Hello, How, Lacks, Request, VERSION};
-use jericho_manifest::{ContentHash, Manifest};
+use jericho_manifest::{ContentHash, Encoded};
 use serde::de::DeserializeOwned;
 
 use crate::runner::complain;
@@ -122,7 +122,7 @@ struct Receiver {
 /// A base that is claimed until the next question.
 struct Base {
     hash: ContentHash,
-    manifest: Arc<Manifest>,
+    manifest: Arc<Encoded>,
 }
 
 impl Receiver {

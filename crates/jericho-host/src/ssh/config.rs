@@ -45,7 +45,8 @@ pub struct SshConfig {
     /// Most commands at once over the one connection; more of them wait. A server allows ten
     /// sessions unless it is told otherwise (`MaxSessions`), and the master holds one.
     pub max_sessions: usize,
-    /// From the start of ssh to the first answer of the other end's shell.
+    /// From the start of ssh to the first answer of the other end's shell: for the connection, and for each
+    /// command, where it begins again with every byte that comes or goes.
     pub connect_limit: Duration,
 }
 

@@ -105,6 +105,8 @@ pub struct HostsConfig {
     pub other: HostConfig,
     /// The ssh program: a path, or a name looked up in the caller's `PATH`.
     pub ssh_program: OsString,
+    /// How long a host may take to say its first word, when it is connected and to each command.
+    pub connect: Duration,
     /// How long a lost connection is tried again.
     pub reconnect: Duration,
     /// Directories that hold `<arch>/jerichoci-incus-run`, the first that has it counts.
@@ -117,6 +119,7 @@ impl Default for HostsConfig {
             named: BTreeMap::new(),
             other: HostConfig::new(""),
             ssh_program: "ssh".into(),
+            connect: Duration::from_secs(30),
             reconnect: Duration::from_secs(300),
             runner_dirs: Vec::new(),
         }

@@ -118,6 +118,7 @@ impl BuildHost {
             program: engine.hosts.ssh_program.clone(),
             // It is the user's own program with the user's own configuration, which may name others.
             env: engine.caller_environment.clone(),
+            connect_limit: engine.hosts.connect,
             ..SshConfig::new(config.ssh.clone())
         };
         let failed = |source| RemoteError::Ssh {
@@ -243,6 +244,28 @@ impl BuildHost {
         drop(state);
         drop(at_work);
         made
+    }
+
+    /// Makes and checks a directory there as if it were the work directory, and says where it is without links.
+    /// Nothing else is made ready.
+    ///
+    /// # Errors
+    /// [`RemoteError`].
+    pub(crate) fn check_dir(&self, dir: &Path, cancel: &CancelToken) -> Result<PathBuf, RemoteError> {
+        let bad = |problem| RemoteError::WorkDir {
+            host: self.name.clone(),
+            destination: self.config.ssh.clone(),
+            path: dir.to_path_buf(),
+            problem,
+        };
+        if !work_dir::is_plain(dir) {
+            return Err(bad(WorkDirProblem::Path));
+        }
+        match work_dir::look(&*self.ssh, dir, &[], cancel).map_err(|error| self.error(error))? {
+            Look::Facts(facts) => Ok(facts.work_dir),
+            Look::Problem(problem) => Err(bad(problem)),
+            Look::Unreadable(said) => Err(RemoteError::Answer { host: self.name.clone(), said }),
+        }
     }
 
     /// Connects again, for as long as the settings say. `log` hears of each attempt.

@@ -8,11 +8,13 @@
 //! | module | subject |
 //! |---|---|
 //! | `line` | the conversation with the receiver, kept and taken in turns |
+//! | `ahead` | what is read here while the host looks |
 //! | `send` | one attempt: ask, send what is missing |
 //! | `spoken` | what is told of it, as lines of a log |
 //! | [`tar`] | hosts without a receiver |
 //! | [`error`] | what can go wrong, and whether trying again can help |
 
+mod ahead;
 pub mod error;
 mod line;
 mod send;

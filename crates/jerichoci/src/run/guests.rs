@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jericho_host::{CancelToken, Clock, LocalHost, SystemIds};
+use jericho_host::{CancelToken, Clock, Host, LocalHost, SystemIds};
 use pika_cloud::ops::{Ended, Incus, InstanceRef, Listed, OpsError, Patience};
 use pika_cloud::{
     OutputCollectionPolicy, RuntimeIdentity, RuntimeIncus, RuntimePaths, RuntimePolicies, RuntimeSpec,
@@ -18,6 +18,7 @@ use pika_cloud::{
 use super::layout::{Layout, RunLayout};
 use super::logs::append_engine_line;
 use super::owner::is_alive;
+use super::prepare::roots::{self, Rooted};
 use crate::beneath;
 use crate::causes::with_causes;
 use crate::executor::incus::{self, Buried, GuestIntent, GuestPlace, Undertaker, labels};
@@ -129,14 +130,46 @@ impl Reaper {
         reaped: &mut ReapedGuests,
     ) -> Result<(), Problem> {
         let incus = self.incus(place, cancel)?;
-        let mut listed = match incus.list(&place.project, &self.own()) {
+        // Before the guests are listed: a run that nobody works on makes none any more.
+        let rooted = self.rooted(place, cancel)?;
+        let listed = match incus.list(&place.project, &self.own()) {
             // Nobody can have left anything there.
-            Err(OpsError::ProjectMissing { .. }) => return Ok(()),
+            Err(OpsError::ProjectMissing { .. }) => Vec::new(),
             other => other?,
         };
+        let there: Vec<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
+        self.end_unowned(place, &incus, listed, reaped)?;
+        for rooted in rooted {
+            rooted.forget_all_but(&there, place);
+            if let Err(problem) = rooted.let_go(place.host.as_deref()) {
+                reaped.problems.push(format!("prepared outputs are not let go of: {problem}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs that nobody works on and that have outputs in the store of the machine.
+    fn rooted(&self, place: &GuestPlace, cancel: &CancelToken) -> Result<Vec<Rooted>, Problem> {
+        let Some(name) = &place.host else { return Ok(roots::rooted_here(&self.layout)) };
+        let host = self.hosts.get(name).map_err(|error| with_causes(&error))?;
+        let ready = host.ready(&mut |_line| (), cancel).map_err(|error| with_causes(&error))?;
+        let ssh = Arc::clone(host.ssh()) as Arc<dyn Host>;
+        Ok(roots::rooted_on(&ssh, &ready.work_dir.join("runs"), self.hosts.engine_id(), &self.layout))
+    }
+
+    fn end_unowned(
+        &self,
+        place: &GuestPlace,
+        incus: &Incus,
+        mut listed: Vec<Listed>,
+        reaped: &mut ReapedGuests,
+    ) -> Result<(), Problem> {
         let own: BTreeSet<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
         if self.expired {
-            let all = incus.list(&place.project, &pika_cloud::ops::Labels::new())?;
+            let all = match incus.list(&place.project, &pika_cloud::ops::Labels::new()) {
+                Err(OpsError::ProjectMissing { .. }) => Vec::new(),
+                other => other?,
+            };
             listed.extend(all.into_iter().filter(|one| !own.contains(&one.instance.name)));
         }
         if listed.is_empty() {
@@ -156,7 +189,7 @@ impl Reaper {
                 false => labels::is_expired(&one, now),
             };
             if is_over {
-                self.end(place, &incus, &one, run.filter(|_| is_own).as_ref(), reaped);
+                self.end(place, incus, &one, run.filter(|_| is_own).as_ref(), reaped);
             }
         }
         Ok(())

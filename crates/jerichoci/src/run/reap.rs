@@ -16,6 +16,7 @@ use super::known;
 use super::layout::{Layout, RunLayout};
 use super::logs;
 use super::owner::{Ownership, is_alive};
+use super::prepare::roots::may_have_guest;
 use super::recover::interrupted;
 use super::store::{RunStore, file_error, prepare_state_root, read_json, refuse_links};
 use crate::beneath;
@@ -304,8 +305,10 @@ fn reap_run(
     report.processes.extend(left.iter().map(told));
     // Also when its records cannot be read: what jobs were handed lies there, secrets too.
     remove_scratch(&run)?;
-    // Outputs that its jobs needed may be collected now.
-    jericho_host::fs::remove_tree(&run.roots()).map_err(file_error("remove", &run.roots()))?;
+    // Outputs that its jobs needed may be collected now; where a guest is left, when that is ended.
+    if !may_have_guest(&run, None) {
+        jericho_host::fs::remove_tree(&run.roots()).map_err(file_error("remove", &run.roots()))?;
+    }
     if !run.record().exists() {
         // It died before its first record: there is nothing to tell, and no reader knows it.
         jericho_host::fs::remove_tree(run.dir()).map_err(file_error("remove", run.dir()))?;

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jericho_host::CancelToken;
 use jericho_host::lock::FileLock;
+use jericho_host::{CancelReason, CancelToken};
 use jericho_testkit::incus::Rig;
-use jerichoci::GcPolicy;
 use jerichoci::executor::process::ArtifactLimits;
 use jerichoci::model::demands::{ArtifactsWhen, CacheSharing, CacheSpec, SecretDelivery, SecretSpec};
 use jerichoci::model::job::GuestCommand;
-use jerichoci::model::outcome::Verdict;
+use jerichoci::model::outcome::{FailureKind, Verdict};
+use jerichoci::{GcPolicy, RunRequest};
 
 use crate::doomed::doomed_engine_with;
-use crate::rig::{World, await_file, guest, incus, job};
+use crate::rig::{World, await_file, await_file_or, guest, incus, job};
 
 #[test]
 fn a_snapshot_cannot_be_written_and_a_writable_workspace_does_not_leak_into_the_next() {
@@ -65,6 +65,36 @@ fn a_cache_is_kept_from_run_to_run_and_is_the_user_s() {
     other.config.state_root = project.dir().join("other-state");
     let run = other.run(vec![counting]);
     assert_eq!(other.guest_log(&run, "count"), "1\n");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_locked_cache_belongs_to_one_guest_at_a_time() {
+    let test = "a_locked_cache_belongs_to_one_guest_at_a_time";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let with_cache = |id: &str, script: &str| {
+        let mut job = guest(id, script);
+        let cache = CacheSpec { path: "/mine".to_owned(), sharing: CacheSharing::Locked };
+        job.caches.insert("mine".to_owned(), cache);
+        job
+    };
+    let cancel = CancelToken::new().unwrap();
+    let holds = RunRequest::new(vec![with_cache("holds", "mkdir /mine/busy; echo begun; sleep 300")]);
+    let runs = world.config.state_root.join("runs");
+    let (first, second) = std::thread::scope(|scope| {
+        let first = scope.spawn(|| world.run_until(&holds, &cancel));
+        await_file(&runs, "guest.log", "begun");
+        let second = scope.spawn(|| world.run(vec![with_cache("waits", "rmdir /mine/busy && echo mine")]));
+        await_file_or(&runs, "host.log", "waiting for the cache `mine`", || second.is_finished());
+        cancel.cancel(CancelReason::Signal);
+        (first.join().unwrap(), second.join().unwrap())
+    });
+    assert_eq!(first.verdict, Verdict::Failed(FailureKind::Cancelled));
+    assert_eq!((second.verdict, world.guest_log(&second, "waits").as_str()), (Verdict::Passed, "mine\n"));
+    let log = world.host_log(&second, "waits");
+    assert!(log.contains("waiting for the cache `mine`, which another job has"), "{log}");
     world.assert_nothing_left();
 }
 

@@ -1,12 +1,15 @@
-//! Staged jobs in guests of a host over SSH: everything is built there, nothing comes here.
+//! Staged jobs in guests, here and on a host over SSH, where everything is built there and nothing comes here.
 
 use std::fs;
 use std::path::Path;
 
+use jericho_host::{CancelToken, Command, Host as _, LocalHost};
 use jericho_testkit::incus::Rig;
 use jericho_testkit::need::needs_program;
 use jericho_testkit::{nix, ssh};
-use jerichoci::model::job::JobSpec;
+use jerichoci::RunRequest;
+use jerichoci::config::HostConfig;
+use jerichoci::model::job::{JobPlacement, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::outputs::{PreparedOutputsRecord, Residency};
 use jerichoci::model::record::RunRecord;
@@ -14,6 +17,7 @@ use jerichoci::model::staged::{
     StagedLinuxCommandConfig, StagedLinuxRustPayloadRole, StagedLinuxRustTargetPayloadSpec,
     StagedLinuxSnapshotProfile,
 };
+use jerichoci::run::reap::ReapOptions;
 
 use crate::rig::{World, guest, incus, job, on_host};
 
@@ -32,7 +36,8 @@ in { ci.x86_64-linux = {
   deps = make "deps" "echo from the deps > $out/lib" (manifest "staged_linux_workspace_deps_v1" "workspace_deps_root" "/staged/linux-rust/workspace-deps");
   build = make "build" ''
     printf '#!/bin/sh\nid -u\ncat /staged/linux-rust/workspace-deps/lib\ntouch /staged/linux-rust/workspace-build/x 2>/dev/null || echo read-only\n' > $out/bin/run-test
-    chmod +x $out/bin/run-test'' (manifest "staged_linux_workspace_build_v1" "workspace_build_root" "/staged/linux-rust/workspace-build");
+    printf '#!/bin/sh\nexit 1\n' > $out/bin/run-bad
+    chmod +x $out/bin/*'' (manifest "staged_linux_workspace_build_v1" "workspace_build_root" "/staged/linux-rust/workspace-build");
 }; }; }"#;
 
 fn staged(id: &str) -> JobSpec {
@@ -57,6 +62,15 @@ fn with_nix<'a>(mut world: World<'a>, nix: &nix::Rig) -> World<'a> {
     let flake = FLAKE.replace("@BASH@", &nix.bash().to_string_lossy());
     let flake = flake.replace("@PATH@", &path.to_string_lossy());
     fs::write(world.root.join("flake.nix"), flake).unwrap();
+    world
+}
+
+/// The same on this machine.
+fn with_local_nix<'a>(mut world: World<'a>, nix: &nix::Rig) -> World<'a> {
+    world.config.hosts.named.insert("box".to_owned(), HostConfig::new("nowhere"));
+    let mut world = with_nix(world, nix);
+    world.config.hosts.named.clear();
+    world.config.nix_program = nix.program_alone().unwrap();
     world
 }
 
@@ -142,4 +156,87 @@ fn news_that_there_is_no_image_does_not_wait_for_the_build() {
     let message = job(&run, "a").message.as_ref().unwrap();
     assert!(message.contains("prepare-a-runner") && message.contains("no/such"), "{message}");
     world.assert_nothing_left();
+}
+
+/// Collects the garbage of the rig's store; whether these paths are still there.
+fn survive_a_collection(nix: &nix::Rig, paths: &[String]) -> Vec<bool> {
+    let collect = Command::new(nix.program_alone().unwrap().with_file_name("nix-store")).arg("--gc");
+    let output = LocalHost::new().run(&collect, &CancelToken::new().unwrap()).unwrap();
+    assert!(output.exit.success(), "{output:?}");
+    paths.iter().map(|path| Path::new(path).exists()).collect()
+}
+
+/// Keeps a guest whose job failed, and collects garbage before and after it has gone.
+fn keep_and_collect(rig: &Rig, world: &World<'_>, nix: &nix::Rig, place: &JobPlacement) {
+    let fails = || {
+        let mut bad = staged("bad");
+        bad.placement = place.clone();
+        bad.staged.as_mut().unwrap().wrapper = "run-bad".into();
+        let mut request = RunRequest::new(vec![bad]);
+        request.options.keep_on_failure = true;
+        let run = world.run_request(&request);
+        let guest = job(&run, "bad").remote_linux_vm_execution.clone().unwrap();
+        let paths = outputs(&run).outputs.into_iter().map(|output| output.realized_path).collect();
+        (guest.kept.unwrap_or_else(|| panic!("{run:#?}")).instance, paths)
+    };
+    let reap = || {
+        let reaped = world.engine().reap_all(&ReapOptions::default(), &CancelToken::new().unwrap()).unwrap();
+        assert_eq!(reaped.problems, Vec::<String>::new());
+        reaped
+    };
+    let (project, cat) = (world.project, "cat /staged/linux-rust/workspace-deps/lib");
+    let (kept, paths): (String, Vec<String>) = fails();
+    let path = format!("/1.0/instances/{kept}?project={}", project.name());
+    // Neither a reaping nor another run of the same engine takes them from the guest.
+    assert_eq!(reap().kept.len(), 1);
+    let mut next = staged("next");
+    next.placement = place.clone();
+    assert_eq!(world.run(vec![next]).verdict, Verdict::Passed);
+    assert_eq!(survive_a_collection(nix, &paths), [true, true]);
+    assert_eq!(project.exec(&kept, cat).unwrap(), "from the deps\n");
+    let past = serde_json::json!({ "config": { "user.jerichoci.keep_until": "1970-01-01T00:00:00Z" } });
+    rig.ask("PATCH", &path, Some(&past)).unwrap();
+    assert_eq!(reap().instances.len(), 1);
+    assert_eq!(survive_a_collection(nix, &paths), [false, false]);
+
+    // The same when somebody removes the guest by hand.
+    let (kept, paths): (String, Vec<String>) = fails();
+    assert_eq!(survive_a_collection(nix, &paths), [true, true]);
+    let instance = format!("/1.0/instances/{kept}");
+    let stop = serde_json::json!({ "action": "stop", "force": true });
+    rig.ask("PUT", &format!("{instance}/state?project={}", project.name()), Some(&stop)).unwrap();
+    rig.ask("DELETE", &format!("{instance}?project={}", project.name()), None).unwrap();
+    reap();
+    assert_eq!(survive_a_collection(nix, &paths), [false, false]);
+}
+
+#[test]
+fn outputs_outlive_a_collection_for_as_long_as_a_guest_is_kept() {
+    let test = "outputs_outlive_a_collection_for_as_long_as_a_guest_is_kept";
+    let Some(rig) = Rig::up(test) else { return };
+    if !needs_program(test, "nix") {
+        return;
+    }
+    let project = rig.project(4).unwrap();
+    let nix = nix::Rig::below(project.dir()).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    keep_and_collect(&rig, &with_local_nix(world, &nix), &nix, &JobPlacement::Local);
+}
+
+#[test]
+fn outputs_outlive_a_collection_on_a_host_for_as_long_as_a_guest_is_kept() {
+    let test = "outputs_outlive_a_collection_on_a_host_for_as_long_as_a_guest_is_kept";
+    let Some(rig) = Rig::up(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    if !needs_program(test, "nix") {
+        return;
+    }
+    let project = rig.project(4).unwrap();
+    let nix = nix::Rig::below(project.dir()).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let world = with_nix(world.with_host(&sshd), &nix);
+    let place = JobPlacement::RemoteSsh { host: "box".to_owned() };
+    keep_and_collect(&rig, &world, &nix, &place);
+    let left = fs::read_dir(world.config.hosts.named["box"].work_dir.join("runs")).unwrap().count();
+    assert_eq!(left, 0, "nothing of the runs is left on the host");
 }

@@ -133,6 +133,7 @@ impl Read<'_> {
             launcher_program: launcher,
             ssh,
             origins: self.origins,
+            ..OutputsConfig::default()
         };
         Ok(Outputs { consumer, config })
     }

@@ -444,6 +444,12 @@ fn where_the_caller_is_not_trusted_only_allowed_secrets_are_had() {
     error: jericho.toml:5:12: the secret `DEPLOY_TOKEN` is not allowed here
       hint: add it to `allow` of [secrets] in `/nonexistent/.config/jerichoci/config.toml`; without that, only a run without CI and JERICHOCI_UNTRUSTED has it
     ");
+    // Neither of the two variables takes back what the other one says.
+    for (untrusted, ci) in [("0", "true"), ("1", "false")] {
+        let both = [token, ("JERICHOCI_UNTRUSTED", untrusted), ("CI", ci)];
+        let told = refused(&tree, &["run", "t"], &both);
+        assert!(told.contains("the secret `DEPLOY_TOKEN` is not allowed here"), "{both:?}: {told}");
+    }
     let xdg = user_file(&tree, "[secrets]\nallow = [\"OTHER\"]\n");
     let file = ("XDG_CONFIG_HOME", xdg.as_str());
     insta::assert_snapshot!(refused(&tree, &["run", "t"], &[token, file, ("JERICHOCI_UNTRUSTED", "1")]), @r"

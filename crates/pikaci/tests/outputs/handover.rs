@@ -1,6 +1,9 @@
 //! Every way to hand outputs over, from the environment to the record.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use jericho_testkit::{built_program, ssh};
 use jerichoci::model::outcome::{FailureKind, Verdict};
@@ -9,7 +12,9 @@ use jerichoci::model::outputs::{
     PreparedOutputTransportRequestRecord, TransportPathContract,
 };
 
-use crate::rig::{Tree, document};
+use jerichoci::model::record::RunRecord;
+
+use crate::rig::{Tree, command, document};
 
 const CONSUMER: (&str, &str) = ("JERICHOCI_PREPARED_OUTPUT_CONSUMER", "fulfill_request_cli_v1");
 const WRAPPER: (&str, &str) = ("JERICHOCI_PREPARED_OUTPUT_FULFILL_INVOCATION", "external_wrapper_command_v1");
@@ -198,12 +203,114 @@ fn over_ssh_the_host_fulfils_its_own_copy_of_the_request() {
     assert!(!Path::new(&format!("{work}/runs/{}", run.run_id)).exists());
 }
 
+/// The variables of a launcher over SSH to this machine, with `work` as the directory there.
+pub(crate) fn over_ssh(
+    tree: &Tree,
+    sshd: &ssh::Rig,
+    work: &Path,
+    launcher: &str,
+) -> Vec<(&'static str, String)> {
+    let ssh = tree.script("ssh", &format!("exec ssh -F {} \"$@\"", sshd.config().display()));
+    let helper = format!(
+        "export NIX_STORE_DIR='{}'; exec '{}' \"$@\"",
+        tree.nix.store().display(),
+        built_program!("pikaci-fulfill-prepared-output").display()
+    );
+    let (name, value) = CONSUMER;
+    let (invocation, wrapper) = WRAPPER;
+    vec![
+        (name, value.to_owned()),
+        (invocation, wrapper.to_owned()),
+        (TRANSPORT, "ssh_launcher_transport_v1".to_owned()),
+        ("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_BINARY", ssh),
+        ("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_HOST", "rig".to_owned()),
+        ("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_REMOTE_WORK_DIR", work.to_string_lossy().into_owned()),
+        ("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_REMOTE_LAUNCHER_BINARY", tree.script("launcher", launcher)),
+        ("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_REMOTE_HELPER_BINARY", tree.script("helper", &helper)),
+    ]
+}
+
+pub(crate) fn borrowed<'v>(variables: &'v [(&'static str, String)]) -> Vec<(&'v str, &'v str)> {
+    variables.iter().map(|(name, value)| (*name, value.as_str())).collect()
+}
+
+#[test]
+fn nothing_is_started_in_a_work_directory_that_is_open_to_others_and_a_link_above_it_is_resolved() {
+    let test =
+        "nothing_is_started_in_a_work_directory_that_is_open_to_others_and_a_link_above_it_is_resolved";
+    let Some(tree) = Tree::new(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    let work = tree.beside().join("work");
+    fs::create_dir(&work).unwrap();
+    fs::set_permissions(&work, fs::Permissions::from_mode(0o777)).unwrap();
+    let started = tree.beside().join("started");
+    let real = built_program!("pikaci-launch-fulfill-prepared-output");
+    let launcher = format!("echo \"$1\" >> {}; exec '{}' \"$@\"", started.display(), real.display());
+    let variables = over_ssh(&tree, &sshd, &work, &launcher);
+    let refused = |why: &str| {
+        let (code, run) = tree.fails(&borrowed(&variables));
+        assert_eq!((code, run.verdict), (3, Verdict::Failed(FailureKind::Infrastructure)));
+        let message = run.jobs[0].message.as_ref().unwrap();
+        assert!(message.contains(&*work.to_string_lossy()) && message.contains(why), "{message}");
+        assert!(!started.exists() && fs::read_dir(&work).unwrap().next().is_none());
+    };
+    refused("written by others");
+    let root = rustix::process::geteuid().is_root();
+    if jericho_testkit::need::needs(test, "needs root, for a directory of somebody else", root) {
+        std::os::unix::fs::chown(&work, Some(65534), Some(65534)).unwrap();
+        refused("belongs to");
+    }
+    let link = tree.beside().join("link");
+    std::os::unix::fs::symlink(tree.beside(), &link).unwrap();
+    let variables = over_ssh(&tree, &sshd, &link.join("own"), &launcher);
+    let run = tree.run(&borrowed(&variables));
+    let request: PreparedOutputTransportRequestRecord =
+        document(tree.outputs(&run).outputs[0].consumer_transport_request_path.as_ref().unwrap());
+    let own = tree.beside().join("own").to_string_lossy().into_owned();
+    assert_eq!(request.remote_work_dir.as_ref(), Some(&own));
+    assert!(fs::read_to_string(started).unwrap().starts_with(&own));
+}
+
+#[test]
+fn a_cancel_while_an_output_is_handed_over_is_recorded_as_one() {
+    let test = "a_cancel_while_an_output_is_handed_over_is_recorded_as_one";
+    let Some(tree) = Tree::new(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    let fifo = tree.beside().join("started");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let waits = format!("echo > '{}'; exec sleep 1000", fifo.display());
+    let helper = tree.script("waiting", &waits);
+    let here = vec![CONSUMER, ("JERICHOCI_PREPARED_OUTPUT_FULFILL_BINARY", &*helper)];
+    let there = over_ssh(&tree, &sshd, &tree.beside().join("work"), &waits);
+    for variables in [here, borrowed(&there)] {
+        let mut pikaci = command(&built_program!("pikaci"), &tree.nix);
+        pikaci.current_dir(&tree.root).args(["run", "--no-git", "--output", "json"]);
+        let pikaci = pikaci.envs(variables).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        assert_eq!(fs::read_to_string(&fifo).unwrap(), "\n");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pikaci.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let output = pikaci.wait_with_output().unwrap();
+        let run: RunRecord = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(run.verdict, Verdict::Failed(FailureKind::Cancelled), "{run:#?}");
+        assert_eq!(run.jobs[0].verdict, Verdict::Failed(FailureKind::Cancelled), "{run:#?}");
+        assert_eq!(output.status.code(), Some(4));
+    }
+}
+
 #[test]
 fn requests_alone_are_no_way_for_a_staged_job() {
     let Some(tree) = Tree::new("requests_alone_are_no_way_for_a_staged_job") else { return };
     let (code, run) = tree.fails(&[("JERICHOCI_PREPARED_OUTPUT_CONSUMER", "remote_request_v1")]);
     assert_eq!((code, run.verdict), (3, Verdict::Failed(FailureKind::Infrastructure)));
     assert!(run.message.as_ref().unwrap().contains("remote_request_v1"), "{run:#?}");
+    // A job without outputs has nothing to request.
+    std::fs::write(
+        tree.root.join("jericho.toml"),
+        "[targets.t]\ndefault = true\n[targets.t.jobs.plain]\ncommand = \"true\"\n",
+    )
+    .unwrap();
+    let run = tree.run(&[("JERICHOCI_PREPARED_OUTPUT_CONSUMER", "remote_request_v1")]);
+    assert_eq!((run.verdict, run.prepared_outputs_path), (Verdict::Passed, None));
     let output = tree.pikaci(&["run", "--no-git"], &[("JERICHOCI_PREPARED_OUTPUT_CONSUMER", "nobody")]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

@@ -10,9 +10,11 @@
 //! directly, by a program that is given a transport request, or over SSH ([`super::transport`]).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jericho_host::{CancelToken, Command, Environment, Exit, Host};
 
+use super::answer;
 use super::expose::expose;
 use super::fulfill::{check_result, fulfill_prepared_output_request_result, write_document};
 use super::mode::{Invocation, Mode, Transport};
@@ -55,9 +57,29 @@ pub(crate) struct With<'a> {
     pub(crate) launcher: Option<&'a Path>,
     /// Local nix, for a copy to the host of a transport.
     pub(crate) nix: &'a Path,
-    /// The host of an SSH transport.
-    pub(crate) endpoint: &'a dyn Fn(&transport::Route) -> Result<Endpoint, OutputsError>,
+    /// The host of an SSH transport. Puts its true work directory into the route.
+    pub(crate) endpoint: &'a dyn Fn(&mut transport::Route) -> Result<Endpoint, OutputsError>,
+    pub(crate) answer_limit: Duration,
     pub(crate) cancel: &'a CancelToken,
+}
+
+impl With<'_> {
+    /// Runs a launcher or a helper on a machine to its end; what it prints goes into the log.
+    pub(super) fn start(
+        &self,
+        host: &dyn Host,
+        command: &Command,
+        log: &mut dyn JobLog,
+    ) -> Result<Exit, OutputsError> {
+        let output = answer::within(self.answer_limit, self.cancel, |cancel| host.run(command, cancel))?;
+        let Some(output) = output else {
+            let (program, host) = (command.program.to_string_lossy(), host.label());
+            let why = answer::no_answer(self.answer_limit);
+            return Err(OutputsError::Invalid(format!("{program} on {host}: {why}")));
+        };
+        keep(log, &output.stdout, &output.stderr)?;
+        Ok(output.exit)
+    }
 }
 
 /// Hands it over. The record is complete also when that failed.
@@ -145,9 +167,11 @@ impl Handover<'_> {
                         self.start(Command::new(program).arg(&transport), log)?
                     }
                     Transport::Ssh { .. } => {
-                        let route = transport::Route::new(transport, self.run)?;
+                        let mut route = transport::Route::new(transport, self.run)?;
+                        let endpoint = (self.with.endpoint)(&mut route);
                         self.transport_request(&launcher, &launch, Some(&route), record)?;
-                        self.over_ssh(&route, &request, (&request_path, &result_path), log)?;
+                        let paths = (&*request_path, &*result_path);
+                        self.over_ssh(&route, endpoint, &request, paths, log)?;
                         Exit::Code(0)
                     }
                 }
@@ -234,21 +258,24 @@ impl Handover<'_> {
     fn over_ssh(
         &self,
         route: &transport::Route,
+        endpoint: Result<Endpoint, OutputsError>,
         request: &PreparedOutputRequestRecord,
         (request_path, result_path): (&Path, &Path),
         log: &mut dyn JobLog,
     ) -> Result<(), OutputsError> {
-        let endpoint = (self.with.endpoint)(route)?;
-        let errand = transport::Errand {
-            route,
-            endpoint: &endpoint,
-            local: self.with,
-            node_id: self.node_id,
-            request,
-            launch_path: &self.run.handoff(Handoffs::LaunchRequests, self.node_id),
-            request_path,
-            result_path,
-        };
+        let done = endpoint.and_then(|endpoint| {
+            let errand = transport::Errand {
+                route,
+                endpoint: &endpoint,
+                local: self.with,
+                node_id: self.node_id,
+                request,
+                launch_path: &self.run.handoff(Handoffs::LaunchRequests, self.node_id),
+                request_path,
+                result_path,
+            };
+            errand.run(log)
+        });
         let mut result = PreparedOutputResultRecord {
             schema_version: version::PREPARED_OUTPUT_HANDOFF,
             request_path: text(request_path),
@@ -260,7 +287,7 @@ impl Handover<'_> {
             fulfilled_exposures: Vec::new(),
             error: None,
         };
-        if let Err(error) = errand.run(log) {
+        if let Err(error) = done {
             result.status = crate::model::outputs::FulfillmentStatus::Failed;
             result.error = Some(crate::causes::with_causes(&error));
             write_document(result_path, &result)?;
@@ -289,11 +316,9 @@ impl Handover<'_> {
         named.map(PathBuf::from).or_else(own).ok_or_else(|| OutputsError::Invalid(missing.to_owned()))
     }
 
-    /// Runs a program of this machine to its end; what it prints goes into the log.
+    /// Runs a program of this machine.
     fn start(&self, command: Command, log: &mut dyn JobLog) -> Result<Exit, OutputsError> {
-        let output = self.with.host.run(&command.env(self.with.env.clone()), self.with.cancel)?;
-        keep(log, &output.stdout, &output.stderr)?;
-        Ok(output.exit)
+        self.with.start(self.with.host, &command.env(self.with.env.clone()), log)
     }
 }
 

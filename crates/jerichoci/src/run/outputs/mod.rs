@@ -6,10 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
+use jericho_host::{CancelReason, HostError};
 use serde::de::DeserializeOwned;
 
+use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::version;
 
+mod answer;
 pub mod choose;
 pub mod expose;
 pub mod fulfill;
@@ -56,7 +59,7 @@ pub enum OutputsError {
     Invalid(String),
     /// A host could not be asked.
     #[error(transparent)]
-    Host(#[from] jericho_host::HostError),
+    Host(#[from] HostError),
     /// An exposure could not be made.
     #[error("cannot make {} a link to the prepared output", path.display())]
     Expose {
@@ -66,6 +69,19 @@ pub enum OutputsError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl OutputsError {
+    /// What it is to the jobs that need the output.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        Verdict::Failed(match self {
+            Self::Host(HostError::Cancelled(reason)) if *reason != CancelReason::RecordsFailed => {
+                FailureKind::Cancelled
+            }
+            _ => FailureKind::Infrastructure,
+        })
+    }
 }
 
 /// Reads one of the documents that hand a prepared output over, all of which have version 1.

@@ -1,10 +1,9 @@
 //! What a prepared output says about itself.
 
-use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use jericho_host::{CancelToken, Command, Host, HostError, LocalHost};
+use jericho_host::{CancelToken, Command, Environment, Exit, Host};
 
 use super::OutputsError;
 use super::expose::check_absolute;
@@ -17,32 +16,47 @@ use crate::model::version;
 /// Where the manifest lies in an output.
 pub const MANIFEST: &str = "share/jerichoci/payload-manifest.json";
 
-/// Reads the manifest of an output on this machine; nothing when it has none.
-///
-/// # Errors
-/// [`OutputsError::File`], [`OutputsError::Document`], and those of [`check_manifest`].
-pub fn load_manifest(output: &Path) -> Result<Option<PayloadManifestRecord>, OutputsError> {
-    load_manifest_on(&LocalHost::new(), output)
-}
+/// Most bytes of a manifest.
+const MANIFEST_LIMIT: usize = 1 << 20;
 
-/// The same of an output on a host.
+/// Prints a manifest. An output is what a flake made of it: a link in it may lead anywhere, to what never ends too.
+const READ: &str = r#"[ -e "$1" ] || exit 44
+file=$(readlink -e "$1") || exit 44
+case $file in "$2"/?*) ;; *) printf '%s' "$file"; exit 45 ;; esac
+[ -f "$file" ] || exit 46
+exec head -c "$3" "$file""#;
+
+/// Reads the manifest of an output on a host; nothing when it has none. `env` is what programs there are
+/// started with.
 ///
 /// # Errors
-/// Those of [`load_manifest`], and [`OutputsError::Host`].
-pub fn load_manifest_on(
+/// [`OutputsError::Host`], [`OutputsError::Document`] also for what is no file of the store or too long, and
+/// those of [`check_manifest`].
+pub fn load_manifest(
     host: &dyn Host,
+    env: &Environment,
     output: &Path,
+    cancel: &CancelToken,
 ) -> Result<Option<PayloadManifestRecord>, OutputsError> {
     let path = output.join(MANIFEST);
-    let bytes = match host.read(&path) {
-        Err(HostError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(HostError::File { action, path, source }) => {
-            return Err(OutputsError::File { action, path, source });
+    let store = output.parent().unwrap_or(output);
+    let read = Command::new("sh").args(["-c", READ, "sh"]).arg(&path).arg(store);
+    let said = host.run(&read.arg((MANIFEST_LIMIT + 1).to_string()).env(env.clone()), cancel)?;
+    let document = |problem: String| OutputsError::Document { path: path.clone(), problem };
+    match said.exit {
+        Exit::Code(0) if said.stdout.len() > MANIFEST_LIMIT => {
+            return Err(document(format!("longer than {MANIFEST_LIMIT} bytes")));
         }
-        other => other?,
-    };
-    let manifest = serde_json::from_slice(&bytes)
-        .map_err(|error| OutputsError::Document { path, problem: error.to_string() })?;
+        Exit::Code(0) => {}
+        Exit::Code(44) => return Ok(None),
+        Exit::Code(45) => {
+            let target = String::from_utf8_lossy(&said.stdout);
+            return Err(document(format!("it is {target} outside of the store")));
+        }
+        Exit::Code(46) => return Err(document("not a regular file".to_owned())),
+        _ => return Err(document(format!("cannot be read: {}", crate::nix::complaint(&said.stderr)))),
+    }
+    let manifest = serde_json::from_slice(&said.stdout).map_err(|error| document(error.to_string()))?;
     check_manifest(&manifest)?;
     Ok(Some(manifest))
 }

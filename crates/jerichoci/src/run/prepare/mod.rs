@@ -5,6 +5,7 @@
 //! the records.
 
 mod log;
+pub(crate) mod roots;
 mod site;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -137,9 +138,9 @@ impl Preparer<'_> {
         Ok(prepared)
     }
 
-    /// Lets go of what was realised. To be called when nothing of the jobs is left.
+    /// Lets go of what was realised. To be called when nothing of the jobs is left but guests that are kept.
     pub(crate) fn release(&self) -> Result<(), String> {
-        self.sites.release(self.tools)
+        self.sites.release(self.tools, self.run)
     }
 
     /// Whether a guest can be made for a staged job: news that there is no image must not wait for a
@@ -200,7 +201,7 @@ impl Preparer<'_> {
         };
         let mut end = PrepareEnd::new(Verdict::Passed, String::new());
         end.role = Some(role);
-        let payload = read_payload(nix, &realized.path, &mut end);
+        let payload = read_payload(nix, &realized.path, &mut end, self.cancel);
         end.mounts = payload
             .as_ref()
             .ok_or_else(|| format!("{} has no usable {MANIFEST}", realized.path.display()))
@@ -217,7 +218,7 @@ impl Preparer<'_> {
             return PrepareEnd::errored("internal error: the node is bound to something else".to_owned());
         };
         let config = &self.tools.config;
-        let endpoint = |route: &Route| self.sites.endpoint(route, self.tools);
+        let endpoint = |route: &mut Route| self.sites.endpoint(route, self.tools, self.cancel);
         let with = With {
             host: &*self.tools.host,
             env: &config.caller_environment,
@@ -225,6 +226,7 @@ impl Preparer<'_> {
             launcher: config.outputs.launcher_program.as_deref(),
             nix: &config.nix_program,
             endpoint: &endpoint,
+            answer_limit: config.outputs.answer_limit,
             cancel: self.cancel,
         };
         let handover = Handover {
@@ -243,7 +245,7 @@ impl Preparer<'_> {
         record.payload = payload;
         end.output = Some(record);
         if let Err(error) = handed {
-            end.verdict = Verdict::Failed(FailureKind::Infrastructure);
+            end.verdict = error.verdict();
             end.message = format!("`{output_name}` could not be handed over: {}", with_causes(&error));
         }
         end
@@ -280,8 +282,13 @@ impl Preparer<'_> {
     }
 }
 
-fn read_payload(nix: &NixOnHost, output: &Path, end: &mut PrepareEnd) -> Option<PayloadManifestRecord> {
-    payload::load_manifest_on(&*nix.host, output).unwrap_or_else(|error| {
+fn read_payload(
+    nix: &NixOnHost,
+    output: &Path,
+    end: &mut PrepareEnd,
+    cancel: &CancelToken,
+) -> Option<PayloadManifestRecord> {
+    payload::load_manifest(&*nix.host, &nix.env, output, cancel).unwrap_or_else(|error| {
         end.warnings.push(with_causes(&error));
         None
     })

@@ -1,49 +1,27 @@
 //! Where outputs are realised: nix of one machine, with the places it is given there.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jericho_host::{CancelToken, Command, Environment, Host};
+use jericho_host::{CancelToken, Environment, Host, HostError};
 
+use super::roots::{may_have_guest, rooted_on, tidy};
 use crate::causes::with_causes;
 use crate::executor::Tools;
 use crate::executor::host_tree::HostTree;
 use crate::executor::workspace::RunSource;
-use crate::model::id::RunId;
 use crate::model::job::JobPlacement;
 use crate::model::outcome::JobOutcome;
-use crate::nix::complaint;
-use crate::remote::{BuildHost, Ready};
+use crate::remote::{BuildHost, Ready, RemoteError};
 use crate::run::layout::{Layout, RunLayout};
 use crate::run::outputs::OutputsError;
 use crate::run::outputs::realize::{Locks, NixOnHost, Realizer, SourceTree};
 use crate::run::outputs::transport::{Endpoint, Route};
-use crate::run::owner::is_alive;
 
 /// Where nix is looked for on a host whose settings name no path.
 const PATH: &str =
     "/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:/usr/local/bin:/usr/bin:/bin";
-
-/// Removes what prepare nodes have made in the directory of a run on a host. Others may have something
-/// there: what is not empty then stays.
-const TIDY: &str = r#"cd "$1" 2>/dev/null || exit 0
-rm -rf roots prepared-output-requests prepared-output-results prepared-output-launch-requests || exit 1
-for job in jobs/*/; do
-  [ -d "$job" ] && [ ! -h "${job%/}" ] || continue
-  rm -rf "$job/staged-linux-rust" || exit 1
-  rmdir "$job" 2>/dev/null
-done
-rmdir jobs 2>/dev/null
-cd / && rmdir "$1" 2>/dev/null
-exit 0"#;
-
-/// Prints the names of the runs of an engine.
-const OWN_RUNS: &str = r#"cd "$1" || exit 0
-for roots in */roots/"$2"; do
-  [ -d "$roots" ] && printf '%s\n' "${roots%%/*}"
-done
-exit 0"#;
 
 /// One machine, as all prepare nodes of a run share it.
 pub(crate) struct Site {
@@ -64,6 +42,8 @@ pub(crate) struct Sites {
     made: Mutex<BTreeMap<Option<String>, Arc<Site>>>,
     /// Directories of the run on hosts that outputs were handed over on, by the name of the host.
     handed: Mutex<BTreeMap<(String, PathBuf), Arc<dyn Host>>>,
+    /// Work directories on hosts that were checked, as they are set and as they are.
+    checked: Mutex<BTreeMap<(String, PathBuf), PathBuf>>,
 }
 
 impl Sites {
@@ -106,18 +86,39 @@ impl Sites {
         Ok(Arc::clone(self.made().entry(name).or_insert_with(|| Arc::new(site))))
     }
 
-    /// The host of a transport.
-    pub(super) fn endpoint(&self, route: &Route, tools: &Tools) -> Result<Endpoint, OutputsError> {
-        let host = tools.hosts.get(&route.host);
-        let host = host.map_err(|error| OutputsError::Invalid(with_causes(&error)))?;
+    /// The host of a transport, and the work directory there without links. Nobody else may write below it: the
+    /// launcher is told there which program to start.
+    pub(super) fn endpoint(
+        &self,
+        route: &mut Route,
+        tools: &Tools,
+        cancel: &CancelToken,
+    ) -> Result<Endpoint, OutputsError> {
+        let failed = |error: RemoteError| match error {
+            RemoteError::Cancelled(reason) => OutputsError::Host(HostError::Cancelled(reason)),
+            error => OutputsError::Invalid(with_causes(&error)),
+        };
+        let host = tools.hosts.get(&route.host).map_err(failed)?;
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = (route.host.clone(), route.work_dir.clone());
+        route.work_dir = match checked.get(&asked) {
+            Some(dir) => dir.clone(),
+            None => {
+                let dir = host.check_dir(&route.work_dir, cancel).map_err(failed)?;
+                checked.insert(asked, dir.clone());
+                dir
+            }
+        };
+        drop(checked);
         let host = Arc::clone(host.ssh()) as Arc<dyn Host>;
         let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
         handed.insert((route.host.clone(), route.run_dir()), Arc::clone(&host));
         Ok(Endpoint { host, env: remote_env() })
     }
 
-    /// Lets go of everything that the run has on any machine for its outputs.
-    pub(super) fn release(&self, tools: &Tools) -> Result<(), String> {
+    /// Lets go of everything that the run has on any machine for its outputs, but for what keeps them in the store
+    /// where a guest of it is left.
+    pub(super) fn release(&self, tools: &Tools, run: &RunLayout) -> Result<(), String> {
         let mut problems = Vec::new();
         let mut dirs: BTreeMap<(String, PathBuf), Arc<dyn Host>> =
             std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner));
@@ -126,15 +127,14 @@ impl Sites {
             match (name, site.roots.ancestors().nth(2)) {
                 (Some(name), Some(run)) => {
                     dirs.insert((name.clone(), run.to_path_buf()), Arc::clone(host));
-                    for dead in site.dead_runs(tools) {
-                        dirs.insert((name.clone(), dead), Arc::clone(host));
-                    }
+                    problems.extend(site.let_go_of_the_dead(name, tools));
                 }
+                _ if may_have_guest(run, None) => {}
                 _ => problems.extend(host.remove(&site.roots).err().map(|error| with_causes(&error))),
             }
         }
-        for ((_, run), host) in dirs {
-            problems.extend(tidy(&*host, &run).err());
+        for ((name, dir), host) in dirs {
+            problems.extend(tidy(&*host, &dir, may_have_guest(run, Some(&name))).err());
         }
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
@@ -158,6 +158,7 @@ fn local_nix(tools: &Tools) -> NixOnHost {
         // Below the state root, runs of two state roots would not know of each other.
         locks: Locks::Here(locks.join("locks")),
         grace: config.grace,
+        answer_limit: config.outputs.answer_limit,
     }
 }
 
@@ -170,7 +171,7 @@ fn user_cache(env: &Environment) -> Option<PathBuf> {
 }
 
 /// What programs of a host are started with.
-fn remote_env() -> Environment {
+pub(super) fn remote_env() -> Environment {
     [("PATH", PATH)].into_iter().collect()
 }
 
@@ -182,23 +183,17 @@ fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
         sources: ready.work_dir.join("cache").join("nix-sources"),
         locks: Locks::OnHost(ready.work_dir.join("locks")),
         grace: tools.config.grace,
+        answer_limit: tools.config.outputs.answer_limit,
     }
 }
 
 impl Site {
-    /// Directories on a host of runs of this engine that nobody works on any more: one that was killed
-    /// has let go of nothing.
-    fn dead_runs(&self, tools: &Tools) -> Vec<PathBuf> {
+    /// Runs of this engine on a host that nobody works on any more: one that was killed has let go of nothing.
+    fn let_go_of_the_dead(&self, name: &str, tools: &Tools) -> Vec<String> {
         let Some(runs) = self.roots.ancestors().nth(3) else { return Vec::new() };
-        let Ok(cancel) = CancelToken::new() else { return Vec::new() };
-        let list = Command::new("sh").args(["-c", OWN_RUNS, "sh"]).arg(runs).arg(tools.hosts.engine_id());
-        let host = &self.realizer.nix().host;
-        // What cannot be listed now is found by the next run.
-        let Ok(output) = host.run(&list.env(remote_env()), &cancel) else { return Vec::new() };
         let layout = Layout::new(&tools.config.state_root);
-        let listed = String::from_utf8_lossy(&output.stdout);
-        let ids = listed.lines().filter_map(|name| name.parse::<RunId>().ok());
-        ids.filter(|id| !is_alive(&layout.run(id))).map(|id| runs.join(id.as_str())).collect()
+        let rooted = rooted_on(&self.realizer.nix().host, runs, tools.hosts.engine_id(), &layout);
+        rooted.iter().filter_map(|rooted| rooted.let_go(Some(name)).err()).collect()
     }
 
     /// The source tree there.
@@ -220,18 +215,6 @@ impl Site {
         let mut held = HeldTree(HostTree::of((host, ready), source, tools, lease_id));
         held.0.deliver(source, tools, log, cancel).map_err(|error| with_causes(&error))?;
         Ok(SourceTree { path: held.0.path().to_owned(), held: Box::new(held) })
-    }
-}
-
-/// Removes what prepare nodes have made in the directory of a run on a host.
-fn tidy(host: &dyn Host, run: &Path) -> Result<(), String> {
-    // Also when the run was cancelled: what is left there nobody else would remove.
-    let cancel = CancelToken::new().map_err(|error| error.to_string())?;
-    let tidy = Command::new("sh").args(["-c", TIDY, "sh"]).arg(run).env(remote_env());
-    let output = host.run(&tidy, &cancel).map_err(|error| with_causes(&error))?;
-    match output.exit.success() {
-        true => Ok(()),
-        false => Err(format!("{} on {}: {}", run.display(), host.label(), complaint(&output.stderr))),
     }
 }
 

@@ -181,10 +181,20 @@ impl Asked<'_> {
 
 /// An evaluation that fails for a reason that is not in the flake has the same exit code.
 fn is_not_the_source(stderr: &[u8]) -> bool {
-    let said = String::from_utf8_lossy(stderr);
-    ["cannot connect to socket", "unable to download", "unable to open database", "database is locked"]
-        .iter()
-        .any(|text| said.contains(text))
+    /// Of nix, and of the system, which nix passes on.
+    const TEXTS: [&str; 9] = [
+        "cannot connect to socket",
+        "unable to download",
+        "could not resolve host",
+        "unable to open database",
+        "database is locked",
+        "permission denied",
+        "read-only file system",
+        "disk quota exceeded",
+        "cannot allocate memory",
+    ];
+    let said = String::from_utf8_lossy(stderr).to_lowercase();
+    TEXTS.iter().any(|text| said.contains(text))
 }
 
 #[cfg(test)]
@@ -214,6 +224,11 @@ mod tests {
         let refused = |code, said: &str| ASKED.refused("evaluate", true, Exit::Code(code), said.as_bytes());
         assert!(matches!(refused(1, "error: throw"), RealizeError::Evaluate { .. }));
         assert!(matches!(refused(1, "error: cannot connect to socket"), RealizeError::Nix { .. }));
+        for text in
+            ["Read-only file system", "Disk quota exceeded", "Could not resolve host: x", "Permission denied"]
+        {
+            assert!(matches!(refused(1, text), RealizeError::Nix { .. }), "{text}");
+        }
         assert!(matches!(refused(1, "No space left on device"), RealizeError::DiskFull { .. }));
         assert!(matches!(refused(127, "sh: nix: not found"), RealizeError::NoNix { .. }));
         assert!(matches!(refused(255, ""), RealizeError::Nix { .. }));

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! nix eval --expr 'builtins.path { TREE }'            into the store, once a content hash; remembered
-//! nix hash path SOURCE
-//! nix path-info --derivation 'path:SOURCE?narHash=HASH#OUTPUT'
+//! nix hash path SOURCE                               the same
+//! nix path-info --derivation 'path:SOURCE?narHash=HASH#OUTPUT'    the same, for each output
 //! nix-store --realise DRV --add-root ROOT            under the lock of DRV; its output is the log
 //! readlink ROOT
 //! ```
@@ -11,13 +11,17 @@
 //! A tree is given to nix as a store path, because nix would copy a `path:` of another place at
 //! every evaluation. Nothing keeps source and derivation from being collected between two steps:
 //! the steps are then done again, once. The output has a root from before the last step ends.
+//!
+//! Flakes are evaluated purely: the same source gives the same derivation, which is not asked for twice.
 
 mod error;
+mod probe;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jericho_host::lock::FileLock;
@@ -29,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use error::Asked;
 pub use error::RealizeError;
 
+use super::answer;
 use crate::executor::JobLog;
 use crate::nix::{percent_encode, store_program};
 use crate::snapshot::MARKER;
@@ -51,6 +56,8 @@ pub struct NixOnHost {
     pub locks: Locks,
     /// Between TERM and KILL: killed, nix would leave its builders behind.
     pub grace: Duration,
+    /// How long an answer is waited for that is no build.
+    pub answer_limit: Duration,
 }
 
 /// Two realisations of one derivation would poll each other for seconds: one at a time. A file
@@ -108,6 +115,9 @@ pub struct Realized {
 struct Added {
     store_path: String,
     nar_hash: String,
+    /// Of its outputs, as far as they were asked for.
+    #[serde(default)]
+    derivations: BTreeMap<String, String>,
 }
 
 impl Added {
@@ -120,6 +130,7 @@ impl Added {
         hash.is_some_and(is_base64)
             && self.store_path.starts_with('/')
             && self.store_path.ends_with("-source")
+            && self.derivations.values().all(|path| is_derivation(path))
     }
 }
 
@@ -155,6 +166,16 @@ impl Realizer {
         log: &mut dyn JobLog,
         cancel: &CancelToken,
     ) -> Result<Realized, RealizeError> {
+        if let Some(derivation) = self.remembered(wanted) {
+            match self.build(wanted, &derivation, log, cancel) {
+                Ok(path) => return Ok(Realized { derivation, path }),
+                // Collected since, or of another store.
+                Err(error @ RealizeError::Nix { .. }) => {
+                    say(log, wanted, &format!("what is remembered is of no use, once more: {error}"))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let mut again = true;
         loop {
             let derivation = self.derivation(wanted, log, cancel)?;
@@ -177,14 +198,32 @@ impl Realizer {
         cancel: &CancelToken,
     ) -> Result<String, RealizeError> {
         let added = self.added(wanted, None, log, cancel)?;
-        match self.evaluate(wanted, &added, cancel) {
+        let derivation = match self.evaluate(wanted, &added, cancel) {
             Err(error) if self.is_gone(&added.store_path, cancel) => {
                 say(log, wanted, &format!("the source was collected, once more: {error}"))?;
                 let added = self.added(wanted, Some(&added), log, cancel)?;
                 self.evaluate(wanted, &added, cancel)
             }
             other => other,
+        }?;
+        if let Some((hash, added)) = &mut *self.known()
+            && hash == wanted.content_hash
+        {
+            added.derivations.insert(wanted.output_name.to_owned(), derivation.clone());
+            self.remember(wanted, added, log)?;
         }
+        Ok(derivation)
+    }
+
+    /// Which derivation it was when this source was asked for it before.
+    fn remembered(&self, wanted: &Wanted<'_>) -> Option<String> {
+        let mut known = self.known();
+        if known.as_ref().is_none_or(|(hash, _)| hash != wanted.content_hash) {
+            let text = self.nix.host.read(&self.memory(wanted)).ok()?;
+            let added = serde_json::from_slice(&text).ok().filter(Added::is_plausible)?;
+            *known = Some((wanted.content_hash.to_owned(), added));
+        }
+        known.as_ref().and_then(|(_, added)| added.derivations.get(wanted.output_name).cloned())
     }
 
     fn evaluate(
@@ -193,18 +232,32 @@ impl Realizer {
         added: &Added,
         cancel: &CancelToken,
     ) -> Result<String, RealizeError> {
-        let Added { store_path, nar_hash } = added;
+        let Added { store_path, nar_hash, .. } = added;
         let installable =
             format!("path:{store_path}?narHash={}#{}", percent_encode(nar_hash), wanted.output_name);
         let said = self.ask(wanted, "evaluate", true, cancel, |nix| {
             nix.args(["path-info", "--no-update-lock-file", "--derivation"]).arg(&installable)
-        })?;
+        });
+        let said = said.map_err(|error| self.whose_fault(error, wanted, cancel))?;
         let path = last_line(&said);
-        if !path.starts_with('/') || !path.ends_with(".drv") {
+        if !is_derivation(&path) {
             let (output, said) = (wanted.output_name.to_owned(), format!("it is no derivation: `{path}`"));
             return Err(RealizeError::Evaluate { output, said });
         }
         Ok(path)
+    }
+
+    /// A failed evaluation is only the source's fault when nix can evaluate other things.
+    fn whose_fault(&self, error: RealizeError, wanted: &Wanted<'_>, cancel: &CancelToken) -> RealizeError {
+        let RealizeError::Evaluate { output, said } = error else { return error };
+        match probe::probe(&self.nix, cancel) {
+            Ok(None) => RealizeError::Evaluate { output, said },
+            Ok(Some(why)) => {
+                let host = self.nix.host.label().to_owned();
+                RealizeError::Nix { step: "evaluate", output, host, said: format!("{said}; {why}") }
+            }
+            Err(error) => self.asked(wanted).host_error(error),
+        }
     }
 
     /// The source in the store. `gone` is one that is there no more.
@@ -215,31 +268,21 @@ impl Realizer {
         log: &mut dyn JobLog,
         cancel: &CancelToken,
     ) -> Result<Added, RealizeError> {
-        let mut known = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
+        let sound = |added: &Added| gone.is_none_or(|gone| gone.store_path != added.store_path);
         if let Some((hash, added)) = &*known
             && hash == wanted.content_hash
-            && gone != Some(added)
+            && sound(added)
         {
             return Ok(added.clone());
         }
-        let file = self.nix.sources.join(format!("{}.json", wanted.content_hash));
-        let remembered = self.nix.host.read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let sound = |added: &Added| gone != Some(added) && added.is_plausible();
-        let added = match remembered.filter(sound) {
+        let remembered = self.nix.host.read(&self.memory(wanted)).ok();
+        let remembered = remembered.and_then(|text| serde_json::from_slice(&text).ok());
+        let added = match remembered.filter(|added| sound(added) && added.is_plausible()) {
             Some(added) => added,
             None => {
                 let added = self.add(wanted, cancel)?;
-                let remembered = serde_json::to_vec(&added)
-                    .map_err(|error| HostError::System("cannot write a document", error.into()))
-                    .and_then(|text| {
-                        self.nix.host.make_dirs(&self.nix.sources)?;
-                        self.nix.host.write_atomic(&file, &text, false)
-                    });
-                if let Err(error) = remembered {
-                    // The next run adds it again, which takes longer and is right.
-                    let error = crate::causes::with_causes(&error);
-                    say(log, wanted, &format!("the source is not remembered: {error}"))?;
-                }
+                self.remember(wanted, &added, log)?;
                 added
             }
         };
@@ -247,21 +290,48 @@ impl Realizer {
         Ok(added)
     }
 
+    fn known(&self) -> MutexGuard<'_, Option<(String, Added)>> {
+        self.added.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it is remembered what nix knows of a source.
+    fn memory(&self, wanted: &Wanted<'_>) -> PathBuf {
+        self.nix.sources.join(format!("{}.json", wanted.content_hash))
+    }
+
+    fn remember(&self, wanted: &Wanted<'_>, added: &Added, log: &mut dyn JobLog) -> Result<(), RealizeError> {
+        let written = serde_json::to_vec(added)
+            .map_err(|error| HostError::System("cannot write a document", error.into()))
+            .and_then(|text| {
+                self.nix.host.make_dirs(&self.nix.sources)?;
+                self.nix.host.write_atomic(&self.memory(wanted), &text, false)
+            });
+        match written {
+            Ok(()) => Ok(()),
+            // The next run asks again, which takes longer and is right.
+            Err(error) => {
+                let error = crate::causes::with_causes(&error);
+                say(log, wanted, &format!("the source is not remembered: {error}"))
+            }
+        }
+    }
+
     fn add(&self, wanted: &Wanted<'_>, cancel: &CancelToken) -> Result<Added, RealizeError> {
-        let tree = (wanted.tree)(cancel).map_err(|problem| match cancel.reason() {
-            Some(reason) => RealizeError::Cancelled(reason),
-            None => RealizeError::Tree(problem),
-        })?;
-        let expression = add_expression(&tree.path)?;
-        let said = self.ask(wanted, "add the source of", false, cancel, |nix| {
-            nix.args(["eval", "--impure", "--raw", "--expr"]).arg(&expression)
-        })?;
-        drop(tree.held);
-        let store_path = last_line(&said);
-        let said = self.ask(wanted, "hash the source of", false, cancel, |nix| {
-            nix.args(["hash", "path"]).arg(&store_path)
-        })?;
-        let added = Added { store_path, nar_hash: last_line(&said) };
+        let hash = |store_path: &str| {
+            self.ask(wanted, "hash the source of", false, cancel, |nix| {
+                nix.args(["hash", "path"]).arg(store_path)
+            })
+        };
+        let mut store_path = self.put(wanted, cancel)?;
+        let said = match hash(&store_path) {
+            // Collected before it was hashed.
+            Err(_) if self.is_gone(&store_path, cancel) => {
+                store_path = self.put(wanted, cancel)?;
+                hash(&store_path)
+            }
+            said => said,
+        }?;
+        let added = Added { store_path, nar_hash: last_line(&said), derivations: BTreeMap::new() };
         match added.is_plausible() {
             true => Ok(added),
             // It would be remembered, and believed by every later run.
@@ -272,6 +342,20 @@ impl Realizer {
                 said: format!("`{}` and `{}`", added.store_path, added.nar_hash),
             }),
         }
+    }
+
+    /// Has the tree in the store.
+    fn put(&self, wanted: &Wanted<'_>, cancel: &CancelToken) -> Result<String, RealizeError> {
+        let tree = (wanted.tree)(cancel).map_err(|problem| match cancel.reason() {
+            Some(reason) => RealizeError::Cancelled(reason),
+            None => RealizeError::Tree(problem),
+        })?;
+        let expression = add_expression(&tree.path)?;
+        let said = self.ask(wanted, "add the source of", false, cancel, |nix| {
+            nix.args(["eval", "--impure", "--raw", "--expr"]).arg(&expression)
+        })?;
+        drop(tree.held);
+        Ok(last_line(&said))
     }
 
     fn build(
@@ -343,8 +427,17 @@ impl Realizer {
             // A relative file name means nothing to it.
             .cwd("/")
             .grace(self.nix.grace);
-        let output = self.nix.host.run(&args(nix), cancel);
+        let (nix, limit) = (args(nix), self.nix.answer_limit);
+        let output = answer::within(limit, cancel, |cancel| self.nix.host.run(&nix, cancel));
         let output = output.map_err(|error| self.asked(wanted).host_error(error))?;
+        let Some(output) = output else {
+            return Err(RealizeError::Nix {
+                step,
+                output: wanted.output_name.to_owned(),
+                host: self.nix.host.label().to_owned(),
+                said: answer::no_answer(limit),
+            });
+        };
         match output.exit.success() {
             true => Ok(output),
             false => Err(self.asked(wanted).refused(step, by_source, output.exit, &output.stderr)),
@@ -365,6 +458,10 @@ fn add_expression(tree: &Path) -> Result<String, RealizeError> {
         "let tree = \"{path}\"; in builtins.path {{ path = tree; name = \"source\"; \
          filter = path: type: path != \"${{tree}}/{MARKER}\"; }}"
     ))
+}
+
+fn is_derivation(path: &str) -> bool {
+    path.starts_with('/') && path.ends_with(".drv")
 }
 
 /// A line of the engine in the log.
