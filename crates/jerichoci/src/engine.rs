@@ -14,6 +14,7 @@ use crate::model::id::{IdError, RunId};
 use crate::model::record::RunRecord;
 use crate::remote::Hosts;
 use crate::run::gc::{self, GcPolicy, GcReport};
+use crate::run::guests::Reaper;
 use crate::run::layout::Layout;
 use crate::run::outstanding::closure_of_needs;
 use crate::run::owner::is_alive;
@@ -326,11 +327,20 @@ impl Engine {
 
     /// What executors share.
     pub(crate) fn tools(&self, hosts: Hosts) -> Tools {
+        let hosts = Arc::new(hosts);
+        let reaper = Reaper {
+            layout: Layout::new(&self.config.state_root),
+            hosts: Arc::clone(&hosts),
+            clock: Arc::clone(&self.clock),
+            expired: false,
+            dry_run: false,
+        };
         Tools {
             config: Arc::clone(&self.config),
             host: Arc::clone(&self.host),
             clock: Arc::clone(&self.clock),
-            hosts: Arc::new(hosts),
+            hosts,
+            undertaker: Arc::new(reaper),
         }
     }
 

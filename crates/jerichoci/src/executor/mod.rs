@@ -193,6 +193,8 @@ pub struct Tools {
     pub clock: Arc<dyn Clock>,
     /// Other machines, as all jobs of a run share them.
     pub hosts: Arc<Hosts>,
+    /// Ends guests that nobody works on.
+    pub(crate) undertaker: Arc<dyn incus::Undertaker>,
 }
 
 /// The executor of a job: the one place that knows which there are.

@@ -21,7 +21,7 @@ use super::owner::is_alive;
 use super::prepare::roots::{self, Rooted};
 use crate::beneath;
 use crate::causes::with_causes;
-use crate::executor::incus::{self, GuestIntent, GuestPlace, labels};
+use crate::executor::incus::{self, Buried, GuestIntent, GuestPlace, Undertaker, labels};
 use crate::model::id::{RunId, check_name};
 use crate::model::job::JobPlacement;
 use crate::model::record::KeptInstanceRecord;
@@ -195,30 +195,6 @@ impl Reaper {
         Ok(())
     }
 
-    /// Ends the guests of this engine that have one of these volumes as a locked cache, but for those that a person
-    /// looks at. Whoever calls has the locks of the caches, so that nobody works on such a guest.
-    pub(crate) fn end_users(
-        &self,
-        place: &GuestPlace,
-        incus: &Incus,
-        volumes: &[String],
-    ) -> Result<ReapedGuests, OpsError> {
-        let mut reaped = ReapedGuests::default();
-        let listed = match incus.list(&place.project, &self.own()) {
-            // Whoever makes the guest says it with more words.
-            Err(OpsError::ProjectMissing { .. }) => return Ok(reaped),
-            other => other?,
-        };
-        for one in listed {
-            if labels::has_cache(&one, volumes) && labels::keep_until(&one).is_none() {
-                let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
-                let run = run.map(|id| self.layout.run(&id));
-                self.end(place, incus, &one, run.as_ref(), &mut reaped);
-            }
-        }
-        Ok(reaped)
-    }
-
     /// Ends one, after what it has to say was brought to the directory of its job.
     fn end(
         &self,
@@ -254,6 +230,25 @@ impl Reaper {
             }
             Err(error) => reaped.problems.push(format!("{what} was not ended: {}", with_causes(&error))),
         }
+    }
+}
+
+impl Undertaker for Reaper {
+    fn end_users(&self, place: &GuestPlace, incus: &Incus, volumes: &[String]) -> Result<Buried, OpsError> {
+        let listed = match incus.list(&place.project, &self.own()) {
+            // Whoever makes the guest says it with more words.
+            Err(OpsError::ProjectMissing { .. }) => return Ok(Buried::default()),
+            other => other?,
+        };
+        let mut reaped = ReapedGuests::default();
+        for one in listed {
+            if labels::has_cache(&one, volumes) && labels::keep_until(&one).is_none() {
+                let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
+                let run = run.map(|id| self.layout.run(&id));
+                self.end(place, incus, &one, run.as_ref(), &mut reaped);
+            }
+        }
+        Ok(Buried { ended: reaped.ended, problems: reaped.problems })
     }
 }
 

@@ -152,7 +152,16 @@ fn every_command_has_its_help() {
           --max-size <SIZE>  Keep runs, snapshots and caches below this size, for example 20GiB. What
                              was used longest ago goes first
           --dry-run          Say what would go, and remove nothing
+          --host <HOST>      Of the hosts only this one, as in the user's file or for ssh; `local` for
+                             none. Can be given several times
       -h, --help             Print help (see more with '--help')
+
+    Where jobs run:
+          --incus-project <NAME>       Project of Incus for the instances of jobs, on every machine
+          --incus-profile <NAME>       Profile of Incus for the instances of jobs, on every machine
+          --incus-image-alias <ALIAS>  Image in place of those that jobs name
+          --incus-target <MEMBER>      Cluster member for instances, or group of members as @GROUP
+          --remote-work-dir <DIR>      Directory on other hosts for snapshots and outputs, absolute
 
     Global options:
           --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use jericho_host::lock::FileLock;
-use pika_cloud::ops::{Incus, VolumeRef};
+use pika_cloud::ops::{Incus, OpsError, VolumeRef};
 use sha2::{Digest, Sha256};
 
+use super::intent::GuestPlace;
 use super::labels;
 use super::place::Place;
 use crate::executor::failure::Failure;
@@ -20,8 +20,25 @@ use crate::executor::process::caches::{holder, waiting};
 use crate::executor::{JobContext, Tools};
 use crate::lock::{self, WaitError};
 use crate::model::demands::CacheSharing;
-use crate::run::guests::Reaper;
-use crate::run::layout::Layout;
+
+/// Ends guests that nobody works on.
+pub(crate) trait Undertaker: Send + Sync + std::fmt::Debug {
+    /// Ends the guests of this engine that have one of these volumes as a locked cache, but for those that a person
+    /// looks at. Whoever calls has the locks of the caches, so that nobody works on such a guest.
+    ///
+    /// # Errors
+    /// Incus does not answer.
+    fn end_users(&self, place: &GuestPlace, incus: &Incus, volumes: &[String]) -> Result<Buried, OpsError>;
+}
+
+/// What became of guests that nobody works on.
+#[derive(Debug, Default)]
+pub(crate) struct Buried {
+    /// Those that were ended, for people.
+    pub(crate) ended: Vec<String>,
+    /// Those that were not, one line each.
+    pub(crate) problems: Vec<String>,
+}
 
 /// The caches of a job, in use until this is dropped.
 #[derive(Debug, Default)]
@@ -56,14 +73,8 @@ impl Caches {
         if self.locked.is_empty() {
             return Ok(());
         }
-        let reaper = Reaper {
-            layout: Layout::new(&tools.config.state_root),
-            hosts: Arc::clone(&tools.hosts),
-            clock: Arc::clone(&tools.clock),
-            expired: false,
-            dry_run: false,
-        };
-        let reaped = reaper
+        let reaped = tools
+            .undertaker
             .end_users(&place.record(), &place.incus, &self.locked)
             .map_err(|error| Failure::of(job.cancel, &error))?;
         for guest in reaped.ended {

@@ -73,9 +73,8 @@ pub(super) fn take<'a>(
             )?;
             // A collection that was faster has removed the directory, and with it this file.
             if lock::is_at(&lock, &path) && data.is_dir() {
-                if spec.sharing == CacheSharing::Locked {
-                    lock::sign(&lock, own);
-                }
+                // Of those that share it nobody is the one.
+                lock::sign(&lock, if spec.sharing == CacheSharing::Locked { own } else { "" });
                 lock::touch(&lock).map_err(|error| failed(&error))?;
                 break lock;
             }
