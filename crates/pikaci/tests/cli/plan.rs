@@ -57,6 +57,36 @@ fn a_plan_shows_jobs_in_an_order_in_which_they_may_start_and_writes_nothing() {
 }
 
 #[test]
+fn a_plan_of_staged_jobs_shows_what_is_built_for_them_where_and_who_gets_it() {
+    let targets = r#"
+[targets.staged]
+default = true
+[targets.staged.jobs.there]
+command = "run-it"
+on = "builder"
+runtime = "incus"
+staged = { deps = "ci.d", build = "ci.b", prefix = "p" }
+[targets.staged.jobs.here]
+command = "run-it"
+staged = { deps = "ci.d", build = "ci.b", prefix = "q" }
+"#;
+    let tree = Tree::with_targets(targets);
+    tree.write("config.toml", "[hosts.builder]\nssh = \"builder\"\n");
+    let text = tree.run(&["--config", "config.toml", "plan"]).code(0).stdout;
+    let prepared: Vec<&str> = text.lines().skip_while(|line| *line != "prepared first:").take(6).collect();
+    insta::assert_snapshot!(prepared.join("\n"), @"
+    prepared first:
+      prepare-p-workspace-deps: nix build ci.d on builder, where it stays; 1 job gets a link to it, and waits for it
+      prepare-p-workspace-build: nix build ci.b on builder, where it stays, after prepare-p-workspace-deps; 1 job gets a link to it, and waits for it
+      prepare-there-runner: check incus on builder; 1 job waits for it
+      prepare-q-workspace-deps: nix build ci.d; 1 job gets a link to it, and waits for it
+      prepare-q-workspace-build: nix build ci.b, after prepare-q-workspace-deps; 1 job gets a link to it, and waits for it
+    ");
+    let dot = tree.run(&["--config", "config.toml", "plan", "--output", "dot"]).code(0).stdout;
+    assert!(dot.contains("prepare-p-workspace-deps\\nnix build ci.d on builder, where it stays\""), "{dot}");
+}
+
+#[test]
 fn a_plan_says_whether_the_filters_select_the_target_and_by_which_file() {
     let tree = Tree::with_targets(TARGETS);
     let selection =

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jerichoci::model::plan::PlanNodeRecord;
 
 use super::PlanDocument;
-use super::text::{limit, place};
+use super::text::{limit, place, prepared};
 
 /// The graph: a box for each node, dashed for what is prepared, an arrow to what waits for it.
 pub(crate) fn dot(plan: &PlanDocument<'_>) -> String {
@@ -23,7 +23,10 @@ pub(crate) fn dot(plan: &PlanDocument<'_>) -> String {
             (PlanNodeRecord::Execute { .. }, Some(job)) => {
                 (format!("{}\n{}\nat most {}", job.id, place(job), limit(job.timeout_secs)), "rounded")
             }
-            _ => (node.id().to_owned(), "\"rounded,dashed\""),
+            _ => {
+                let what = prepared(plan, node).map(|what| format!("\n{what}")).unwrap_or_default();
+                (format!("{}{what}", node.id()), "\"rounded,dashed\"")
+            }
         };
         let _ = writeln!(graph, "  {} [label={}, style={style}];", quoted(node.id()), quoted(&label));
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use jerichoci::model::job::{GuestCommand, JobPlacement, JobRuntimeConfig, JobSpec};
+use jerichoci::model::outputs::Residency;
 use jerichoci::model::plan::{PlanNodeRecord, PrepareNode};
 
 use super::PlanDocument;
@@ -59,10 +60,8 @@ fn in_order(jobs: &[JobSpec]) -> Vec<&JobSpec> {
 
 fn prepare(plan: &PlanDocument<'_>, node: &PlanNodeRecord) -> Option<String> {
     let PlanNodeRecord::Prepare { id, prepare, depends_on, .. } = node else { return None };
-    let what = match prepare {
-        PrepareNode::NixBuild { output_name, .. } => format!("nix build {output_name}"),
-        PrepareNode::RemoteLinuxVmBackend { backend } => format!("check {}", word(backend)),
-    };
+    let what = prepared(plan, node)?;
+    let links = matches!(prepare, PrepareNode::NixBuild { handoff: Some(handoff), .. } if !handoff.exposures.is_empty());
     let after = match depends_on.as_slice() {
         [] => String::new(),
         needs => format!(", after {}", needs.join(", ")),
@@ -71,11 +70,33 @@ fn prepare(plan: &PlanDocument<'_>, node: &PlanNodeRecord) -> Option<String> {
     let jobs = waiting.filter_map(|other| plan.job_of(other)).count();
     Some(format!(
         "  {id}: {what}{after}; {} for it",
-        match jobs {
-            1 => "1 job waits".to_owned(),
-            count => format!("{count} jobs wait"),
+        match (jobs, links) {
+            (1, true) => "1 job gets a link to it, and waits".to_owned(),
+            (1, false) => "1 job waits".to_owned(),
+            (count, true) => format!("{count} jobs get a link to it, and wait"),
+            (count, false) => format!("{count} jobs wait"),
         }
     ))
+}
+
+/// What a node prepares, and where.
+pub(super) fn prepared(plan: &PlanDocument<'_>, node: &PlanNodeRecord) -> Option<String> {
+    let PlanNodeRecord::Prepare { id, prepare, .. } = node else { return None };
+    let mut waiting = plan.nodes.iter().filter(|other| other.depends_on().contains(id));
+    let host =
+        waiting.find_map(|other| plan.job_of(other)?.placement.host()).map(|host| format!(" on {host}"));
+    Some(match prepare {
+        PrepareNode::NixBuild { output_name, residency, .. } => {
+            let stays = match residency {
+                Residency::RemoteAuthoritativeStagedLinux => ", where it stays",
+                Residency::LocalAuthoritative => "",
+            };
+            format!("nix build {output_name}{}{stays}", host.unwrap_or_default())
+        }
+        PrepareNode::RemoteLinuxVmBackend { backend } => {
+            format!("check {}{}", word(backend), host.unwrap_or_default())
+        }
+    })
 }
 
 fn job_lines(plan: &PlanDocument<'_>, position: usize, job: &JobSpec, lines: &mut Vec<String>) {
