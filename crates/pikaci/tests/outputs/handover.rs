@@ -204,7 +204,12 @@ fn over_ssh_the_host_fulfils_its_own_copy_of_the_request() {
 }
 
 /// The variables of a launcher over SSH to this machine, with `work` as the directory there.
-pub(crate) fn over_ssh(tree: &Tree, sshd: &ssh::Rig, work: &Path, launcher: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn over_ssh(
+    tree: &Tree,
+    sshd: &ssh::Rig,
+    work: &Path,
+    launcher: &str,
+) -> Vec<(&'static str, String)> {
     let ssh = tree.script("ssh", &format!("exec ssh -F {} \"$@\"", sshd.config().display()));
     let helper = format!(
         "export NIX_STORE_DIR='{}'; exec '{}' \"$@\"",
@@ -289,6 +294,27 @@ fn a_cancel_while_an_output_is_handed_over_is_recorded_as_one() {
         assert_eq!(run.verdict, Verdict::Failed(FailureKind::Cancelled), "{run:#?}");
         assert_eq!(run.jobs[0].verdict, Verdict::Failed(FailureKind::Cancelled), "{run:#?}");
         assert_eq!(output.status.code(), Some(4));
+    }
+}
+
+#[test]
+fn what_did_not_pass_in_subprocess_mode_is_repeated_also_without_a_staged_job() {
+    let test = "what_did_not_pass_in_subprocess_mode_is_repeated_also_without_a_staged_job";
+    let Some(tree) = Tree::new(test) else { return };
+    let targets = fs::read_to_string(tree.root.join("jericho.toml")).unwrap();
+    let other = "[targets.staged.jobs.other]\ncommand = \"exit 1\"\n";
+    fs::write(tree.root.join("jericho.toml"), targets + other).unwrap();
+    let subprocess = [("JERICHOCI_PRE_MERGE_PIKA_RUST_SUBPROCESS_FULFILL", "1")];
+    let output = tree.pikaci(&["run", "--no-git", "--keep-going", "--output", "json"], &subprocess);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let mut run: RunRecord = serde_json::from_slice(&output.stdout).unwrap();
+    // Twice: the record of the first has no mode, for it has no staged job.
+    for _ in 0..2 {
+        let output = tree.pikaci(&["rerun", &run.run_id, "--failed", "--output", "json"], &subprocess);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        run = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(run.jobs.len(), 1);
+        assert_eq!(run.jobs[0].verdict, Verdict::Failed(FailureKind::TestFailure), "{run:#?}");
     }
 }
 

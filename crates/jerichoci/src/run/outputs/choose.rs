@@ -42,7 +42,7 @@ pub fn choose(
         Some((_, mode)) => mode.clone(),
     };
     let mode = complete(mode, today);
-    check(&mode, jobs)?;
+    check(&mode, jobs, recorded.is_some())?;
     let origin = |name: &str| {
         let of_launcher = name.starts_with("prepared_output_launcher_")
             || name == "prepared_output_invocation_wrapper_program";
@@ -107,7 +107,8 @@ fn complete(mut mode: Mode, today: &OutputsConfig) -> Mode {
     mode
 }
 
-fn check(mode: &Mode, jobs: &[JobSpec]) -> Result<(), OutputsError> {
+/// `repeated` is whether an earlier run had this mode: what is left of its jobs may need nothing of it.
+fn check(mode: &Mode, jobs: &[JobSpec], repeated: bool) -> Result<(), OutputsError> {
     let invalid = |problem: String| Err(OutputsError::Invalid(problem));
     let staged = jobs.iter().find(|job| job.staged.is_some());
     match mode {
@@ -123,7 +124,11 @@ fn check(mode: &Mode, jobs: &[JobSpec]) -> Result<(), OutputsError> {
                 .iter()
                 .find(|job| job.staged.is_none() && job.execution() != JobExecutionConfig::HOST_LOCAL);
             match (staged, other) {
-                (None, _) => invalid("subprocess fulfilment is for runs with a staged job".to_owned()),
+                (None, _) if !repeated => invalid(
+                    "subprocess fulfilment is for runs with a staged job: unset \
+                     JERICHOCI_PRE_MERGE_PIKA_RUST_SUBPROCESS_FULFILL"
+                        .to_owned(),
+                ),
                 (_, Some(job)) => invalid(format!(
                     "subprocess fulfilment is for staged jobs and host processes of this machine, and job `{}` is \
                      neither",
@@ -216,7 +221,7 @@ mod tests {
     }
 
     fn remote() -> JobSpec {
-        staged(JobPlacement::RemoteSsh { host: "h".into() })
+        staged(JobPlacement::RemoteSsh { host: "host of today".into() })
     }
 
     fn ssh(place: &str) -> Transport {
@@ -280,8 +285,15 @@ mod tests {
             assert!(chosen.settings.iter().all(|setting| setting.origin == "run r"), "{chosen:?}");
         }
         // What depends on no host is repeated for remote jobs too.
-        let direct = Mode::Fulfill { subprocess: false, invocation: Invocation::Direct };
-        assert_eq!(choose(&[remote()], Some(("r", &direct)), &today()).unwrap().mode, direct);
+        let links = Mode::HostLocalSymlinks;
+        assert_eq!(choose(&[remote()], Some(("r", &links)), &today()).unwrap().mode, links);
+    }
+
+    #[test]
+    fn what_is_left_of_a_run_may_have_no_staged_job() {
+        let subprocess = Mode::Fulfill { subprocess: true, invocation: Invocation::Direct };
+        let chosen = choose(&[plain("x")], Some(("r", &subprocess)), &today()).unwrap();
+        assert_eq!(chosen.mode, subprocess);
     }
 
     #[test]
@@ -309,9 +321,11 @@ mod tests {
         choose(&[plain("x")], None, &with(Mode::RemoteRequest)).unwrap();
         let subprocess = Mode::Fulfill { subprocess: true, invocation: Invocation::Direct };
         assert!(refused(&[plain("x")], subprocess.clone()).contains("with a staged job"));
+        assert!(refused(&[plain("x")], subprocess.clone()).contains("unset JERICHOCI_PRE_MERGE"));
         let mut guest = plain("guest");
         guest.runtime = JobRuntimeConfig::Incus(IncusRuntimeConfig::default());
-        assert!(refused(&[remote(), guest], subprocess.clone()).contains("`guest` is neither"));
-        choose(&[remote(), plain("x")], None, &with(subprocess)).unwrap();
+        let here = || staged(JobPlacement::Local);
+        assert!(refused(&[here(), guest], subprocess.clone()).contains("`guest` is neither"));
+        choose(&[here(), plain("x")], None, &with(subprocess)).unwrap();
     }
 }
