@@ -112,13 +112,19 @@ impl Sites {
         drop(checked);
         let host = Arc::clone(host.ssh()) as Arc<dyn Host>;
         let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
-        handed.insert((route.host.clone(), route.run_dir()), Arc::clone(&host));
+        let is_new = handed.insert((route.host.clone(), route.run_dir()), Arc::clone(&host)).is_none();
+        drop(handed);
+        if is_new {
+            // By it a later run finds what this one leaves when it is killed.
+            host.make_dirs(&route.run_dir().join("roots").join(tools.hosts.engine_id()))?;
+        }
         Ok(Endpoint { host, env: remote_env() })
     }
 
     /// Lets go of everything that the run has on any machine for its outputs, but for what keeps them in the store
     /// where a guest of it is left.
     pub(super) fn release(&self, tools: &Tools, run: &RunLayout) -> Result<(), String> {
+        let layout = Layout::new(&tools.config.state_root);
         let mut problems = Vec::new();
         let mut dirs: BTreeMap<(String, PathBuf), Arc<dyn Host>> =
             std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner));
@@ -127,7 +133,6 @@ impl Sites {
             match (name, site.roots.ancestors().nth(2)) {
                 (Some(name), Some(run)) => {
                     dirs.insert((name.clone(), run.to_path_buf()), Arc::clone(host));
-                    problems.extend(site.let_go_of_the_dead(name, tools));
                 }
                 _ if may_have_guest(run, None) => {}
                 _ => problems.extend(host.remove(&site.roots).err().map(|error| with_causes(&error))),
@@ -135,6 +140,9 @@ impl Sites {
         }
         for ((name, dir), host) in dirs {
             problems.extend(tidy(&*host, &dir, may_have_guest(run, Some(&name))).err());
+            // Also where the host is not made ready, or in another directory than its own.
+            let dead = dir.parent().map(|runs| rooted_on(&host, runs, tools.hosts.engine_id(), &layout));
+            problems.extend(dead.iter().flatten().filter_map(|dead| dead.let_go(Some(&name)).err()));
         }
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
@@ -186,14 +194,6 @@ fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
 }
 
 impl Site {
-    /// Runs of this engine on a host that nobody works on any more: one that was killed has let go of nothing.
-    fn let_go_of_the_dead(&self, name: &str, tools: &Tools) -> Vec<String> {
-        let Some(runs) = self.roots.ancestors().nth(3) else { return Vec::new() };
-        let layout = Layout::new(&tools.config.state_root);
-        let rooted = rooted_on(&self.realizer.nix().host, runs, tools.hosts.engine_id(), &layout);
-        rooted.iter().filter_map(|rooted| rooted.let_go(Some(name)).err()).collect()
-    }
-
     /// The source tree there.
     pub(super) fn tree(
         &self,
