@@ -4,7 +4,7 @@
 use super::OutputsError;
 use super::mode::{Invocation, Mode, Transport};
 use crate::config::OutputsConfig;
-use crate::model::job::{JobExecutionConfig, JobPlacementKind, JobSpec};
+use crate::model::job::{JobExecutionConfig, JobPlacement, JobPlacementKind, JobSpec};
 use crate::model::record::SettingRecord;
 
 /// The mode of a run, with where each of its values came from.
@@ -110,6 +110,11 @@ fn complete(mut mode: Mode, today: &OutputsConfig) -> Mode {
 /// `repeated` is whether an earlier run had this mode: what is left of its jobs may need nothing of it.
 fn check(mode: &Mode, jobs: &[JobSpec], repeated: bool) -> Result<(), OutputsError> {
     let invalid = |problem: String| Err(OutputsError::Invalid(problem));
+    for job in jobs.iter().filter(|job| job.staged.is_some()) {
+        if let JobPlacement::RemoteSsh { host } = &job.placement {
+            check_remote(mode, &job.id, host)?;
+        }
+    }
     let staged = jobs.iter().find(|job| job.staged.is_some());
     match mode {
         Mode::RemoteRequest => match staged {
@@ -139,6 +144,30 @@ fn check(mode: &Mode, jobs: &[JobSpec], repeated: bool) -> Result<(), OutputsErr
         }
         Mode::HostLocalSymlinks | Mode::Fulfill { .. } => Ok(()),
     }
+}
+
+/// The outputs of a staged job on a host are in the store of that host, so the helper has to run there.
+fn check_remote(mode: &Mode, job: &str, host: &str) -> Result<(), OutputsError> {
+    let invalid = |problem: String| Err(OutputsError::Invalid(problem));
+    let Mode::Fulfill { invocation, .. } = mode else { return Ok(()) };
+    let elsewhere = match invocation {
+        Invocation::Direct => "direct_helper_exec_v1",
+        Invocation::Launcher { transport: Transport::Direct, .. } => "direct_launcher_exec_v1",
+        Invocation::Launcher { transport: Transport::Command { .. }, .. } => "command_transport_v1",
+        Invocation::Launcher { transport: Transport::Ssh { host: Some(there), .. }, .. } if there != host => {
+            return invalid(format!(
+                "the outputs of job `{job}` are built on {host}, and the launcher is reached on {there}: set \
+                 JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_HOST={host}"
+            ));
+        }
+        Invocation::Launcher { transport: Transport::Ssh { .. }, .. } => return Ok(()),
+    };
+    invalid(format!(
+        "the outputs of job `{job}` are built on {host}, where {elsewhere} reaches no helper: set \
+         JERICHOCI_PREPARED_OUTPUT_FULFILL_INVOCATION=external_wrapper_command_v1 and \
+         JERICHOCI_PREPARED_OUTPUT_FULFILL_LAUNCHER_TRANSPORT=ssh_launcher_transport_v1, or unset \
+         JERICHOCI_PREPARED_OUTPUT_CONSUMER and JERICHOCI_PRE_MERGE_PIKA_RUST_SUBPROCESS_FULFILL"
+    ))
 }
 
 fn has_field(mode: &Mode, name: &str) -> bool {
@@ -196,7 +225,7 @@ fn word<T: serde::Serialize>(value: &T) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::job::{GuestCommand, IncusRuntimeConfig, JobPlacement, JobRuntimeConfig};
+    use crate::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig};
     use crate::model::staged::{
         StagedLinuxCommandConfig, StagedLinuxRustPayloadRole, StagedLinuxRustTargetPayloadSpec,
         StagedLinuxSnapshotProfile,
@@ -294,6 +323,50 @@ mod tests {
         let subprocess = Mode::Fulfill { subprocess: true, invocation: Invocation::Direct };
         let chosen = choose(&[plain("x")], Some(("r", &subprocess)), &today()).unwrap();
         assert_eq!(chosen.mode, subprocess);
+    }
+
+    #[test]
+    fn outputs_of_a_host_are_handed_over_there_and_nowhere_else() {
+        let direct = Mode::Fulfill { subprocess: false, invocation: Invocation::Direct };
+        let command = Transport::Command { program: "/t".into() };
+        let elsewhere = launched("/l", ssh("another place"));
+        let refused = |mode: &Mode, recorded| {
+            let today = OutputsConfig { mode: mode.clone(), ..today() };
+            choose(&[remote()], recorded, &today).unwrap_err().to_string()
+        };
+        let said = refused(&elsewhere, None);
+        assert!(said.contains("on host of today") && said.contains("on host of another place"), "{said}");
+        assert!(said.contains("FULFILL_SSH_HOST=host of today"), "{said}");
+        assert!(refused(&direct, None).contains("direct_helper_exec_v1"));
+        assert!(refused(&direct, Some(("r", &direct))).contains("built on host of today"));
+        assert!(refused(&launched("/l", Transport::Direct), None).contains("ssh_launcher_transport_v1"));
+        assert!(refused(&launched("/l", command), None).contains("command_transport_v1"));
+        // Of this machine an output is copied to wherever the launcher is.
+        let jobs = [staged(JobPlacement::Local)];
+        choose(&jobs, None, &OutputsConfig { mode: elsewhere, ..today() }).unwrap();
+    }
+
+    #[test]
+    fn a_run_and_its_rerun_in_one_environment_choose_the_same_mode() {
+        let direct = Mode::Fulfill { subprocess: false, invocation: Invocation::Direct };
+        let modes = [
+            Mode::HostLocalSymlinks,
+            direct,
+            launched("/l", Transport::Direct),
+            launched("/l", Transport::Command { program: "/t".into() }),
+            launched("/l", ssh("today")),
+        ];
+        for (jobs, possible) in [([remote()], 2), ([staged(JobPlacement::Local)], 5)] {
+            let chosen = modes.iter().filter_map(|mode| {
+                let today = OutputsConfig { mode: mode.clone(), ..today() };
+                let first = choose(&jobs, None, &today).ok()?.mode;
+                let again = choose(&jobs, Some(("r", &first)), &today).unwrap().mode;
+                Some((first, again))
+            });
+            let chosen: Vec<_> = chosen.collect();
+            assert!(chosen.iter().all(|(first, again)| first == again), "{chosen:?}");
+            assert_eq!(chosen.len(), possible);
+        }
     }
 
     #[test]
