@@ -7,6 +7,9 @@ use crate::config::OutputsConfig;
 use crate::model::job::{JobExecutionConfig, JobPlacement, JobPlacementKind, JobSpec};
 use crate::model::record::SettingRecord;
 
+/// Origin of a transport that is neither set nor repeated, but the only one for outputs of a host.
+const FORCED: &str = "build host";
+
 /// The mode of a run, with where each of its values came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen {
@@ -46,8 +49,20 @@ pub fn choose(
     let origin = |name: &str| {
         let of_launcher = name.starts_with("prepared_output_launcher_")
             || name == "prepared_output_invocation_wrapper_program";
-        let known = || today.origins.iter().find(|(field, _)| field == name);
+        let of_ssh = over_ssh(&mode)
+            && name.starts_with("prepared_output_launcher_transport_")
+            && name != "prepared_output_launcher_transport_mode";
+        let origins = if of_ssh { &today.ssh_origins } else { &today.origins };
+        let known = || origins.iter().find(|(field, _)| field == name);
         match recorded {
+            // Whatever is set or was recorded: nothing else reaches the host.
+            Some((_, then))
+                if cut
+                    && name == "prepared_output_launcher_transport_mode"
+                    && !(over_ssh(then) || over_ssh(&today.mode)) =>
+            {
+                FORCED.to_owned()
+            }
             Some((run_id, mode)) if !(cut && of_launcher) && has_field(mode, name) => format!("run {run_id}"),
             _ => known().map_or_else(|| "default".to_owned(), |(_, origin)| origin.clone()),
         }
@@ -56,6 +71,11 @@ pub fn choose(
     let settings =
         settings.map(|(name, value)| SettingRecord { origin: origin(name), name: name.to_owned(), value });
     Ok(Chosen { settings: settings.collect(), mode })
+}
+
+fn over_ssh(mode: &Mode) -> bool {
+    let Mode::Fulfill { invocation: Invocation::Launcher { transport, .. }, .. } = mode else { return false };
+    matches!(transport, Transport::Ssh { .. })
 }
 
 /// The launcher of today and an SSH transport, also when today's mode is another one.
@@ -273,7 +293,7 @@ mod tests {
         OutputsConfig {
             launcher_program: Some("/today/launcher".into()),
             ssh: ssh("today"),
-            origins: vec![("prepared_output_launcher_transport_host".into(), "environment".into())],
+            ssh_origins: vec![("prepared_output_launcher_transport_host".into(), "environment".into())],
             ..OutputsConfig::default()
         }
     }
@@ -298,6 +318,25 @@ mod tests {
         let then = launched("/then/launcher", Transport::Command { program: "/t".into() });
         let chosen = choose(&[remote()], Some(("r", &then)), &today()).unwrap();
         assert_eq!(chosen.mode, launched("/today/launcher", ssh("today")));
+    }
+
+    #[test]
+    fn a_transport_that_is_neither_set_nor_repeated_has_a_word_of_its_own() {
+        let command = launched("/l", Transport::Command { program: "/t".into() });
+        let named =
+            |name: &str| (format!("prepared_output_launcher_transport_{name}"), "environment".to_owned());
+        let today = OutputsConfig {
+            mode: command.clone(),
+            origins: vec![named("mode"), named("program")],
+            ..today()
+        };
+        let chosen = choose(&[remote()], Some(("r", &command)), &today).unwrap();
+        let origin = |name: &str| {
+            let name = format!("prepared_output_launcher_transport_{name}");
+            chosen.settings.iter().find(|setting| setting.name == name).unwrap().origin.clone()
+        };
+        let origins = ["mode", "program", "host"].map(origin);
+        assert_eq!(origins, ["build host", "default", "environment"]);
     }
 
     #[test]
