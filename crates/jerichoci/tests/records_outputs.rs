@@ -232,10 +232,20 @@ fn launch_and_transport_requests_are_checked_when_read() {
     let dir = tempfile::tempdir().unwrap();
     let mut document: Value =
         serde_json::from_slice(&fs::read(fixture("transport-request.json")).unwrap()).unwrap();
-    document["remote_host"] = Value::Null;
     let path = dir.path().join("t.json");
-    fs::write(&path, document.to_string()).unwrap();
-    assert!(load_ssh_transport_request(&path).unwrap_err().to_string().contains("remote_host is missing"));
+    for name in [
+        "remote_host",
+        "local_run_dir",
+        "remote_work_dir",
+        "remote_launcher_program",
+        "remote_helper_program",
+    ] {
+        let known = document[name].take();
+        fs::write(&path, document.to_string()).unwrap();
+        let error = load_ssh_transport_request(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("{name} is missing")), "{error}");
+        document[name] = known;
+    }
     document["schema_version"] = json!(2);
     fs::write(&path, document.to_string()).unwrap();
     assert!(load_ssh_transport_request(&path).unwrap_err().to_string().contains("schema_version is 2"));
@@ -362,6 +372,11 @@ fn a_hosts_result_that_differs_in_anything_is_refused() {
     };
     assert!(refused(&|r| r.schema_version = 2).contains("schema_version"));
     assert!(refused(&|r| r.status = FulfillmentStatus::Failed).contains("it failed"));
+    let failed_of_another_version = refused(&|r| {
+        r.schema_version = 2;
+        r.status = FulfillmentStatus::Failed;
+    });
+    assert!(failed_of_another_version.contains("it failed"));
     assert!(refused(&|r| r.request_path = "/x".into()).contains("another request"));
     assert!(refused(&|r| r.node_id = None).contains("node_id"));
     assert!(refused(&|r| r.output_name = Some("y".into())).contains("output_name"));

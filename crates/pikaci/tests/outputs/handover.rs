@@ -319,6 +319,16 @@ fn what_did_not_pass_in_subprocess_mode_is_repeated_also_without_a_staged_job() 
 }
 
 #[test]
+fn a_failed_result_of_any_version_says_why() {
+    let Some(tree) = Tree::new("a_failed_result_of_any_version_says_why") else { return };
+    let result = r#"{"schema_version":2,"request_path":"x","node_id":null,"output_name":null,"realized_path":null,"status":"failed","fulfilled_exposures_count":0,"fulfilled_exposures":[],"error":"the real reason"}"#;
+    let helper =
+        tree.script("helper", &format!("mkdir -p \"$(dirname \"$2\")\"; echo '{result}' > \"$2\"; exit 1"));
+    let (_, run) = tree.fails(&[CONSUMER, ("JERICHOCI_PREPARED_OUTPUT_FULFILL_BINARY", &helper)]);
+    assert!(run.jobs[0].message.as_ref().unwrap().contains("the real reason"), "{run:#?}");
+}
+
+#[test]
 fn requests_alone_are_no_way_for_a_staged_job() {
     let Some(tree) = Tree::new("requests_alone_are_no_way_for_a_staged_job") else { return };
     let (code, run) = tree.fails(&[("JERICHOCI_PREPARED_OUTPUT_CONSUMER", "remote_request_v1")]);

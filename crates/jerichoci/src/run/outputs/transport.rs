@@ -226,12 +226,12 @@ pub fn check_remote_result(
     request: &PreparedOutputRequestRecord,
 ) -> Result<(), OutputsError> {
     let invalid = |problem: String| Err(OutputsError::Invalid(format!("the host's result: {problem}")));
-    if result.schema_version != version::PREPARED_OUTPUT_HANDOFF {
-        return invalid(format!("schema_version {}", result.schema_version));
-    }
     if result.status != FulfillmentStatus::Succeeded {
         let why = result.error.as_deref().unwrap_or("it says no reason");
         return invalid(format!("it failed: {why}"));
+    }
+    if result.schema_version != version::PREPARED_OUTPUT_HANDOFF {
+        return invalid(format!("schema_version {}", result.schema_version));
     }
     if Path::new(&result.request_path) != request_path {
         return invalid(format!("it is for another request: {}", result.request_path));
