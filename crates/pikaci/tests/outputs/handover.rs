@@ -319,6 +319,27 @@ fn what_did_not_pass_in_subprocess_mode_is_repeated_also_without_a_staged_job() 
 }
 
 #[test]
+fn the_helper_of_a_host_knows_the_store_of_the_nix_of_that_host() {
+    let test = "the_helper_of_a_host_knows_the_store_of_the_nix_of_that_host";
+    let Some(tree) = Tree::new(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    let config = tree.beside().join("config.toml");
+    let nix = tree.nix.program_alone().unwrap();
+    let host =
+        format!("[hosts.rig]\nssh = \"rig\"\nallow = [\"host_process\"]\nnix = \"{}\"\n", nix.display());
+    fs::write(&config, host).unwrap();
+    let launcher = built_program!("pikaci-launch-fulfill-prepared-output");
+    let launcher = format!("exec '{}' \"$@\"", launcher.display());
+    let mut variables = over_ssh(&tree, &sshd, &tree.beside().join("work"), &launcher);
+    let helper = variables.iter_mut().find(|(name, _)| name.ends_with("SSH_REMOTE_HELPER_BINARY")).unwrap();
+    helper.1 = built_program!("pikaci-fulfill-prepared-output").to_string_lossy().into_owned();
+    let config = config.to_string_lossy();
+    let args = ["--config", &config, "run", "--no-git", "--output", "json"];
+    let output = tree.pikaci(&args, &borrowed(&variables));
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn a_failed_result_of_any_version_says_why() {
     let Some(tree) = Tree::new("a_failed_result_of_any_version_says_why") else { return };
     let result = r#"{"schema_version":2,"request_path":"x","node_id":null,"output_name":null,"realized_path":null,"status":"failed","fulfilled_exposures_count":0,"fulfilled_exposures":[],"error":"the real reason"}"#;

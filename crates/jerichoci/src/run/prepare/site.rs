@@ -1,7 +1,7 @@
 //! Where outputs are realised: nix of one machine, with the places it is given there.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jericho_host::{CancelToken, Environment, Host, HostError};
@@ -110,6 +110,7 @@ impl Sites {
             }
         };
         drop(checked);
+        let env = launcher_env(Path::new(&host.config().nix_program));
         let host = Arc::clone(host.ssh()) as Arc<dyn Host>;
         let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = handed.insert((route.host.clone(), route.run_dir()), Arc::clone(&host)).is_none();
@@ -118,7 +119,7 @@ impl Sites {
             // By it a later run finds what this one leaves when it is killed.
             host.make_dirs(&route.run_dir().join("roots").join(tools.hosts.engine_id()))?;
         }
-        Ok(Endpoint { host, env: remote_env() })
+        Ok(Endpoint { host, env })
     }
 
     /// Lets go of everything that the run has on any machine for its outputs, but for what keeps them in the store
@@ -180,6 +181,13 @@ fn user_cache(env: &Environment) -> Option<PathBuf> {
 /// What programs of a host are started with.
 pub(super) fn remote_env() -> Environment {
     [("PATH", PATH)].into_iter().collect()
+}
+
+/// What a launcher of a host is started with: its helper asks nix where the store is.
+fn launcher_env(nix: &Path) -> Environment {
+    let dir = nix.parent().filter(|_| nix.is_absolute()).and_then(Path::to_str);
+    let path = dir.map_or_else(|| PATH.to_owned(), |dir| format!("{dir}:{PATH}"));
+    [("PATH", path)].into_iter().collect()
 }
 
 fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
