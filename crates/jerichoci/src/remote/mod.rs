@@ -39,6 +39,8 @@ pub struct Hosts {
     runners: Arc<runner_binary::Runners>,
     runs: Option<reap::Runs>,
     made: Mutex<BTreeMap<String, Arc<BuildHost>>>,
+    /// Those that are reached by another SSH program than the configured one, by name and program.
+    other: Mutex<BTreeMap<(String, String), Arc<BuildHost>>>,
 }
 
 impl Hosts {
@@ -51,7 +53,16 @@ impl Hosts {
         engine_id: String,
     ) -> Self {
         let runners = Arc::new(runner_binary::Runners::new(config.hosts.runner_dirs.clone()));
-        Self { config, clock, ids, engine_id, runners, runs: None, made: Mutex::default() }
+        Self {
+            config,
+            clock,
+            ids,
+            engine_id,
+            runners,
+            runs: None,
+            made: Mutex::default(),
+            other: Mutex::default(),
+        }
     }
 
     /// Each host that becomes ready is rid of the jobs of this engine that nobody works on, while other
@@ -113,16 +124,39 @@ impl Hosts {
         if let Some(host) = made.get(name) {
             return Ok(Arc::clone(host));
         }
+        let host = self.make(name, &self.config)?;
+        made.insert(name.to_owned(), Arc::clone(&host));
+        Ok(host)
+    }
+
+    /// The same, reached by this SSH program: a run that is repeated may have had another one than today's.
+    ///
+    /// # Errors
+    /// As [`Hosts::get`].
+    pub(crate) fn get_by(&self, name: &str, program: Option<&str>) -> Result<Arc<BuildHost>, RemoteError> {
+        let own = &self.config.hosts.ssh_program;
+        let Some(program) = program.filter(|program| own != program) else { return self.get(name) };
+        let mut other = self.other.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (name.to_owned(), program.to_owned());
+        if let Some(host) = other.get(&key) {
+            return Ok(Arc::clone(host));
+        }
+        let mut config = EngineConfig::clone(&self.config);
+        config.hosts.ssh_program = program.into();
+        let host = self.make(name, &config)?;
+        other.insert(key, Arc::clone(&host));
+        Ok(host)
+    }
+
+    fn make(&self, name: &str, config: &EngineConfig) -> Result<Arc<BuildHost>, RemoteError> {
         let host = BuildHost::new(
             name,
-            &self.config,
+            config,
             Arc::clone(&self.clock),
             Arc::clone(&self.ids),
             Arc::clone(&self.runners),
             self.runs.clone().map(|runs| (self.engine_id.clone(), runs)),
         )?;
-        let host = Arc::new(host);
-        made.insert(name.to_owned(), Arc::clone(&host));
-        Ok(host)
+        Ok(Arc::new(host))
     }
 }

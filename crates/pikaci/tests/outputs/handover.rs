@@ -340,6 +340,33 @@ fn the_helper_of_a_host_knows_the_store_of_the_nix_of_that_host() {
 }
 
 #[test]
+fn a_rerun_uses_the_ssh_program_that_it_records() {
+    let test = "a_rerun_uses_the_ssh_program_that_it_records";
+    let Some(tree) = Tree::new(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    let launcher = built_program!("pikaci-launch-fulfill-prepared-output");
+    let launcher = format!("exec '{}' \"$@\"", launcher.display());
+    let mut variables = over_ssh(&tree, &sshd, &tree.beside().join("work"), &launcher);
+    let mut use_ssh = |name: &str| {
+        let calls = tree.beside().join(format!("calls-{name}"));
+        let config = sshd.config();
+        let text = format!("echo >> {}; exec ssh -F {} \"$@\"", calls.display(), config.display());
+        let program = variables.iter_mut().find(|(name, _)| name.ends_with("FULFILL_SSH_BINARY")).unwrap();
+        program.1 = tree.script(name, &text);
+        (program.1.clone(), variables.clone(), calls)
+    };
+    let (then, variables, calls) = use_ssh("then");
+    let run = tree.run(&borrowed(&variables));
+    let first = fs::read_to_string(&calls).unwrap().len();
+    let (_, variables, others) = use_ssh("today");
+    let output = tree.pikaci(&["rerun", &run.run_id, "--output", "json"], &borrowed(&variables));
+    let again: RunRecord = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!(again.verdict, Verdict::Passed, "{again:#?}");
+    assert_eq!(again.prepared_output_launcher_transport_program, Some(then));
+    assert!(fs::read_to_string(&calls).unwrap().len() > first && !others.exists());
+}
+
+#[test]
 fn a_failed_result_of_any_version_says_why() {
     let Some(tree) = Tree::new("a_failed_result_of_any_version_says_why") else { return };
     let result = r#"{"schema_version":2,"request_path":"x","node_id":null,"output_name":null,"realized_path":null,"status":"failed","fulfilled_exposures_count":0,"fulfilled_exposures":[],"error":"the real reason"}"#;

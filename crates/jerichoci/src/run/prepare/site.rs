@@ -98,7 +98,7 @@ impl Sites {
             RemoteError::Cancelled(reason) => OutputsError::Host(HostError::Cancelled(reason)),
             error => OutputsError::Invalid(with_causes(&error)),
         };
-        let host = tools.hosts.get(&route.host).map_err(failed)?;
+        let host = tools.hosts.get_by(&route.host, route.program.as_deref()).map_err(failed)?;
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = (route.host.clone(), route.work_dir.clone());
         route.work_dir = match checked.get(&asked) {
