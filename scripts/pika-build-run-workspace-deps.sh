@@ -94,7 +94,9 @@ tar -xf - -C "$staging"
 printf "%s\n" "{\"schema_version\":1}" >"$staging/jerichoci-snapshot.json"
 [ -e "$helper/snapshot" ] || mv -- "$staging" "$helper/snapshot"'
 
-# Evaluated where it lies in the store: `path:` of a directory is copied at every evaluation.
+# Evaluated where it lies in the store: `path:` of a directory is copied at every evaluation. Without the marker, as
+# a run adds it, so that a flake which reads itself gives a run the same output. The input ends when whoever asked
+# is gone, and the build ends with it.
 # shellcheck disable=SC2016
 readonly BUILD='set -eu
 tree=$1 attribute=$2 nix=$3
@@ -107,11 +109,21 @@ grep -q schema_version "$tree/jerichoci-snapshot.json" 2>/dev/null || {
   exit 1
 }
 run_nix() { "$nix" --extra-experimental-features "nix-command flakes" "$@"; }
-source=$(run_nix store add-path --name source "$tree")
+source=$(TREE=$tree run_nix eval --impure --raw --expr "let tree = builtins.getEnv \"TREE\"; in builtins.path {
+  path = tree; name = \"source\"; filter = path: type: path != \"\${tree}/jerichoci-snapshot.json\"; }" </dev/null)
 hash=$(run_nix hash path "$source" | sed "s/+/%2B/g; s,/,%2F,g; s/=/%3D/g")
 derivation=$(run_nix path-info --no-update-lock-file --derivation "path:$source?narHash=$hash#$attribute")
 [ -n "$derivation" ] || exit 1
-exec "$nix_store" --realise "$derivation"'
+exec 3<&0
+"$nix_store" --realise "$derivation" </dev/null 3<&- &
+build=$!
+{ cat <&3 >/dev/null; kill -TERM "$build"; } 2>/dev/null &
+watch=$!
+exec 3<&-
+code=0
+wait "$build" || code=$?
+kill "$watch" 2>/dev/null || true
+exit "$code"'
 
 if [[ $reuse == no ]]; then
   if [[ $keep == no ]]; then
@@ -126,4 +138,6 @@ if [[ $reuse == no ]]; then
     wanted_files | tar --create --null --no-recursion --files-from=- --file=-
   ) | on_build_host "$ssh" "$host" "$UPLOAD" "$helper" ".pikaci-sync-snapshot-$$-$(date +%N)"
 fi
-on_build_host "$ssh" "$host" "$BUILD" "$helper/snapshot" "$attribute" "$nix" </dev/null
+# Its input is open as long as this script lives.
+exec 3> >(on_build_host "$ssh" "$host" "$BUILD" "$helper/snapshot" "$attribute" "$nix")
+wait "$!"

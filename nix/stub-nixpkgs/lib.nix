@@ -24,18 +24,30 @@ rec {
           }
         else
           throw "${toString path} is missing";
+      # Whether a part has any file below a directory: one without is left out, as by the real one.
+      holds =
+        part: dir:
+        let
+          entries = builtins.readDir dir;
+          holdsEntry =
+            name:
+            let
+              path = "${dir}/${name}";
+            in
+            if entries.${name} == "directory" then holds part path else part.keep path;
+        in
+        builtins.any holdsEntry (builtins.attrNames entries);
       parts = set: if builtins.isList set then set else [ (part set (_: true)) ];
     in
     {
       fileFilter = keep: dir: [ (part dir (path: keep { name = baseNameOf path; })) ];
-      # Unlike the real one it keeps directories that have become empty.
       toSource =
         { root, fileset }:
         let
           wanted =
             path: type: part:
             if type == "directory" then
-              within part.path path || within path part.path
+              within path part.path || within part.path path && holds part path
             else
               within part.path path && part.keep path;
         in

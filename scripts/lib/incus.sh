@@ -258,10 +258,28 @@ rig_down_orphans() {
 
 # Ends every guest: a daemon that is told to end would wait for them.
 rig_remove_projects() {
-  local project
+  local project guest volume
   for project in $(rig_api GET /1.0/projects | grep -o '/1.0/projects/[^"]*'); do
-    [[ $project == /1.0/projects/default ]] || rig_api DELETE "$project?force=1" >/dev/null
+    [[ $project != /1.0/projects/default ]] || continue
+    if [[ -d $rig_dir/n1 ]]; then
+      # Removing a project by force does not say which member it means, where several have a volume of one name. The
+      # path of a volume names its member; one that a guest has would stay.
+      for guest in $(rig_paths instances "/1.0/instances?project=${project##*/}"); do
+        # One that is stopped already is no error.
+        rig_api PUT "${guest/\?//state?}" '{"action":"stop","force":true}' >/dev/null 2>&1 || true
+        rig_api DELETE "$guest" >/dev/null
+      done
+      for volume in $(rig_paths storage-pools "/1.0/storage-pools/jericho/volumes/custom?project=${project##*/}"); do
+        rig_api DELETE "$volume" >/dev/null
+      done
+    fi
+    rig_api DELETE "$project?force=1" >/dev/null
   done
+}
+
+# rig_paths KIND PATH: the paths that a list of Incus has, one a line.
+rig_paths() {
+  rig_api GET "$2" | grep -o "/1.0/$1/[^\"]*" || true
 }
 
 rig_unmount() {

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import select
 import shutil
 import signal
 import stat
@@ -230,6 +231,41 @@ class BuildHost(WithFakes):
         # Another upload under the same name changes nothing there.
         again = self.build("--snapshot-id", "mine", "--keep-remote-snapshot")
         self.assertEqual((again.stdout, self.kept()["mine"]), (first.stdout, files))
+
+    def test_a_flake_that_reads_itself_gives_what_a_run_builds(self):
+        self.build("--snapshot-id", "mine", "--keep-remote-snapshot")
+        sources = [path for path in (self.dir / "store").glob("*-source") if path.is_dir()]
+        self.assertEqual(len(sources), 1)
+        self.assertTrue((sources[0] / "flake.nix").is_file())
+        self.assertFalse((sources[0] / "jerichoci-snapshot.json").exists())
+
+    def test_a_build_ends_with_the_script_that_asked_for_it(self):
+        os.mkfifo(self.dir / "begun")
+        # The nix of the host, which says when it builds and which process that is.
+        real = {name: shutil.which(name) for name in ("nix", "nix-store")}
+        (self.dir / "host").mkdir()
+        for name, text in (
+            ("nix", f'exec {real["nix"]} "$@"'),
+            ("nix-store", f'echo $$ >"{self.dir}/begun"\nexec sleep 600'),
+        ):
+            (self.dir / "host" / name).write_text(f"#!/bin/sh\n{text}\n")
+            (self.dir / "host" / name).chmod(0o755)
+        command = [
+            str(self.tree / "scripts/pika-build-run-workspace-deps.sh"),
+            "--ssh-binary", str(self.ssh), "--remote-host", "mine", "--remote-work-dir", str(self.work_dir),
+            "--remote-nix-binary", str(self.dir / "host/nix"),
+        ]
+        with subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as running:
+            builder = int((self.dir / "begun").read_text())
+            watched = os.pidfd_open(builder)
+            self.addCleanup(os.close, watched)
+            running.send_signal(signal.SIGTERM)
+            self.assertEqual(running.wait(timeout=60), 143)
+        ended, _, _ = select.select([watched], [], [], 60)
+        self.assertEqual(ended, [watched], "the build goes on")
+        self.assertEqual(self.kept(), {})
 
     def test_the_followup_outputs_see_the_android_tree(self):
         built = self.build(

@@ -313,7 +313,7 @@ mod tests {
         symlink("nothing", trees.from.join("out/dangling.xml")).unwrap();
         symlink("/etc", trees.from.join("etc")).unwrap();
         symlink("c.txt", trees.from.join("out/inside.xml")).unwrap();
-        let found = collect(&trees.from, &globs(&["**/*.xml", "etc/**"]), &trees.to);
+        let found = collect(&trees.from, &globs(&["**/*.xml", "etc", "etc/**"]), &trees.to);
         assert_eq!((found.files, found.warnings.len()), (3, 4), "{found:?}");
         assert_eq!(fs::read(trees.to.join("out/inside.xml")).unwrap(), b"c");
         assert!(fs::symlink_metadata(trees.to.join("out/inside.xml")).unwrap().is_file());

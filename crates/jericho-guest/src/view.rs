@@ -96,6 +96,10 @@ impl ViewSpec {
             copy_into_empty(&self.tree, cwd).map_err(|error| text(&error))?;
             return Ok(None);
         }
+        // It outlives the job: one that was not used for long goes.
+        let now = || rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let used = Timestamps { last_access: now(), last_modification: now() };
+        let _ = rustix::fs::utimensat(rustix::fs::CWD, cwd, &used, AtFlags::SYMLINK_NOFOLLOW);
         let mounts = PrivateMounts::enter().map_err(|error| text(&error))?;
         let [upper, work] = ["upper", "work"].map(|name| scratch.join(name));
         for dir in [&upper, &work] {

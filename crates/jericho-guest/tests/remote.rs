@@ -184,6 +184,40 @@ fn what_a_cache_holds_of_another_source_is_older_than_every_file_of_the_view() {
 }
 
 #[test]
+fn of_several_caches_the_one_that_met_another_source_last_decides() {
+    let build =
+        "test -e second/built -a ! a -nt second/built && echo fresh || cp a second/built; cat second/built";
+    for both in [["first", "second"], ["second", "first"]] {
+        let host = Rig::new();
+        for source in ["one", "two"] {
+            fs::create_dir_all(host.path(source)).unwrap();
+            fs::write(host.path(source).join("a"), format!("{source}\n")).unwrap();
+        }
+        let cache = |name: &str| json!({ "dir": host.path(name), "lock": host.path(&format!("{name}.lock")), "path": name });
+        let both = both.map(cache);
+        let second = [cache("second")];
+        // The first cache knows nothing of the second source.
+        let runs: [(&str, &[Value], &str); 4] = [
+            ("one", &both, "one\n"),
+            ("two", &second, "two\n"),
+            ("one", &both, "one\n"),
+            ("one", &both, "fresh\none\n"),
+        ];
+        for (number, (source, caches, log)) in runs.into_iter().enumerate() {
+            let view =
+                json!({ "schema_version": 1, "tree": host.path(source), "caches": caches, "source": source });
+            let rig = Rig::new();
+            let mut request = rig.request(build);
+            request["cwd"] = json!(rig.path("view"));
+            wait_for_end(
+                detach(&rig, &request, Some(&view)).unwrap_or_else(|outcome| panic!("{}", outcome.stderr)),
+            );
+            assert_eq!((number, rig.log_text().as_str()), (number, log));
+        }
+    }
+}
+
+#[test]
 fn a_view_that_cannot_be_made_is_no_failure_of_the_command() {
     let rig = Rig::new();
     let mut request = rig.request("true");

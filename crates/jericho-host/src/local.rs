@@ -33,6 +33,14 @@ pub struct LocalHost {
 }
 
 impl LocalHost {
+    /// Every process of this user that [`Host::end_tagged`] would end. Nothing is ended.
+    ///
+    /// # Errors
+    /// [`HostError::System`] when the process table cannot be read.
+    pub fn tagged(&self, name: &str, value_prefix: &str) -> Result<Vec<Leaked>, HostError> {
+        leftovers::find_tagged(name, value_prefix)
+    }
+
     /// A door to this machine. Cheap; nothing is probed before it is asked for.
     #[must_use]
     pub fn new() -> Self {

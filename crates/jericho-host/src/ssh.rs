@@ -39,6 +39,7 @@ mod report;
 mod wire;
 
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -46,7 +47,9 @@ use std::time::Duration;
 use crate::cancel::CancelToken;
 use crate::clock::{Clock, IdSource, SystemClock, SystemIds};
 use crate::command::Command;
-use crate::host::{Entry, Finished, Host, HostError, Leaked, Output, OutputSink, Published, Supervision};
+use crate::host::{
+    Entry, Exit, Finished, Host, HostError, Leaked, Output, OutputSink, Published, Supervision,
+};
 
 pub use config::SshConfig;
 pub use conversation::Conversation;
@@ -196,6 +199,32 @@ impl SshHost {
         cancel: &CancelToken,
     ) -> Result<Conversation<'static>, HostError> {
         Conversation::open(conversation::Whose::Shared(Arc::clone(self)), command, cancel)
+    }
+
+    /// Runs a script of the POSIX shell there with this process's own terminal, or whatever its streams are, and waits
+    /// for its end. For a person: nothing limits it, and what it is given stands in process lists. Its exit code is
+    /// that of ssh(1), which is 255 also when the connection is lost.
+    ///
+    /// # Errors
+    /// As [`SshHost::connect`]; [`HostError::System`] for a word with a NUL in it.
+    pub fn foreground(
+        &self,
+        script: &str,
+        words: &[OsString],
+        cancel: &CancelToken,
+    ) -> Result<Exit, HostError> {
+        let master = self.master(cancel)?;
+        let mut line = OsString::from("exec /bin/sh -c");
+        let bad = |why: String| HostError::System("cannot write a command line", io::Error::other(why));
+        let all = [script.into(), "sh".into()];
+        for word in all.iter().chain(words) {
+            line.push(" ");
+            line.push(crate::quote::quote(word).map_err(|error| bad(error.to_string()))?);
+        }
+        let line = line.into_string().map_err(|line| bad(format!("{} is no text", line.display())))?;
+        let has_terminal = io::IsTerminal::is_terminal(&io::stdin());
+        let args = self.config.terminal_args(&master.socket, &line, has_terminal);
+        crate::LocalHost::new().foreground(&ssh_command(&self.config, args))
     }
 
     /// Most commands at once.

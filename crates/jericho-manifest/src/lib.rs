@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`hash`] | the name of a content |
 //! | [`manifest`] | the list of a tree, and its one byte format |
+//! | [`encoded`] | the same bytes, not decoded: what is compared, patched or passed on |
 //! | [`delta`] | what a host that has one tree must be told to have another |
 //! | [`protocol`] | what an engine and the receiver on a host say to each other |
 //! | [`at`] | file access below a directory that no symbolic link leads out of |
@@ -14,12 +15,14 @@
 
 pub mod at;
 pub mod delta;
+pub mod encoded;
 pub mod hash;
 pub mod manifest;
 pub mod protocol;
 pub mod shown;
 
 pub use delta::{Delta, DeltaError};
+pub use encoded::Encoded;
 pub use hash::{BadHash, ContentHash};
 pub use manifest::{Change, Entry, EntryKind, Manifest, ManifestError};
 

@@ -26,8 +26,8 @@ use sha2::{Digest, Sha256};
 use crate::hash::ContentHash;
 
 /// From this many entries on a second thread is worth its start.
-const MANY: usize = 4000;
-const HEADER: &[u8] = b"jericho-manifest-v1\n";
+pub(crate) const MANY: usize = 4000;
+pub(crate) const HEADER: &[u8] = b"jericho-manifest-v1\n";
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,7 +124,7 @@ pub enum ManifestError {
 }
 
 /// The sorted content of one snapshot. Immutable; see the [module](self) for its format.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Manifest {
     names: Vec<u8>,
     rows: Vec<Row>,
@@ -275,14 +275,7 @@ impl Manifest {
         let mut buffer = Vec::with_capacity(PIECE + 8192);
         buffer.extend_from_slice(HEADER);
         for row in &self.rows {
-            buffer.push(row.kind.letter());
-            buffer.push(b' ');
-            row.hash.push_hex(&mut buffer);
-            buffer.push(b' ');
-            push_decimal(&mut buffer, row.size);
-            buffer.push(b' ');
-            buffer.extend_from_slice(name_of(&self.names, row));
-            buffer.push(0);
+            push_record(&mut buffer, &self.entry_of(row));
             if buffer.len() >= PIECE {
                 take(&buffer);
                 buffer.clear();
@@ -331,9 +324,7 @@ impl Manifest {
         let mut names = Vec::with_capacity(body.len() / 2);
         let mut rows = Vec::with_capacity(body.len() / 100);
         while !body.is_empty() {
-            // No NUL is in what comes before the size; most of a record need not be searched.
-            let tail = body.get(FIXED..).ok_or(ManifestError::Form)?;
-            let end = tail.iter().position(|&byte| byte == 0).ok_or(ManifestError::Form)? + FIXED;
+            let end = record_end(body).ok_or(ManifestError::Form)?;
             let row = decode_row(&body[..end], &mut names)?;
             rows.push(row.ok_or(ManifestError::Entry(rows.len()))?);
             body = &body[end + 1..];
@@ -396,17 +387,43 @@ fn name_of<'a>(names: &'a [u8], row: &Row) -> &'a [u8] {
 }
 
 /// Kind, space, 64 digits, space.
-const FIXED: usize = 67;
+pub(crate) const FIXED: usize = 67;
+
+/// Where the first record of these bytes ends: at its NUL.
+#[inline]
+pub(crate) fn record_end(bytes: &[u8]) -> Option<usize> {
+    // No NUL is in what comes before the size; most of a record need not be searched. A C string is the one
+    // search of the standard library that takes words at once and tells the place.
+    let tail = std::ffi::CStr::from_bytes_until_nul(bytes.get(FIXED..)?).ok()?;
+    Some(FIXED + tail.count_bytes())
+}
+
+/// Writes one entry with its NUL.
+#[inline]
+pub(crate) fn push_record(out: &mut Vec<u8>, entry: &Entry<'_>) {
+    out.push(entry.kind.letter());
+    out.push(b' ');
+    entry.hash.push_hex(out);
+    out.push(b' ');
+    push_decimal(out, entry.size);
+    out.push(b' ');
+    out.extend_from_slice(entry.path);
+    out.push(0);
+}
+
+/// Reads one entry, without its NUL.
+#[inline]
+pub(crate) fn decode_record(record: &[u8]) -> Option<Entry<'_>> {
+    let (fixed, rest) = record.split_at_checked(FIXED)?;
+    let space = rest.iter().position(|&byte| byte == b' ')?;
+    let size = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
+    let (b' ', b' ') = (fixed[1], fixed[66]) else { return None };
+    let (kind, hash) = (EntryKind::from_letter(&fixed[..1])?, ContentHash::from_hex(&fixed[2..66])?);
+    Some(Entry { path: &rest[space + 1..], kind, hash, size })
+}
 
 fn decode_row(record: &[u8], names: &mut Vec<u8>) -> Result<Option<Row>, ManifestError> {
-    let Some((fixed, rest)) = record.split_at_checked(FIXED) else { return Ok(None) };
-    let (kind, hash) = (EntryKind::from_letter(&fixed[..1]), ContentHash::from_hex(&fixed[2..66]));
-    let Some(space) = rest.iter().position(|&byte| byte == b' ') else { return Ok(None) };
-    let size = std::str::from_utf8(&rest[..space]).ok().and_then(|text| text.parse().ok());
-    let (Some(kind), Some(hash), Some(size), b' ', b' ') = (kind, hash, size, fixed[1], fixed[66]) else {
-        return Ok(None);
-    };
-    let path = &rest[space + 1..];
+    let Some(Entry { path, kind, hash, size }) = decode_record(record) else { return Ok(None) };
     let start = u32::try_from(names.len()).map_err(|_| ManifestError::TooLarge)?;
     let len = u32::try_from(path.len()).map_err(|_| ManifestError::TooLarge)?;
     names.extend_from_slice(path);

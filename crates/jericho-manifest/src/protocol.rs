@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::hash::ContentHash;
 
 /// Of this protocol. Both ends are of one build as a rule; this tells when they are not.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Most bytes of a line.
 pub const LONGEST_LINE: usize = 1 << 20;
@@ -51,6 +51,8 @@ pub enum Request {
     },
     /// Removes what nobody needs. Answer: [`Answer::Collected`].
     Collect(Collect),
+    /// Removes what nobody has used for a while, beside snapshots. Answer: [`Answer::Tidied`].
+    Tidy(Tidy),
 }
 
 /// Is this snapshot there?
@@ -79,6 +81,9 @@ pub struct Receive {
     pub gone_len: u64,
     /// Bytes of the entries that come.
     pub set_len: u64,
+    /// Of the hashes of all contents that are sent, [`sent`](crate::delta::sent). A receiver whose base
+    /// is another one would wait for others.
+    pub contents: ContentHash,
     /// The marker that is written into the tree and beside it, as text.
     pub marker: String,
     /// What is leased with the publication.
@@ -125,6 +130,18 @@ pub struct Collect {
     pub dry_run: bool,
 }
 
+/// Removes what nobody has used for a while: runners, caches, and what jobs have left whose engines never came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tidy {
+    /// The while, in seconds.
+    pub unused_secs: u64,
+    /// Hash of a runner that stays however old it is.
+    pub runner: String,
+    /// Only tells.
+    pub dry_run: bool,
+}
+
 /// A limit on disk use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -157,6 +174,8 @@ pub enum Answer {
     Done,
     /// What was removed.
     Collected(Collected),
+    /// What was not used and went.
+    Tidied(Tidied),
     /// It was not done.
     Failed {
         /// What kind of failure.
@@ -224,6 +243,21 @@ pub struct Collected {
     pub free: u64,
     /// Bytes of the file system.
     pub total: u64,
+}
+
+/// What had not been used for a while and went, or would go: paths below the work dir.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tidied {
+    /// Runners.
+    pub runners: Vec<String>,
+    /// Caches.
+    pub caches: Vec<String>,
+    /// What jobs had left.
+    pub jobs: Vec<String>,
+    /// Bytes that this freed.
+    pub freed: u64,
+    /// What could not be removed, one line each.
+    pub problems: Vec<String>,
 }
 
 /// Why something was not done.

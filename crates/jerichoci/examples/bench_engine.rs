@@ -202,7 +202,7 @@ impl Bench {
         let (mut ours, mut plain) = (Vec::new(), Vec::new());
         for round in 0..self.rounds(101, 31) {
             let start = self.clock.monotonic();
-            let view = source.view(&cache, &scratch, &self.cancel)?;
+            let view = source.view(&cache, &scratch, None, &self.cancel)?;
             self.supervised(&view.workspace, view.isolation.clone())?;
             self.host.remove(&scratch)?;
             drop(view);

@@ -253,6 +253,20 @@ impl Engine {
         gc::collect(self, policy)
     }
 
+    /// The same, and what nobody needs on these hosts, by the names that jobs use, and in the Incus of each machine
+    /// where this engine makes guests.
+    ///
+    /// # Errors
+    /// As [`Engine::gc`]. A host that cannot be reached is told in the report.
+    pub fn gc_everywhere(
+        &self,
+        policy: &GcPolicy,
+        hosts: &[String],
+        cancel: &CancelToken,
+    ) -> Result<GcReport, EngineError> {
+        gc::everywhere(self, policy, hosts, cancel)
+    }
+
     /// Puts in order what an engine that died has left. Every run does so when it starts.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub mod snapshot;
 
 pub use config::{EngineConfig, Secrets};
 pub use engine::{CancelAnswer, Engine, EngineError};
-pub use run::gc::{GcPolicy, GcReport};
+pub use run::gc::{GcPolicy, GcReport, HostGcReport};
 pub use run::list::{RunList, RunSummary, list_runs};
 pub use run::logs::{
     LogFile, LogFollower, LogKind, Logs, follow_log, load_logs, load_logs_metadata, open_log,

@@ -1,8 +1,9 @@
 //! Waiting for a file lock in a way that can be given up.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use jericho_host::lock::{FileLock, LockError};
 use jericho_host::{CancelReason, CancelToken};
@@ -17,6 +18,9 @@ pub(crate) enum WaitError {
     /// The caller's token was cancelled.
     #[error("cancelled: {0}")]
     Cancelled(CancelReason),
+    /// It took too long.
+    #[error("it was not free within {} s", .0.as_secs())]
+    TooLong(Duration),
     /// The waiting thread panicked: a defect of this program.
     #[error("internal error: the thread that waits for a lock panicked")]
     Panicked,
@@ -26,7 +30,7 @@ pub(crate) enum WaitError {
 pub(crate) fn shared(path: &Path, cancel: &CancelToken) -> Result<FileLock, WaitError> {
     match FileLock::try_shared(path)? {
         Some(lock) => Ok(lock),
-        None => wait(path, FileLock::shared_blocking, cancel),
+        None => wait(path, FileLock::shared_blocking, Duration::MAX, cancel),
     }
 }
 
@@ -34,8 +38,31 @@ pub(crate) fn shared(path: &Path, cancel: &CancelToken) -> Result<FileLock, Wait
 pub(crate) fn exclusive(path: &Path, cancel: &CancelToken) -> Result<FileLock, WaitError> {
     match FileLock::try_exclusive(path)? {
         Some(lock) => Ok(lock),
-        None => wait(path, FileLock::exclusive_blocking, cancel),
+        None => wait(path, FileLock::exclusive_blocking, Duration::MAX, cancel),
     }
+}
+
+/// Waits until nobody holds it exclusively, or nobody else at all, for at most `limit`.
+pub(crate) fn within(
+    path: &Path,
+    shared: bool,
+    limit: Duration,
+    cancel: &CancelToken,
+) -> Result<FileLock, WaitError> {
+    let lock = if shared { FileLock::shared_blocking } else { FileLock::exclusive_blocking };
+    wait(path, lock, limit, cancel)
+}
+
+/// Says in a locked file whose it is, for those who wait. Nobody minds when it cannot be said.
+pub(crate) fn sign(lock: &FileLock, holder: &str) {
+    let _ = lock.file().set_len(0).and_then(|()| lock.file().write_all_at(holder.as_bytes(), 0));
+}
+
+/// Who has the lock at a path, as far as they say.
+pub(crate) fn holder(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let plain = text.len() < 1000 && !text.contains(char::is_control);
+    (plain && !text.is_empty()).then_some(text)
 }
 
 /// Whether a lock is on the file that has this name now.
@@ -60,6 +87,7 @@ enum Heard {
 fn wait(
     path: &Path,
     lock: impl Fn(&Path) -> Result<FileLock, LockError> + Send + 'static,
+    limit: Duration,
     cancel: &CancelToken,
 ) -> Result<FileLock, WaitError> {
     let (tell, heard) = mpsc::channel();
@@ -67,10 +95,11 @@ fn wait(
     cancel.on_cancel(move |reason| drop(told.send(Heard::Cancelled(reason))));
     let path = path.to_path_buf();
     std::thread::spawn(move || drop(tell.send(Heard::Locked(lock(&path)))));
-    match heard.recv() {
+    match heard.recv_timeout(limit) {
         Ok(Heard::Locked(locked)) => Ok(locked?),
         Ok(Heard::Cancelled(reason)) => Err(WaitError::Cancelled(reason)),
-        Err(mpsc::RecvError) => Err(WaitError::Panicked),
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(WaitError::TooLong(limit)),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err(WaitError::Panicked),
     }
 }
 
@@ -85,14 +114,18 @@ mod tests {
         let held = FileLock::try_exclusive(&path).unwrap().unwrap();
         let cancel = CancelToken::new().unwrap();
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| exclusive(&path, &cancel));
+            let waiting = scope.spawn(|| within(&path, false, Duration::MAX, &cancel));
             cancel.cancel(CancelReason::Requested);
             let error = waiting.join().unwrap().unwrap_err();
             assert!(matches!(error, WaitError::Cancelled(CancelReason::Requested)), "{error}");
         });
         let other = CancelToken::new().unwrap();
+        let error = within(&path, false, Duration::from_millis(10), &other).unwrap_err();
+        assert!(matches!(error, WaitError::TooLong(_)), "{error}");
+        sign(&held, "job `a` of run r");
+        assert_eq!(holder(&path).as_deref(), Some("job `a` of run r"));
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| exclusive(&path, &other));
+            let waiting = scope.spawn(|| within(&path, false, Duration::MAX, &other));
             drop(held);
             waiting.join().unwrap().unwrap();
         });

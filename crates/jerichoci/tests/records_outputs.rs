@@ -162,26 +162,32 @@ fn what_is_no_store_path_is_not_exposed() {
     let mount = rig.run.join("m");
     let outside = rig.dir.path().join("outside");
     fs::create_dir(&outside).unwrap();
-    for bad in [
-        outside.clone(),
-        rig.store.clone(),
-        rig.store.join("../outside"),
-        rig.store.join("missing"),
-        rig.store.with_file_name("store2/x"),
-        PathBuf::from("aaaa-x"),
+    for (bad, why) in [
+        (outside.clone(), "not a path below"),
+        (rig.store.clone(), "not a path below"),
+        (rig.store.join("../outside"), "not an absolute path"),
+        (rig.store.join("missing"), "cannot find"),
+        (rig.store.with_file_name("store2/x"), "not a path below"),
+        (PathBuf::from("aaaa-x"), "not an absolute path"),
     ] {
         let mut request = rig.request(std::slice::from_ref(&mount));
         request["realized_path"] = json!(bad);
         let result = rig.fulfill(&request);
+        let error = result.error.unwrap();
         assert_eq!(result.status, FulfillmentStatus::Failed, "{}", bad.display());
+        assert!(error.contains(why), "{}: {error}", bad.display());
     }
-    for (key, value) in
-        [("schema_version", json!(2)), ("protocol", json!("other")), ("schema_version", json!(null))]
-    {
+    for (key, value, why) in [
+        ("schema_version", json!(2), "schema_version is 2"),
+        ("protocol", json!("other"), "other"),
+        ("schema_version", json!(null), "schema_version is missing"),
+    ] {
         let mut request = rig.request(std::slice::from_ref(&mount));
         request[key] = value;
         let result = rig.fulfill(&request);
         assert_eq!((result.status, result.node_id), (FulfillmentStatus::Failed, None));
+        let error = result.error.unwrap();
+        assert!(error.contains(why), "{key}: {error}");
     }
     assert!(fs::symlink_metadata(&mount).is_err());
     // Without a word about the store it is the real one.
@@ -210,7 +216,44 @@ fn a_result_that_differs_in_anything_is_refused() {
     assert!(refused(&|r| r.node_id = None).contains("node_id"));
     assert!(refused(&|r| r.output_name = Some("y".into())).contains("output_name"));
     assert!(refused(&|r| r.realized_path = Some("/y".into())).contains("realized_path"));
-    check_result(&good, &request_path, &request, false, false).unwrap_err();
+    let exited = check_result(&good, &request_path, &request, false, false).unwrap_err().to_string();
+    assert!(exited.contains("did not exit with 0"), "{exited}");
+    // Of two differences the first is told: what a helper says of itself comes before what it says of others.
+    let failed = |r: &mut PreparedOutputResultRecord| r.status = FulfillmentStatus::Failed;
+    let version = |r: &mut PreparedOutputResultRecord| r.schema_version = 2;
+    let request_of = |r: &mut PreparedOutputResultRecord| r.request_path = "/x".into();
+    let count = |r: &mut PreparedOutputResultRecord| r.fulfilled_exposures_count = 2;
+    let exposures = |r: &mut PreparedOutputResultRecord| {
+        r.fulfilled_exposures.clear();
+        r.fulfilled_exposures_count = 0;
+    };
+    let node = |r: &mut PreparedOutputResultRecord| r.node_id = None;
+    let output = |r: &mut PreparedOutputResultRecord| r.output_name = None;
+    let realized = |r: &mut PreparedOutputResultRecord| r.realized_path = None;
+    type Change<'a> = &'a dyn Fn(&mut PreparedOutputResultRecord);
+    let rules: [(Change<'_>, &str); 7] = [
+        (&failed, "the helper failed"),
+        (&version, "schema_version"),
+        (&request_of, "another request"),
+        (&count, "counts 2"),
+        (&node, "node_id"),
+        (&output, "output_name"),
+        (&realized, "realized_path"),
+    ];
+    for pair in rules.windows(2) {
+        let [(first, told), (second, _)] = pair else { continue };
+        let both = |r: &mut PreparedOutputResultRecord| {
+            second(r);
+            first(r);
+        };
+        let told_of = refused(&both);
+        assert!(told_of.contains(told), "{told}: {told_of}");
+    }
+    let both = |r: &mut PreparedOutputResultRecord| {
+        exposures(r);
+        node(r);
+    };
+    assert!(refused(&both).contains("other exposures"));
     let mut empty = good.clone();
     empty.fulfilled_exposures.clear();
     empty.fulfilled_exposures_count = 0;
@@ -240,11 +283,11 @@ fn launch_and_transport_requests_are_checked_when_read() {
         "remote_launcher_program",
         "remote_helper_program",
     ] {
-        let known = document[name].take();
-        fs::write(&path, document.to_string()).unwrap();
+        let mut without = document.clone();
+        without[name] = Value::Null;
+        fs::write(&path, without.to_string()).unwrap();
         let error = load_ssh_transport_request(&path).unwrap_err().to_string();
         assert!(error.contains(&format!("{name} is missing")), "{error}");
-        document[name] = known;
     }
     document["schema_version"] = json!(2);
     fs::write(&path, document.to_string()).unwrap();
@@ -461,6 +504,7 @@ fn what_a_job_sees_of_an_output_stays_in_the_store_also_after_links() {
         sources: rig.run.join("sources"),
         locks: Locks::Here(rig.run.join("locks")),
         grace: Duration::from_secs(1),
+        answer_limit: Duration::from_secs(60),
     };
     let role = StagedLinuxRustPayloadRole::WorkspaceDeps;
     let mount = |relative: &str, guest: &str| PayloadMountRecord {

@@ -95,4 +95,22 @@ mod tests {
             assert_eq!(Exit::from(verdict).code(), code, "{verdict:?}");
         }
     }
+
+    #[test]
+    fn of_mixed_results_the_heaviest_has_the_greatest_code() {
+        let kinds = [
+            FailureKind::Unrecorded,
+            FailureKind::TestFailure,
+            FailureKind::Timeout,
+            FailureKind::Infrastructure,
+            FailureKind::Interrupted,
+            FailureKind::Cancelled,
+        ];
+        let code = |kind| Exit::from(Verdict::Failed(kind)).code();
+        for one in kinds {
+            for other in kinds {
+                assert_eq!(code(one.max(other)), code(one).max(code(other)), "{one:?} and {other:?}");
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use jericho_host::sys::processors;
 use jericho_manifest::at::{self, DirCursor};
 use jericho_manifest::shown::shown;
-use jericho_manifest::{ContentHash, Entry, EntryKind, MARKER, Manifest};
+use jericho_manifest::{ContentHash, Encoded, Entry, EntryKind, MARKER};
 use rustix::fs::{FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -34,7 +34,7 @@ pub(super) enum Depth {
 /// sentence.
 pub(super) fn tree(
     dir: impl AsFd,
-    manifest: &Manifest,
+    manifest: &Encoded,
     published: (i64, i64),
     depth: Depth,
 ) -> Result<(), String> {
@@ -46,7 +46,7 @@ pub(super) fn tree(
         return Err("the marker in its tree is missing".to_owned());
     }
     let count = manifest.len();
-    let threads = if count < MANY || depth == Depth::Directories { 1 } else { processors() };
+    let threads = if count < MANY { 1 } else { processors() };
     let part = count.div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads)
@@ -64,9 +64,8 @@ pub(super) fn tree(
 }
 
 /// Whether the source has a file or directory where the marker would lie in the tree.
-pub(super) fn shadows_marker(manifest: &Manifest) -> bool {
-    let inside = [MARKER.as_bytes(), b"/"].concat();
-    manifest.get(MARKER.as_bytes()).is_some() || manifest.iter().any(|entry| entry.path.starts_with(&inside))
+pub(super) fn shadows_marker(manifest: &Encoded) -> bool {
+    manifest.find(MARKER.as_bytes()).is_ok() || manifest.has_inside(MARKER.as_bytes())
 }
 
 /// Visits entries in the order of their paths, and each directory on the way before what is in it.
@@ -102,30 +101,18 @@ pub(super) fn walk<'m, E>(
 
 struct Checker<'c> {
     root: BorrowedFd<'c>,
-    manifest: &'c Manifest,
+    manifest: &'c Encoded,
     published: (i64, i64),
     depth: Depth,
 }
 
 impl Checker<'_> {
     fn range(&self, from: usize, to: usize) -> Result<(), String> {
-        let entries = (from..to.min(self.manifest.len())).filter_map(|position| self.manifest.at(position));
         let broken = |path: &[u8], errno: Errno| format!("{} is missing ({errno})", shown(path));
         if self.depth == Depth::Directories {
-            // The first entry of each directory leads to it.
-            let mut previous: Option<&[u8]> = None;
-            let firsts = entries.filter(|entry| {
-                let dir = at::split(entry.path).0;
-                previous.replace(dir) != Some(dir)
-            });
-            return walk(
-                self.root,
-                firsts,
-                |path, stat| self.directory(path, stat),
-                |_, _, _| Ok(()),
-                broken,
-            );
+            return self.directories(from, to.min(self.manifest.len()));
         }
+        let entries = (from..to.min(self.manifest.len())).filter_map(|position| self.manifest.at(position));
         walk(
             self.root,
             entries,
@@ -133,6 +120,37 @@ impl Checker<'_> {
             |entry, parent, name| self.entry(entry, parent, name),
             broken,
         )
+    }
+
+    /// The directories of these entries: one lstat(2) for each, and those that others lie in are opened.
+    fn directories(&self, from: usize, to: usize) -> Result<(), String> {
+        let mut cursor = DirCursor::new(self.root);
+        let mut previous: &[u8] = b"";
+        for position in from..to {
+            let path = self.manifest.path(position);
+            let below = path.strip_prefix(previous).filter(|_| !previous.is_empty());
+            let name = below.map_or(Some(path), |below| below.strip_prefix(b"/"));
+            if name.is_some_and(|name| !name.contains(&b'/')) {
+                continue;
+            }
+            let dir = at::split(path).0;
+            let ends = dir.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(end, _)| end);
+            for end in ends.chain([dir.len()]).filter(|&end| end > 0) {
+                let path = &dir[..end];
+                if previous.starts_with(path) && matches!(previous.get(end), None | Some(b'/')) {
+                    continue;
+                }
+                let (above, name) = at::split(path);
+                let stat = cursor.enter(above).and_then(|parent| at::lstat(parent, name));
+                let stat = stat.map_err(|errno| format!("{} is missing ({errno})", shown(path)))?;
+                if at::kind_of(&stat) != FileType::Directory {
+                    return Err(format!("{} is something else", shown(path)));
+                }
+                self.directory(path, &stat)?;
+            }
+            previous = dir;
+        }
+        Ok(())
     }
 
     fn directory(&self, path: &[u8], stat: &Stat) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! What nobody needs: by lease first, then the least recently used, until the snapshots are within their budget.
 
 use std::collections::HashSet;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use jericho_manifest::protocol::{Budget, Collect, Collected};
 use jericho_manifest::{ContentHash, at};
@@ -52,7 +52,7 @@ pub(super) fn collect(receiver: &Receiver, wanted: &Collect) -> Result<Collected
     candidates.sort_by_key(|one| std::cmp::Reverse((one.leased, one.used, one.hash)));
     let mut counted = HashSet::new();
     for candidate in candidates {
-        let bytes = disk_use(receiver, &candidate.hash, &mut counted);
+        let bytes = disk_use(receiver.shelf.open_snapshot(&candidate.hash).ok(), &mut counted);
         let fits = report.used.saturating_add(bytes) <= budget;
         if candidate.leased || fits {
             report.used += bytes;
@@ -81,10 +81,9 @@ pub(super) fn collect(receiver: &Receiver, wanted: &Collect) -> Result<Collected
 }
 
 /// Bytes on disk of what was not counted yet: trees share files. What cannot be read counts as nothing.
-fn disk_use(receiver: &Receiver, hash: &ContentHash, counted: &mut HashSet<(u64, u64)>) -> u64 {
+pub(super) fn disk_use(dir: Option<OwnedFd>, counted: &mut HashSet<(u64, u64)>) -> u64 {
     let mut bytes = 0;
-    let mut waiting = Vec::new();
-    waiting.extend(receiver.shelf.open_snapshot(hash));
+    let mut waiting = Vec::from_iter(dir);
     while let Some(dir) = waiting.pop() {
         for name in at::names_in(&dir).unwrap_or_default() {
             let Ok(stat) = at::lstat(&dir, &name) else { continue };

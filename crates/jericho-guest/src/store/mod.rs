@@ -25,6 +25,7 @@
 //! | `receive` | from a stream to a published tree |
 //! | `tree` | files, links, directories of a tree that is being made |
 //! | `collect` | what nobody needs |
+//! | `tidy` | what nobody has used for a while, beside snapshots |
 
 mod check;
 mod collect;
@@ -33,6 +34,7 @@ mod leases;
 mod receive;
 mod refused;
 mod shelf;
+mod tidy;
 mod tree;
 mod work_dir;
 
@@ -42,7 +44,7 @@ use std::sync::Arc;
 
 use jericho_host::CancelToken;
 use jericho_manifest::protocol::{Answer, Ask, Fault, Have, Hello, How, Lacks, Request, VERSION};
-use jericho_manifest::{ContentHash, Manifest};
+use jericho_manifest::{ContentHash, Encoded};
 use serde::de::DeserializeOwned;
 
 use crate::runner::complain;
@@ -120,7 +122,7 @@ struct Receiver {
 /// A base that is claimed until the next question.
 struct Base {
     hash: ContentHash,
-    manifest: Arc<Manifest>,
+    manifest: Arc<Encoded>,
 }
 
 impl Receiver {
@@ -170,6 +172,7 @@ impl Receiver {
                 self.drop_base();
                 Ok(Answer::Collected(collect::collect(self, &wanted)?))
             }
+            Request::Tidy(wanted) => Ok(Answer::Tidied(tidy::tidy(&self.work_dir, &wanted)?)),
         }
     }
 

@@ -10,7 +10,7 @@ use jericho_manifest::at::{self, DirCursor};
 use jericho_manifest::delta::Content;
 use jericho_manifest::protocol::{Fault, How, Receive};
 use jericho_manifest::shown::shown;
-use jericho_manifest::{ContentHash, Delta, MARKER, Manifest};
+use jericho_manifest::{ContentHash, Delta, Encoded, MARKER};
 use rustix::fs::{AtFlags, FlockOperation, Mode};
 use rustix::io::Errno;
 
@@ -41,35 +41,50 @@ pub(super) fn receive(
     let unsound = |why: String| Refused::new(Fault::Content, why);
     let delta = Delta::decode(gone, &set).map_err(|error| unsound(causes(&error)))?;
     drop(set);
-    let manifest = delta.apply(base_manifest).map_err(|error| unsound(causes(&error)))?;
-    if manifest.hash() != wanted.hash {
-        return Err(unsound(format!(
-            "what was sent is snapshot {} and not {}",
-            manifest.hash(),
-            wanted.hash
-        )));
-    }
+    let patch = delta.patch(base_manifest).map_err(|error| unsound(causes(&error)))?;
+    let manifest = patch.encoded(wanted.hash).map_err(|error| unsound(causes(&error)))?;
     if !shelf::is_marker_of(wanted.marker.as_bytes(), &wanted.hash) {
         return Err(unsound("the marker is that of another snapshot".to_owned()));
     }
     let (work_dir, shelf) = (&receiver.work_dir, &receiver.shelf);
     shelf.sweep(work_dir, &receiver.leases, false)?;
     let contents = delta.contents(base_manifest);
+    if jericho_manifest::delta::sent(&contents) != wanted.contents {
+        return Err(Refused::new(
+            Fault::Base,
+            "the base is another one here, and so other contents are missing",
+        ));
+    }
     make_sure_of_space(work_dir, &contents)?;
     let staging = Staging::new(work_dir, shelf)?;
-    let how = match base {
-        None => {
-            let tree = staging.sub_dir("snapshot")?;
-            let place = Place::Tree(DirCursor::new(tree.as_fd()));
-            write_contents(Writer::new(place, delta.set()), &contents, None, input)?;
-            How::Full
-        }
-        Some(base) => {
-            let aside = staging.sub_dir("fresh")?;
-            let old = shelf.open_snapshot(&base.hash).and_then(|dir| at::open_dir(dir, b"snapshot"));
-            let old = old.map_err(|errno| gone_base(&base.hash, errno))?;
-            let writer = Writer::new(Place::Aside(aside.as_fd()), delta.set());
-            write_contents(writer, &contents, Some(&old), input)?;
+    let take_contents = || -> Result<Option<Taken<'_>>, Refused> {
+        let taken = match base {
+            None => {
+                let tree = staging.sub_dir("snapshot")?;
+                let place = Place::Tree(DirCursor::new(tree.as_fd()));
+                write_contents(Writer::new(place, delta.set()), &contents, None, input)?;
+                None
+            }
+            Some(base) => {
+                let aside = staging.sub_dir("fresh")?;
+                let old = shelf.open_snapshot(&base.hash).and_then(|dir| at::open_dir(dir, b"snapshot"));
+                let old = old.map_err(|errno| gone_base(&base.hash, errno))?;
+                let writer = Writer::new(Place::Aside(aside.as_fd()), delta.set());
+                write_contents(writer, &contents, Some(&old), input)?;
+                Some(Taken { base, old, aside })
+            }
+        };
+        staging.write_manifest(&manifest)?;
+        Ok(taken)
+    };
+    // Nothing is made of it, and nothing of the base is touched, before it is proven to be what was asked for.
+    let (found, taken) = beside(manifest.len(), || patch.hash(), take_contents);
+    if found != wanted.hash {
+        return Err(unsound(format!("what was sent is snapshot {found} and not {}", wanted.hash)));
+    }
+    let how = match taken? {
+        None => How::Full,
+        Some(Taken { base, old, aside }) => {
             let how = make_tree(receiver, &staging, base, &manifest, &delta, &old)?;
             let tree = staging.sub_dir("snapshot")?;
             tree::move_in(tree.as_fd(), aside.as_fd(), delta.set())?;
@@ -77,6 +92,7 @@ pub(super) fn receive(
             how
         }
     };
+    drop(patch);
     let manifest = Arc::new(manifest);
     staging.finish(&manifest, wanted, receiver)?;
     let lock = work_dir.lock()?;
@@ -85,6 +101,29 @@ pub(super) fn receive(
     shelf.remember(&manifest);
     // Somebody else brought the same one meanwhile.
     Ok(if renamed { how } else { How::AlreadyThere })
+}
+
+/// What came for a tree that is made of another one.
+struct Taken<'b> {
+    base: &'b Base,
+    /// The tree of the base.
+    old: OwnedFd,
+    /// The directory of the new files.
+    aside: OwnedFd,
+}
+
+/// Does both, at the same time when there are many entries.
+fn beside<A: Send, B>(entries: usize, other: impl FnOnce() -> A + Send, own: impl FnOnce() -> B) -> (A, B) {
+    /// Below this a thread costs more than it brings.
+    const MANY: usize = 2000;
+    if entries < MANY {
+        return (other(), own());
+    }
+    std::thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let own = own();
+        (other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), own)
+    })
 }
 
 /// A fault after which what was sent with the question is still to be read.
@@ -165,7 +204,7 @@ fn make_tree(
     receiver: &Receiver,
     staging: &Staging<'_>,
     base: &Base,
-    manifest: &Manifest,
+    manifest: &Encoded,
     delta: &Delta,
     old: &OwnedFd,
 ) -> Result<How, Refused> {
@@ -233,15 +272,19 @@ impl<'s> Staging<'s> {
             .map_err(|errno| Refused::step(format_args!("remove {name} of what is received"), errno))
     }
 
-    /// Everything beside the tree; the marker last.
-    fn finish(&self, manifest: &Manifest, wanted: &Receive, receiver: &Receiver) -> Result<(), Refused> {
+    fn write_manifest(&self, manifest: &Encoded) -> Result<(), Refused> {
+        work_dir::write_new(&self.dir, "manifest", manifest.bytes())
+            .map_err(|errno| Refused::step("write the manifest", errno))
+    }
+
+    /// Everything else beside the tree; the marker last.
+    fn finish(&self, manifest: &Encoded, wanted: &Receive, receiver: &Receiver) -> Result<(), Refused> {
         let failed = |what: &'static str| move |errno| Refused::step(format_args!("write {what}"), errno);
         let marker = wanted.marker.as_bytes();
         if !check::shadows_marker(manifest) {
             let tree = self.sub_dir("snapshot")?;
             work_dir::write_new(&tree, MARKER, marker).map_err(failed("the marker in the tree"))?;
         }
-        work_dir::write_new(&self.dir, "manifest", &manifest.encode()).map_err(failed("the manifest"))?;
         shelf::write_used(&self.dir, &receiver.shelf.fresh_use(&receiver.engine, manifest))
             .map_err(failed("who uses the snapshot"))?;
         work_dir::write_new(&self.dir, MARKER, marker).map_err(failed("the marker"))

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jericho_host::sys::own_identity;
 use jericho_host::{Clock as _, SystemClock};
-use jericho_manifest::{ContentHash, MARKER, Manifest, at};
+use jericho_manifest::{ContentHash, Encoded, MARKER, at};
 use rustix::fs::{AtFlags, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -30,14 +30,14 @@ const TRUSTED: i64 = 60;
 pub(super) struct Shelf {
     dir: OwnedFd,
     boot_id: String,
-    recent: Mutex<VecDeque<Arc<Manifest>>>,
+    recent: Mutex<VecDeque<Arc<Encoded>>>,
     set_aside: std::sync::atomic::AtomicU64,
 }
 
 /// What there is of a snapshot.
 pub(super) enum Found {
     /// All of it, as far as can be seen.
-    Sound(Arc<Manifest>),
+    Sound(Arc<Encoded>),
     /// Something is wrong: a part of a sentence.
     Damaged(String),
     /// It went away.
@@ -133,12 +133,12 @@ impl Shelf {
         Ok(Found::Sound(manifest))
     }
 
-    fn manifest(&self, dir: impl AsFd, hash: &ContentHash) -> Result<Arc<Manifest>, String> {
+    fn manifest(&self, dir: impl AsFd, hash: &ContentHash) -> Result<Arc<Encoded>, String> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = recent.iter().find(|known| known.hash() == *hash) {
             let length = at::lstat(&dir, b"manifest").map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
             return match length {
-                Ok(length) if length == known.encoded_len() => Ok(Arc::clone(known)),
+                Ok(length) if length == known.bytes().len() as u64 => Ok(Arc::clone(known)),
                 Ok(_) => Err("its manifest has another length".to_owned()),
                 Err(errno) => Err(format!("its manifest is missing ({errno})")),
             };
@@ -146,30 +146,31 @@ impl Shelf {
         let bytes = work_dir::read(dir, "manifest", LARGEST_MANIFEST)
             .map_err(|error| format!("its manifest cannot be read ({error})"))?
             .ok_or_else(|| "its manifest is missing".to_owned())?;
-        let manifest = Manifest::decode_own(&bytes, *hash);
+        let manifest = Encoded::own(bytes, *hash);
         let manifest = Arc::new(manifest.ok_or_else(|| "its manifest is another one".to_owned())?);
         remember(&mut recent, &manifest);
         Ok(manifest)
     }
 
     /// Keeps a manifest in memory.
-    pub(super) fn remember(&self, manifest: &Arc<Manifest>) {
+    pub(super) fn remember(&self, manifest: &Arc<Encoded>) {
         remember(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner), manifest);
     }
 
     /// What a tree that was just written is noted as.
-    pub(super) fn fresh_use(&self, engine: &str, manifest: &Manifest) -> Used {
+    pub(super) fn fresh_use(&self, engine: &str, manifest: &Encoded) -> Used {
         const BLOCK: u64 = 4096;
         let (engine, boot_id) = (engine.to_owned(), self.boot_id.clone());
         let checked_at = SystemClock.now().timestamp();
         // Directories, of which there are fewer than files, have a block each.
-        let files = manifest.iter().map(|entry| (entry.size.div_ceil(BLOCK) + 1).saturating_mul(BLOCK));
-        let bytes = files.fold(manifest.encoded_len() + 16 * BLOCK, u64::saturating_add);
+        let size = |position| (manifest.size(position).div_ceil(BLOCK) + 1).saturating_mul(BLOCK);
+        let own = manifest.bytes().len() as u64 + 16 * BLOCK;
+        let bytes = (0..manifest.len()).map(size).fold(own, u64::saturating_add);
         Used { engine, boot_id, checked_at, bytes }
     }
 
     /// Notes who uses a sound snapshot now.
-    pub(super) fn note_use(&self, manifest: &Manifest, engine: &str) -> Result<(), Refused> {
+    pub(super) fn note_use(&self, manifest: &Encoded, engine: &str) -> Result<(), Refused> {
         let failed =
             |errno| Refused::step(format_args!("note the use of snapshot {}", manifest.hash()), errno);
         let dir = self.open_snapshot(&manifest.hash()).map_err(failed)?;
@@ -229,7 +230,7 @@ impl Shelf {
     }
 }
 
-fn remember(recent: &mut VecDeque<Arc<Manifest>>, manifest: &Arc<Manifest>) {
+fn remember(recent: &mut VecDeque<Arc<Encoded>>, manifest: &Arc<Encoded>) {
     recent.retain(|known| known.hash() != manifest.hash());
     recent.push_front(Arc::clone(manifest));
     recent.truncate(RECENT);

@@ -8,7 +8,7 @@ use jericho_manifest::at::{self, DirCursor, Failed};
 use jericho_manifest::delta::Content;
 use jericho_manifest::protocol::Fault;
 use jericho_manifest::shown::shown;
-use jericho_manifest::{ContentHash, Delta, Entry, EntryKind, Manifest};
+use jericho_manifest::{ContentHash, Delta, Encoded, Entry, EntryKind, Manifest};
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -163,7 +163,7 @@ pub(super) fn move_in(root: BorrowedFd<'_>, aside: BorrowedFd<'_>, set: &Manifes
 pub(super) fn link_kept(
     from: BorrowedFd<'_>,
     root: BorrowedFd<'_>,
-    manifest: &Manifest,
+    manifest: &Encoded,
     set: &Manifest,
 ) -> Result<(), Refused> {
     let mut new = set.iter().peekable();

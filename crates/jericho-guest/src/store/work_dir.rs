@@ -86,6 +86,15 @@ impl WorkDir {
         &self.path
     }
 
+    /// The directory at these names, none of which is a link; nothing where it is not there.
+    pub(super) fn find(&self, names: &[&str]) -> Option<OwnedFd> {
+        let mut dir = rustix::io::dup(&self.dir).ok()?;
+        for name in names {
+            dir = at::open_dir(&dir, name.as_bytes()).ok()?;
+        }
+        Some(dir)
+    }
+
     /// A directory of its own, made when it is missing.
     pub(super) fn sub_dir(&self, name: &str) -> Result<OwnedFd, Refused> {
         sub_dir(&self.dir, name)

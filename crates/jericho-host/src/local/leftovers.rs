@@ -147,6 +147,15 @@ pub(super) fn end_tagged(name: &str, prefix: &str, grace: Duration) -> Result<Ve
     }
 }
 
+/// See [`crate::LocalHost::tagged`].
+pub(super) fn find_tagged(name: &str, prefix: &str) -> Result<Vec<Leaked>, HostError> {
+    let mut table = Table::open().map_err(table_error)?;
+    let mut found = Leftovers::default();
+    let stats = tagged(&mut table, name, prefix).map_err(table_error)?;
+    found.add(&mut table, stats.into_iter().map(|stat| (stat, false)).collect());
+    Ok(found.alive.iter().map(Leftover::describe).collect())
+}
+
 /// Processes with the variable, and their descendants; never this process.
 fn tagged(table: &mut Table, name: &str, prefix: &str) -> io::Result<Vec<Stat>> {
     let own = std::process::id();

@@ -47,7 +47,8 @@ pub(super) fn exchange(
         order.input = write(&mark)?.encode();
         order.input.extend_from_slice(input);
         let args = host.config.client_args(&master.socket, BOOTSTRAP);
-        let client = Exchange::start(&super::ssh_command(&host.config, args), &mark, &mut order)?;
+        let ssh = super::ssh_command(&host.config, args);
+        let client = Exchange::start(&ssh, &mark, &mut order, host.config.connect_limit)?;
         let name = || host.config.destination.clone();
         let ended = client
             .follow(&order, sink, cancel, |waited| SshError::Unconfirmed { host: name(), waited }.into())?;

@@ -45,7 +45,8 @@ pub struct SshConfig {
     /// Most commands at once over the one connection; more of them wait. A server allows ten
     /// sessions unless it is told otherwise (`MaxSessions`), and the master holds one.
     pub max_sessions: usize,
-    /// From the start of ssh to the first answer of the other end's shell.
+    /// From the start of ssh to the first answer of the other end's shell: for the connection, and for each
+    /// command, where it begins again with every byte that comes or goes.
     pub connect_limit: Duration,
 }
 
@@ -89,6 +90,15 @@ impl SshConfig {
         options(&mut args, &FIXED);
         options(&mut args, &self.options);
         self.end(&mut args, Some(command));
+        args
+    }
+
+    /// The arguments of a client at which a person sits: with a terminal at the other end where there is one here.
+    pub(super) fn terminal_args(&self, socket: &Path, command: &str, has_terminal: bool) -> Vec<OsString> {
+        let mut args = self.client_args(socket, command);
+        if has_terminal && let Some(kind) = args.iter_mut().find(|arg| *arg == "-T") {
+            *kind = "-t".into();
+        }
         args
     }
 

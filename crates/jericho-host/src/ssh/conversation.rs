@@ -98,9 +98,14 @@ impl<'host> Conversation<'host> {
             };
             order.input.extend_from_slice(command.stdin.as_deref().unwrap_or_default());
             let args = host.config.client_args(&master.socket, BOOTSTRAP);
-            let mut exchange = Exchange::start(&super::ssh_command(&host.config, args), &mark, &mut order)?;
-            let mut heard = Heard::default();
+            let ssh = super::ssh_command(&host.config, args);
+            let mut exchange = Exchange::start(&ssh, &mark, &mut order, host.config.connect_limit)?;
+            let (mut heard, mut silent) = (Heard::default(), None);
             while !exchange.has_begun() && !exchange.is_over() {
+                silent = exchange.give_up_silent();
+                if silent.is_some() {
+                    break;
+                }
                 if let Some(reason) = cancel.reason() {
                     return Err(HostError::Cancelled(reason));
                 }
@@ -110,8 +115,11 @@ impl<'host> Conversation<'host> {
                 let (cancel, command) = (cancel.clone(), command.clone());
                 return Ok(Self { host, master, exchange, heard, cancel, command, _slot: slot });
             }
-            let said = String::from_utf8_lossy(&exchange.said()).into_owned();
-            let exit = exchange.exit().unwrap_or(Exit::Code(255));
+            let exit = match &silent {
+                Some(_) => Exit::Code(255),
+                None => exchange.exit().unwrap_or(Exit::Code(255)),
+            };
+            let said = String::from_utf8_lossy(&silent.unwrap_or_else(|| exchange.said())).into_owned();
             let error = broken(&host, &master, exit, false, &said);
             if !attempts.another(&error, &said, cancel)? {
                 return Err(error.into());

@@ -71,6 +71,10 @@ pub(super) struct Exchange {
     reaped: Option<Exit>,
     hears_words: bool,
     buffer: Vec<u8>,
+    /// How long nothing may come or go before the other end has begun.
+    silence: Duration,
+    /// When something last did.
+    moved: Duration,
 }
 
 /// Why a command is being ended, and since when.
@@ -87,8 +91,14 @@ fn system(action: &'static str) -> impl Fn(io::Error) -> HostError {
 }
 
 impl Exchange {
-    /// Starts ssh. `mark` is what the streams are taken apart by.
-    pub(super) fn start(ssh: &Command, mark: &str, order: &mut Order) -> Result<Self, HostError> {
+    /// Starts ssh. `mark` is what the streams are taken apart by. A client that makes no progress for as long as
+    /// `silence` before the other end has begun is given up.
+    pub(super) fn start(
+        ssh: &Command,
+        mark: &str,
+        order: &mut Order,
+        silence: Duration,
+    ) -> Result<Self, HostError> {
         let mut prepared = Prepared::new(ssh, &ssh.env)?;
         let no_pipe = system("cannot make a pipe");
         let (stdin_reader, stdin) =
@@ -119,6 +129,8 @@ impl Exchange {
             reaped: None,
             hears_words: order.hears_words,
             buffer: Vec::new(),
+            silence,
+            moved: now(),
         })
     }
 
@@ -143,10 +155,7 @@ impl Exchange {
             if self.report_is_complete() {
                 ended_at.get_or_insert(at);
                 // Everything that the command itself has written stands before that mark.
-                if self.out.has_ended()
-                    || self.stdout.is_none()
-                    || stop.as_ref().is_some_and(|s| at >= s.give_up)
-                {
+                if self.out.has_ended() || stop.as_ref().is_some_and(|s| at >= s.give_up) {
                     break;
                 }
             }
@@ -156,13 +165,19 @@ impl Exchange {
             if let Some(exit) = self.reaped
                 && self.is_over()
             {
-                if self.report_is_complete() {
+                if self.report_is_complete() && self.out.has_ended() {
                     break;
                 }
+                // Without its mark the output was cut off, whatever the report says.
                 return match failure {
                     Some(error) => Err(error),
                     None => Ok(Ended::Broken { exit, begun: begun.is_some(), said: self.said() }),
                 };
+            }
+            if stop.is_none()
+                && let Some(said) = self.give_up_silent()
+            {
+                return Ok(Ended::Broken { exit: Exit::Code(255), begun: false, said });
             }
             let limit = order.time_limit.zip(begun).map(|(limit, begun)| begun.saturating_add(limit));
             let due = if ended_at.is_some() {
@@ -196,7 +211,7 @@ impl Exchange {
             let deadline = match &stop {
                 Some(stop) if stop.killed => Some(stop.give_up),
                 Some(stop) => Some(stop.kill_at),
-                None => limit,
+                None => limit.or(self.silent_until()),
             };
             self.block(cancel, stop.is_some(), deadline)?;
             self.write()?;
@@ -243,6 +258,18 @@ impl Exchange {
         self.err.has_begun()
     }
 
+    /// When its silence is too long; never once the other end has begun.
+    fn silent_until(&self) -> Option<Duration> {
+        (!self.has_begun() && self.reaped.is_none()).then(|| self.moved.saturating_add(self.silence))
+    }
+
+    /// Ends a client that was silent for too long: what is to be said of it.
+    pub(super) fn give_up_silent(&mut self) -> Option<Vec<u8>> {
+        self.silent_until().filter(|until| now() >= *until)?;
+        self.end_client();
+        Some(format!("no answer within {} s", self.silence.as_secs_f32()).into_bytes())
+    }
+
     pub(super) fn report(&self) -> &[u8] {
         self.err.after()
     }
@@ -262,7 +289,7 @@ impl Exchange {
             self.reaped = Some(wait_for(self.pid, WaitIdOptions::EXITED)?);
             return Ok(());
         }
-        self.block(cancel, false, None)?;
+        self.block(cancel, false, self.silent_until())?;
         self.write()?;
         let mut failure = None;
         self.read(sink, &mut failure)?;
@@ -311,6 +338,7 @@ impl Exchange {
         }
         match rustix::io::write(stdin, &self.unsent[self.sent..]) {
             Ok(count) => {
+                self.moved = now();
                 self.sent += count;
                 if self.sent == self.unsent.len() {
                     self.unsent = Vec::new();
@@ -343,7 +371,10 @@ impl Exchange {
                     marked.finish(&mut within);
                     *pipe = None;
                 }
-                Ok(_) => marked.feed(&buffer, &mut within),
+                Ok(_) => {
+                    self.moved = now();
+                    marked.feed(&buffer, &mut within);
+                }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(system("cannot read from ssh")(error.into())),
             }

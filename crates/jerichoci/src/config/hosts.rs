@@ -9,6 +9,9 @@ use pika_incus_guest_role::IncusGuestRole;
 
 use crate::model::job::JobRuntimeKind;
 
+/// With less free space than this on its disk no run begins on a machine.
+pub const MIN_FREE: u64 = 5 << 30;
+
 /// Where instances are made on one machine. Every value is resolved: nothing is looked up later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IncusConfig {
@@ -87,7 +90,7 @@ impl HostConfig {
             incus: IncusConfig::default(),
             allow: vec![JobRuntimeKind::Incus, JobRuntimeKind::Tart],
             disk_budget: DiskBudget::default(),
-            min_free: 5 << 30,
+            min_free: MIN_FREE,
             nix_program: "nix".to_owned(),
         }
     }
@@ -102,6 +105,8 @@ pub struct HostsConfig {
     pub other: HostConfig,
     /// The ssh program: a path, or a name looked up in the caller's `PATH`.
     pub ssh_program: OsString,
+    /// How long a host may take to say its first word, when it is connected and to each command.
+    pub connect: Duration,
     /// How long a lost connection is tried again.
     pub reconnect: Duration,
     /// Directories that hold `<arch>/jerichoci-incus-run`, the first that has it counts.
@@ -114,6 +119,7 @@ impl Default for HostsConfig {
             named: BTreeMap::new(),
             other: HostConfig::new(""),
             ssh_program: "ssh".into(),
+            connect: Duration::from_secs(30),
             reconnect: Duration::from_secs(300),
             runner_dirs: Vec::new(),
         }

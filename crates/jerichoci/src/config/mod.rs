@@ -15,7 +15,7 @@ use jericho_host::Environment;
 use crate::executor::process::ArtifactLimits;
 use crate::model::record::SettingRecord;
 
-pub use hosts::{DiskBudget, HostConfig, HostsConfig, IncusConfig};
+pub use hosts::{DiskBudget, HostConfig, HostsConfig, IncusConfig, MIN_FREE};
 pub use outputs::OutputsConfig;
 
 /// Settings of an [`crate::Engine`].
@@ -36,6 +36,8 @@ pub struct EngineConfig {
     pub group_widths: BTreeMap<String, usize>,
     /// Between TERM and KILL when a job is ended.
     pub grace: Duration,
+    /// How long a job waits for a cache that another one has.
+    pub cache_wait: Duration,
     /// Bytes of one log that are kept: its head and its last 64 MiB.
     pub log_cap_bytes: u64,
     /// Dev shell that every host job runs in when it does not say another itself.
@@ -68,6 +70,7 @@ impl EngineConfig {
             max_concurrent_executes: None,
             group_widths: BTreeMap::new(),
             grace: Duration::from_secs(5),
+            cache_wait: Duration::from_secs(2 * 3600),
             log_cap_bytes: 1 << 30,
             host_local_nix_shell: None,
             nix_program: PathBuf::from("nix"),

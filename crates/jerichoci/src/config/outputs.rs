@@ -1,6 +1,7 @@
 //! How prepared outputs are handed over, as it is set today.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::run::outputs::mode::{Mode, Transport, staged_linux_remote_defaults};
 
@@ -16,6 +17,9 @@ pub struct OutputsConfig {
     pub launcher_program: Option<PathBuf>,
     /// Over SSH, to where the build host is now: all of it is there.
     pub ssh: Transport,
+    /// How long one answer of nix, of a helper or of a launcher is waited for; a build, or a copy to another host, may
+    /// take as long as it does.
+    pub answer_limit: Duration,
     /// Where the values of the mode come from: the name of a record's field, and a word such as
     /// `environment`. What is not listed is `default`.
     pub origins: Vec<(String, String)>,
@@ -38,6 +42,7 @@ impl Default for OutputsConfig {
                 remote_helper_program: some(defaults.remote_helper_binary),
                 remote_work_dir: some(defaults.remote_work_dir),
             },
+            answer_limit: Duration::from_secs(30 * 60),
             origins: Vec::new(),
             ssh_origins: Vec::new(),
         }

@@ -68,7 +68,46 @@ pub(super) fn check(
         storage(visit, place, &incus, &pool)?;
     }
     network(visit, place, &incus)?;
+    target(visit, place, &incus)?;
     image(visit, place, &incus)
+}
+
+/// Which member of a cluster guests go to: as a run would choose it.
+fn target(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<(), EngineError> {
+    const CHECK: &str = "incus_target";
+    let target = place.incus.target.as_deref();
+    match incus.member(target, "doctor") {
+        // No cluster, and nobody wants one.
+        Ok(None) => Ok(()),
+        Ok(Some(member)) => {
+            let found = match target {
+                Some(group) if group.starts_with('@') => {
+                    format!("a guest for {group} of the cluster would go to its member {member} now")
+                }
+                Some(_) => format!("guests go to the member {member} of the cluster"),
+                None => format!("a guest would go to the member {member} of the cluster now"),
+            };
+            let allowed = incus.project_config(&place.incus.project).is_ok_and(|config| {
+                config.get("restricted.cluster.target").is_some_and(|allowed| allowed == "allow")
+            });
+            if allowed {
+                visit.ok(CHECK, found);
+            } else {
+                let mend = visit.ssh(&format!(
+                    "incus project set {} restricted.cluster.target=allow",
+                    quoted(&place.incus.project)
+                ));
+                let found =
+                    format!("the project {} does not let anybody say where guests go", place.incus.project);
+                visit.problem(CHECK, found, mend);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            let mend = visit.ssh("incus cluster list");
+            failed(visit, CHECK, error, format!("{mend}; then another `target`, or none"))
+        }
+    }
 }
 
 /// Whether there is a socket that can be tried.

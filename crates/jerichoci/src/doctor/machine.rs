@@ -5,9 +5,6 @@ use std::path::PathBuf;
 use super::facts::Facts;
 use super::{Place, Visit, quoted};
 
-/// Below it no run begins.
-const FLOOR: u64 = 5 << 30;
-
 /// How far two clocks may be apart: leases and times of files are compared.
 const SKEW_SECS: f64 = 5.0;
 
@@ -94,12 +91,12 @@ fn disk(visit: &mut Visit<'_>, place: &Place, facts: &Facts) {
         return;
     };
     let found = format!("{} of {} are free for the {}", gib(free), gib(size), place.dir_is);
-    if free < FLOOR {
+    if free < place.min_free {
         let mend = match visit.is_remote() {
             false => "pikaci gc --keep-runs 3".to_owned(),
             true => visit.ssh(&format!("df -h {up}")),
         };
-        visit.problem(CHECK, format!("{found}; below 5.0 GiB no run begins"), mend);
+        visit.problem(CHECK, format!("{found}; below {} no run begins", gib(place.min_free)), mend);
     } else {
         visit.ok(CHECK, found);
     }

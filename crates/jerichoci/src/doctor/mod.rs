@@ -99,6 +99,7 @@ impl Engine {
             incus: config.incus.clone(),
             nix: config.nix_program.to_string_lossy().into_owned(),
             takes_guests: true,
+            min_free: crate::config::MIN_FREE,
         };
         let facts = Facts::gather(self.host.as_ref(), &config.caller_environment, &place, visit.cancel)?;
         machine::check(visit, &place, &facts, &self.config.hosts.runner_dirs);
@@ -135,6 +136,8 @@ struct Place {
     incus: IncusConfig,
     nix: String,
     takes_guests: bool,
+    /// With less room no run begins: the same as what a run looks at.
+    min_free: u64,
 }
 
 impl Place {
@@ -145,6 +148,7 @@ impl Place {
             incus: host.incus.clone(),
             nix: host.nix_program.clone(),
             takes_guests: host.allow.contains(&JobRuntimeKind::Incus),
+            min_free: host.min_free,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Utc};
 use jericho_host::lock::{FileLock, LockError};
@@ -86,6 +87,7 @@ pub struct JobView {
 enum Hold {
     Tree(Arc<TreeLease>, FileLock),
     Slot(FileLock, PrivateCopy, FileLock),
+    Own(FileLock, FileLock),
 }
 
 impl RunSource {
@@ -173,7 +175,8 @@ impl RunSource {
     }
 
     /// Gives a job its view. `cache_dir` is the job's own, kept from run to run; `scratch` goes
-    /// with the job.
+    /// with the job. With `times` it has a copy, whose files all have that time: for who keeps what was built of
+    /// other sources.
     ///
     /// # Errors
     /// [`WorkspaceError`].
@@ -181,9 +184,13 @@ impl RunSource {
         &self,
         cache_dir: &Path,
         scratch: &Path,
+        times: Option<SystemTime>,
         cancel: &CancelToken,
     ) -> Result<JobView, WorkspaceError> {
         let in_use = use_cache(cache_dir, cancel)?;
+        if let Some(times) = times {
+            return self.copy_of_a_time(cache_dir, scratch, times, in_use, cancel);
+        }
         if *self.has_overlays.get_or_init(|| self.overlays.work(&*self.host, cache_dir)) {
             self.overlay(cache_dir, scratch, in_use, cancel)
         } else {
@@ -227,6 +234,55 @@ impl RunSource {
         })
     }
 
+    /// A copy that goes with the job, whose files all have one time. What cargo builds of it lies apart from what it
+    /// builds of trees, which have other times.
+    fn copy_of_a_time(
+        &self,
+        cache_dir: &Path,
+        scratch: &Path,
+        times: SystemTime,
+        in_use: FileLock,
+        cancel: &CancelToken,
+    ) -> Result<JobView, WorkspaceError> {
+        let (slot, lock) = free_slot(cache_dir, "timed")?;
+        let own_cargo_target = cache_dir.join(format!("cargo-target.timed-{slot}"));
+        let namespaces = self.host.supports_namespaces();
+        // Where the job cannot have its tree at another place than where it is, cargo takes another place for
+        // another package: then it is there again in the next run.
+        let tree = match namespaces {
+            true => scratch.join("tree"),
+            false => cache_dir.join(format!("timed-{slot}")),
+        };
+        make_dir(&own_cargo_target)?;
+        self.own_tree(&tree, cancel)?;
+        let failed = |source| WorkspaceError::Dir { path: tree.clone(), source };
+        give_times(&tree, times).map_err(failed)?;
+        let (mut workspace, mut cargo_target) = (tree.clone(), own_cargo_target.clone());
+        let isolation = match namespaces {
+            false => Isolation::Session,
+            true => {
+                workspace = cache_dir.join("workspace");
+                cargo_target = cache_dir.join("cargo-target");
+                let mut mounts = self.protected();
+                for (source, target) in [(&tree, &workspace), (&own_cargo_target, &cargo_target)] {
+                    make_dir(target)?;
+                    let (source, target) = (source.clone(), target.clone());
+                    mounts.push(Mount::Bind { source, target, read_only: false });
+                }
+                Isolation::Namespaces(mounts)
+            }
+        };
+        Ok(JobView {
+            workspace,
+            source_tree: tree.clone(),
+            writable: tree,
+            own_cargo_target,
+            cargo_target,
+            isolation,
+            _hold: Hold::Own(lock, in_use),
+        })
+    }
+
     /// What other runs stand on is not written by accident, not even by a job that runs as root.
     fn protected(&self) -> Vec<Mount> {
         let dirs = self.store.dirs();
@@ -260,7 +316,7 @@ impl RunSource {
         in_use: FileLock,
         cancel: &CancelToken,
     ) -> Result<JobView, WorkspaceError> {
-        let (slot, lock) = free_slot(cache_dir)?;
+        let (slot, lock) = free_slot(cache_dir, "slot")?;
         let slot = cache_dir.join(format!("copy.{slot}"));
         let cargo_target = slot.join("cargo-target");
         make_dir(&cargo_target)?;
@@ -302,14 +358,38 @@ fn use_cache(cache_dir: &Path, cancel: &CancelToken) -> Result<FileLock, Workspa
 }
 
 /// The first slot that no other run uses.
-fn free_slot(cache_dir: &Path) -> Result<(u32, FileLock), WorkspaceError> {
+fn free_slot(cache_dir: &Path, kind: &str) -> Result<(u32, FileLock), WorkspaceError> {
     let mut slot = 0;
     loop {
-        if let Some(lock) = FileLock::try_exclusive(&cache_dir.join(format!("slot-{slot}.lock")))? {
+        if let Some(lock) = FileLock::try_exclusive(&cache_dir.join(format!("{kind}-{slot}.lock")))? {
             return Ok((slot, lock));
         }
         slot += 1;
     }
+}
+
+/// Gives all files below a directory this time.
+fn give_times(dir: &Path, time: SystemTime) -> io::Result<()> {
+    let since = time.duration_since(UNIX_EPOCH).map_err(io::Error::other)?;
+    let time = rustix::fs::Timespec {
+        tv_sec: since.as_secs().try_into().map_err(io::Error::other)?,
+        tv_nsec: since.subsec_nanos().into(),
+    };
+    let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+    let mut open = vec![dir.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                open.push(entry.path());
+            } else if kind.is_file() {
+                let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::utimensat(rustix::fs::CWD, entry.path(), &times, flags)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn make_dir(dir: &Path) -> Result<(), WorkspaceError> {

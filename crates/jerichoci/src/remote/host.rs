@@ -9,7 +9,7 @@ use jericho_host::{CancelReason, CancelToken, Clock, Host, HostError, IdSource, 
 use pika_cloud::ops::{Incus, SocketHost, SshSockets};
 
 use super::background::Background;
-use super::collect;
+use super::collect::{self, Garbage};
 use super::error::{RemoteError, WorkDirProblem};
 use super::reap::{Leftovers, ReapedJobs, Runs};
 use super::runner_binary::{NAME, Runners};
@@ -108,12 +108,17 @@ impl BuildHost {
         ids: Arc<dyn IdSource>,
         runners: Arc<Runners>,
         reaps: Option<(String, Runs)>,
+        however_full: bool,
     ) -> Result<Self, RemoteError> {
-        let config = engine.hosts.get(name);
+        let mut config = engine.hosts.get(name);
+        if however_full {
+            config.min_free = 0;
+        }
         let ssh = SshConfig {
             program: engine.hosts.ssh_program.clone(),
             // It is the user's own program with the user's own configuration, which may name others.
             env: engine.caller_environment.clone(),
+            connect_limit: engine.hosts.connect,
             ..SshConfig::new(config.ssh.clone())
         };
         let failed = |source| RemoteError::Ssh {
@@ -312,25 +317,58 @@ impl BuildHost {
     fn reap(&self, ready: &Ready) {
         let Some((engine, runs)) = self.reaps.clone() else { return };
         let name = self.name.clone();
-        let place = collect::Place {
-            ssh: Arc::clone(&self.ssh),
-            sockets: Arc::clone(&self.sockets),
-            config: self.config.clone(),
-            ready: ready.clone(),
-            engine_id: engine,
-        };
+        let place = self.collected(ready, engine);
         // Without a thread the next run does it.
         let started = Background::start("reaper", move |cancel| {
-            let mut reaped = super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &runs, cancel);
+            let mut reaped =
+                super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &runs, false, cancel);
             // After the jobs, which may use them.
             let host = Arc::clone(&place.ssh) as Arc<dyn Host>;
             let at = place.ready.work_dir.join("runs");
             let left = Leftovers { host: &host, name: &name, runs: &at, engine_id: &place.engine_id };
             reaped.problems.extend(runs.let_go(&left, cancel));
-            reaped.problems.extend(collect::collect(&place, cancel));
+            reaped.problems.extend(collect::snapshots(&place, cancel));
             reaped
         });
         *self.reaper.lock().unwrap_or_else(PoisonError::into_inner) = started.ok();
+    }
+
+    fn collected(&self, ready: &Ready, engine_id: String) -> collect::Place {
+        collect::Place {
+            ssh: Arc::clone(&self.ssh),
+            sockets: Arc::clone(&self.sockets),
+            config: self.config.clone(),
+            ready: ready.clone(),
+            engine_id,
+        }
+    }
+
+    /// Removes all that nobody needs there, or says what would go.
+    ///
+    /// # Errors
+    /// [`RemoteError`] when the host cannot be made ready.
+    pub(super) fn collect(
+        &self,
+        engine_id: &str,
+        wanted: &collect::Wanted<'_>,
+        cancel: &CancelToken,
+    ) -> Result<Garbage, RemoteError> {
+        let ready = self.ready(&mut |_line| (), cancel)?;
+        Ok(collect::all(&self.collected(&ready, engine_id.to_owned()), wanted, cancel))
+    }
+
+    /// The jobs of an engine that nobody works on; nothing is ended.
+    ///
+    /// # Errors
+    /// [`RemoteError`] when the host cannot be made ready.
+    pub(super) fn left(
+        &self,
+        engine_id: &str,
+        runs: &Runs,
+        cancel: &CancelToken,
+    ) -> Result<ReapedJobs, RemoteError> {
+        let ready = self.ready(&mut |_line| (), cancel)?;
+        Ok(super::reap::reap(&self.ssh, &ready, engine_id, runs, true, cancel))
     }
 
     /// What came of looking for jobs, unless it takes too long.

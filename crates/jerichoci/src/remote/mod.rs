@@ -21,6 +21,7 @@ use jericho_host::{CancelToken, Clock, IdSource};
 
 use crate::config::EngineConfig;
 
+pub(crate) use collect::Garbage;
 pub use error::{RemoteError, WorkDirProblem};
 pub use host::{BuildHost, Ready};
 pub use reap::ReapedJobs;
@@ -38,6 +39,7 @@ pub struct Hosts {
     engine_id: String,
     runners: Arc<runner_binary::Runners>,
     runs: Option<reap::Runs>,
+    however_full: bool,
     made: Mutex<BTreeMap<String, Arc<BuildHost>>>,
     /// Those that are reached by another SSH program than the configured one, by name and program.
     other: Mutex<BTreeMap<(String, String), Arc<BuildHost>>>,
@@ -60,6 +62,7 @@ impl Hosts {
             engine_id,
             runners,
             runs: None,
+            however_full: false,
             made: Mutex::default(),
             other: Mutex::default(),
         }
@@ -71,6 +74,46 @@ impl Hosts {
     pub(crate) fn reaping(mut self, runs: reap::Runs) -> Self {
         self.runs = Some(runs);
         self
+    }
+
+    /// A full disk keeps nobody away from a host: who comes makes room.
+    #[must_use]
+    pub(crate) fn however_full(mut self) -> Self {
+        self.however_full = true;
+        self
+    }
+
+    /// Removes all that nobody needs on a host, or says what would go: snapshots beyond its disk budget, what jobs
+    /// have left that nobody works on, and what was not used for a while.
+    ///
+    /// # Errors
+    /// [`RemoteError`] when the host cannot be made ready.
+    pub(crate) fn collect(
+        &self,
+        name: &str,
+        runs: &reap::Runs,
+        unused: Duration,
+        dry_run: bool,
+        cancel: &CancelToken,
+    ) -> Result<Garbage, RemoteError> {
+        self.get(name)?.collect(&self.engine_id, &collect::Wanted { runs, unused, dry_run }, cancel)
+    }
+
+    /// The jobs on a host that nobody works on, as `<run>/<job> on <host>`. Nothing is ended.
+    ///
+    /// # Errors
+    /// [`RemoteError`] when the host cannot be made ready.
+    pub(crate) fn left(
+        &self,
+        name: &str,
+        runs: &reap::Runs,
+        cancel: &CancelToken,
+    ) -> Result<ReapedJobs, RemoteError> {
+        let mut left = self.get(name)?.left(&self.engine_id, runs, cancel)?;
+        for job in &mut left.jobs {
+            *job = format!("{job} on {name}");
+        }
+        Ok(left)
     }
 
     /// Waits, for a moment only, for what goes on in the background, and says what came of it: one line
@@ -156,6 +199,7 @@ impl Hosts {
             Arc::clone(&self.ids),
             Arc::clone(&self.runners),
             self.runs.clone().map(|runs| (self.engine_id.clone(), runs)),
+            self.however_full,
         )?;
         Ok(Arc::new(host))
     }

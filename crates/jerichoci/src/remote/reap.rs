@@ -91,12 +91,13 @@ struct Owner {
     job_id: String,
 }
 
-/// Ends and removes the jobs of `engine` that nobody works on.
+/// Ends and removes the jobs of `engine` that nobody works on, or only names them.
 pub(super) fn reap(
     ssh: &SshHost,
     ready: &Ready,
     engine: &str,
     runs: &Runs,
+    dry_run: bool,
     cancel: &CancelToken,
 ) -> ReapedJobs {
     let mut reaped = ReapedJobs::default();
@@ -113,6 +114,10 @@ pub(super) fn reap(
     };
     for owner in found {
         let name = format!("{}/{}", owner.run_id, owner.job_id);
+        if dry_run {
+            reaped.jobs.push(name);
+            continue;
+        }
         let dir = ready.work_dir.join("runs").join(&owner.run_id).join("jobs").join(&owner.job_id);
         let problem =
             |what: &str, why: String| format!("job {name} on {} was not {what}: {why}", ssh.label());

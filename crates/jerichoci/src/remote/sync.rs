@@ -8,11 +8,13 @@
 //! | module | subject |
 //! |---|---|
 //! | `line` | the conversation with the receiver, kept and taken in turns |
+//! | `ahead` | what is read here while the host looks |
 //! | `send` | one attempt: ask, send what is missing |
 //! | `spoken` | what is told of it, as lines of a log |
 //! | [`tar`] | hosts without a receiver |
 //! | [`error`] | what can go wrong, and whether trying again can help |
 
+mod ahead;
 pub mod error;
 mod line;
 mod send;
@@ -25,7 +27,7 @@ use std::time::Duration;
 
 use jericho_host::sys::ProcessIdentity;
 use jericho_host::{CancelToken, Host as _, SshHost};
-use jericho_manifest::protocol::{Answer, Budget, Collect, Request};
+use jericho_manifest::protocol::{Answer, Budget, Collect, Request, Tidied, Tidy};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use error::SyncError;
@@ -37,8 +39,7 @@ use crate::causes::with_causes;
 use crate::config::DiskBudget;
 use crate::snapshot::{ContentHash, Manifest, SnapshotMetadata, Store};
 
-/// Below so much free space on a host nothing is delivered there.
-pub const MIN_FREE: u64 = 5 << 30;
+pub use crate::config::MIN_FREE;
 
 /// How often a delivery is tried.
 const ATTEMPTS: u32 = 3;
@@ -224,6 +225,26 @@ pub fn collect(
     let request = Request::Collect(Collect { budget, instances: live_instances.to_vec(), dry_run });
     remote.line.with(remote, cancel, |talk| match talk.ask(&request)? {
         Answer::Collected(report) => Ok(report),
+        other => Err(talk.unexpected(&other)),
+    })
+}
+
+/// Removes what nobody has used for a while beside snapshots: runners but for this one, caches, and what jobs have
+/// left whose engines never came back.
+///
+/// # Errors
+/// [`SyncError`].
+pub fn tidy(
+    remote: &Remote<'_>,
+    unused: Duration,
+    dry_run: bool,
+    cancel: &CancelToken,
+) -> Result<Tidied, SyncError> {
+    let hash = remote.runner.parent().and_then(Path::file_name).unwrap_or_default();
+    let runner = hash.to_string_lossy().into_owned();
+    let request = Request::Tidy(Tidy { unused_secs: unused.as_secs(), runner, dry_run });
+    remote.line.with(remote, cancel, |talk| match talk.ask(&request)? {
+        Answer::Tidied(report) => Ok(report),
         other => Err(talk.unexpected(&other)),
     })
 }

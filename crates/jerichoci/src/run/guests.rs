@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jericho_host::{CancelToken, Clock, Host, LocalHost, SystemIds};
@@ -36,6 +36,9 @@ const PATIENCE: Patience = Patience {
     full: Duration::ZERO,
 };
 
+/// Held while a guest is ended.
+static ENDING: Mutex<()> = Mutex::new(());
+
 /// Where the lifecycle files of a guest lie, also when it is stopped.
 const STATE_DIR: &str = "/var/lib/pika-cloud";
 
@@ -60,6 +63,8 @@ pub(crate) struct Reaper {
     pub(crate) clock: Arc<dyn Clock>,
     /// Of anybody, those whose lease is over.
     pub(crate) expired: bool,
+    /// Only tells what would be ended.
+    pub(crate) dry_run: bool,
 }
 
 impl Reaper {
@@ -190,6 +195,30 @@ impl Reaper {
         Ok(())
     }
 
+    /// Ends the guests of this engine that have one of these volumes as a locked cache, but for those that a person
+    /// looks at. Whoever calls has the locks of the caches, so that nobody works on such a guest.
+    pub(crate) fn end_users(
+        &self,
+        place: &GuestPlace,
+        incus: &Incus,
+        volumes: &[String],
+    ) -> Result<ReapedGuests, OpsError> {
+        let mut reaped = ReapedGuests::default();
+        let listed = match incus.list(&place.project, &self.own()) {
+            // Whoever makes the guest says it with more words.
+            Err(OpsError::ProjectMissing { .. }) => return Ok(reaped),
+            other => other?,
+        };
+        for one in listed {
+            if labels::has_cache(&one, volumes) && labels::keep_until(&one).is_none() {
+                let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
+                let run = run.map(|id| self.layout.run(&id));
+                self.end(place, incus, &one, run.as_ref(), &mut reaped);
+            }
+        }
+        Ok(reaped)
+    }
+
     /// Ends one, after what it has to say was brought to the directory of its job.
     fn end(
         &self,
@@ -202,6 +231,15 @@ impl Reaper {
         let job = listed.label(labels::JOB).filter(|job| check_name(job).is_ok());
         let (name, project) = (&listed.instance.name, &listed.instance.project);
         let what = format!("instance {name} in project {project} on {}", place.host_name());
+        if self.dry_run {
+            reaped.ended.push(what);
+            return;
+        }
+        // The reaper of a run and a job that wants the cache of a guest may come for it at once.
+        let _turn = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        if incus.is_gone(&listed.instance).unwrap_or(false) {
+            return;
+        }
         if let (Some(run), Some(job)) = (run, job)
             && let Err(error) = last_words(incus, &listed.instance, run, job)
         {

@@ -8,14 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jericho_host::CancelToken;
+use jericho_host::{CancelToken, Leaked, LocalHost};
 
 use super::guests::{ReapedGuests, Reaper};
 use super::journal::read_journal;
 use super::known;
 use super::layout::{Layout, RunLayout};
 use super::logs;
-use super::owner::Ownership;
+use super::owner::{Ownership, is_alive};
 use super::prepare::roots::may_have_guest;
 use super::recover::interrupted;
 use super::store::{RunStore, file_error, prepare_state_root, read_json, refuse_links};
@@ -57,6 +57,8 @@ pub struct ReapOptions {
     pub hosts: Vec<String>,
     /// Guests whose lease is over, whoever has made them.
     pub expired: bool,
+    /// Say what would be ended, and end nothing.
+    pub dry_run: bool,
 }
 
 impl ReapReport {
@@ -85,6 +87,19 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Puts in order what was left under the engine's state root.
 pub(crate) fn reap(engine: &Engine) -> Result<ReapReport, EngineError> {
+    each_active(engine, |layout, id, report| reap_run(engine, layout, id, report))
+}
+
+/// What [`reap`] would put in order. Nothing is written.
+fn left(engine: &Engine) -> Result<ReapReport, EngineError> {
+    each_active(engine, would_reap_run)
+}
+
+/// Looks at each run that has no terminal record.
+fn each_active(
+    engine: &Engine,
+    mut look: impl FnMut(&Layout, &RunId, &mut ReapReport) -> Result<(), EngineError>,
+) -> Result<ReapReport, EngineError> {
     let layout = Layout::new(&engine.config.state_root);
     let mut report = ReapReport::default();
     refuse_links(&layout)?;
@@ -98,11 +113,30 @@ pub(crate) fn reap(engine: &Engine) -> Result<ReapReport, EngineError> {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<RunId>().ok()) else {
             continue;
         };
-        if let Err(error) = reap_run(engine, &layout, &id, &mut report) {
+        if let Err(error) = look(&layout, &id, &mut report) {
             report.problems.push(format!("run {id}: {}", crate::causes::with_causes(&error)));
         }
     }
     Ok(report)
+}
+
+/// What would be put in order of one run.
+fn would_reap_run(layout: &Layout, id: &RunId, report: &mut ReapReport) -> Result<(), EngineError> {
+    let run = layout.run(id);
+    // One without an owner may have begun this moment.
+    if run.dir().is_symlink() || !run.owner().exists() || is_alive(&run) {
+        return Ok(());
+    }
+    let left = LocalHost::new().tagged(JOB_TAG, &format!("{id}/"))?;
+    report.processes.extend(left.iter().map(told));
+    if run.record().exists() && read_json::<RunRecord>(&run.record())?.verdict == Verdict::Running {
+        report.runs.push(id.to_string());
+    }
+    Ok(())
+}
+
+fn told(process: &Leaked) -> String {
+    format!("{} (pid {})", process.command, process.pid)
 }
 
 /// Puts in order what was left under the engine's state root, and guests of this machine.
@@ -123,11 +157,16 @@ pub(crate) fn reap_all(
     options: &ReapOptions,
     cancel: &CancelToken,
 ) -> Result<ReapReport, EngineError> {
-    let mut report = reap(engine)?;
+    let mut report = if options.dry_run { left(engine)? } else { reap(engine)? };
     let Some((reaper, places)) = reaper(engine, options)? else { return Ok(report) };
+    let runs = known::runs_of(&reaper.layout);
     let mut unreachable = Vec::new();
     for name in &options.hosts {
-        match reaper.hosts.reap(name, cancel) {
+        let reaped = match options.dry_run {
+            true => reaper.hosts.left(name, &runs, cancel),
+            false => reaper.hosts.reap(name, cancel),
+        };
+        match reaped {
             Ok(reaped) => {
                 report.jobs.extend(reaped.jobs);
                 report.problems.extend(reaped.problems);
@@ -152,7 +191,13 @@ pub(crate) fn in_background(
     hosts: Arc<Hosts>,
     jobs: &[JobSpec],
 ) -> Vec<Cleanup> {
-    let reaper = Reaper { layout: layout.clone(), hosts, clock: Arc::clone(&engine.clock), expired: false };
+    let reaper = Reaper {
+        layout: layout.clone(),
+        hosts,
+        clock: Arc::clone(&engine.clock),
+        expired: false,
+        dry_run: false,
+    };
     let is_used = |host: &Option<String>| match host {
         None => true,
         Some(name) => {
@@ -200,12 +245,15 @@ pub(crate) fn reaper(
         return Ok(None);
     }
     let identity = prepare_state_root(&layout, &engine.ids.fresh())?;
-    let hosts = engine.hosts(identity.engine_id);
+    let hosts = engine.hosts(identity.engine_id).however_full();
+    // Who only looks begins nothing in the background.
+    let hosts = if options.dry_run { hosts } else { hosts.reaping(known::runs_of(&layout)) };
     let reaper = Reaper {
         layout: layout.clone(),
-        hosts: Arc::new(hosts.reaping(known::runs_of(&layout))),
+        hosts: Arc::new(hosts),
         clock: Arc::clone(&engine.clock),
         expired: options.expired,
+        dry_run: options.dry_run,
     };
     let mut places = reaper.places().map_err(file_error("read", layout.root()))?;
     let takes_guests = |name: &&String| engine.config.hosts.get(name).allow.contains(&JobRuntimeKind::Incus);
@@ -254,7 +302,7 @@ fn reap_run(
     }
     // What its jobs left running ends before anything is said about them.
     let left = engine.host.end_tagged(JOB_TAG, &format!("{id}/"), engine.config.grace.min(GRACE))?;
-    report.processes.extend(left.iter().map(|process| format!("{} (pid {})", process.command, process.pid)));
+    report.processes.extend(left.iter().map(told));
     // Also when its records cannot be read: what jobs were handed lies there, secrets too.
     remove_scratch(&run)?;
     // Outputs that its jobs needed may be collected now; where a guest is left, when that is ended.

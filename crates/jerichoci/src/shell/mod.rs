@@ -1,5 +1,5 @@
 //! A shell where a job of a run ran: in its guest while that is there, else in a fresh one with the same
-//! image and mounts and the same snapshot; for a host process, in a private copy of the snapshot.
+//! image and mounts and the same snapshot; for a host process, in a private copy of the snapshot on its machine.
 //!
 //! No secret gets there: what somebody types at is in the process list of the host.
 
@@ -7,6 +7,7 @@ mod fresh;
 mod guest;
 mod keep;
 mod place;
+mod remote;
 mod workspace;
 
 use jericho_host::{CancelToken, HostError};
@@ -65,8 +66,7 @@ impl Engine {
             }
             (JobRuntimeConfig::HostProcess(_), JobPlacement::Local) => workspace::open(&shell, tell),
             (JobRuntimeConfig::HostProcess(_), JobPlacement::RemoteSsh { host }) => {
-                let ssh = &self.config.hosts.get(host).ssh;
-                Err(shell.error(format!("it ran as a process of {host}: log in there with `ssh {ssh}`")))
+                remote::open(&shell, host, tell)
             }
             (JobRuntimeConfig::Tart(_), _) => {
                 Err(shell.error("the runtime tart is not built into this version".to_owned()))

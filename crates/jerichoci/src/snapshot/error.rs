@@ -144,7 +144,8 @@ impl From<WaitError> for SnapshotError {
         match error {
             WaitError::Lock(error) => Self::Lock(error),
             WaitError::Cancelled(reason) => Self::Cancelled(reason),
-            WaitError::Panicked => Self::Panicked,
+            // Nobody gives these waits a limit.
+            WaitError::Panicked | WaitError::TooLong(_) => Self::Panicked,
         }
     }
 }

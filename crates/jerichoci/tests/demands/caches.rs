@@ -101,6 +101,32 @@ fn a_locked_cache_belongs_to_one_job_of_one_run_and_waiting_for_it_costs_no_slot
     assert!(rig.log(&run, "waits").starts_with("[jerichoci] waiting for the cache `c`"));
 }
 
+#[test]
+fn who_waits_for_a_cache_is_told_whose_it_is_and_waits_no_longer_than_it_may() {
+    let mut rig = Rig::new();
+    rig.config.cache_wait = std::time::Duration::from_secs(1);
+    let script = "echo have; until [ -e c/go ]; do sleep 0.02; done";
+    let has = with_cache(sh("has", script), "c", "c", CacheSharing::Locked);
+    let wants = with_cache(sh("wants", "true"), "c", "c", CacheSharing::Locked);
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let has = scope.spawn(|| {
+            let cancel = CancelToken::new().unwrap();
+            rig.engine().run(&RunRequest::new(vec![has]), &mut Watching(told), &cancel).unwrap()
+        });
+        assert!(heard.recv().unwrap().contains("have"));
+        let run = rig.run(vec![wants.clone()]);
+        fs::write(rig.config.state_root.join("cache/named/c/data/go"), "").unwrap();
+        let has = has.join().unwrap();
+        assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure), "{run:#?}");
+        let message = job(&run, "wants").message.clone().unwrap();
+        assert_eq!(message, "the cache `c`: it was not free within 1 s");
+        let line = format!("waiting for the cache `c`, which job `has` of run {} has", has.run_id);
+        assert!(rig.log(&run, "wants").contains(&line), "{}", rig.log(&run, "wants"));
+    });
+    assert_eq!(rig.run(vec![wants]).verdict, Verdict::Passed);
+}
+
 #[derive(Debug)]
 struct Watching(std::sync::mpsc::Sender<String>);
 

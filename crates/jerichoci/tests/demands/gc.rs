@@ -56,6 +56,43 @@ fn caches_that_nobody_used_for_long_go_and_one_in_use_stays() {
     assert_eq!(run.verdict, jerichoci::model::outcome::Verdict::Passed);
 }
 
+/// Also what several jobs may use at once: each kind of cache has its own way to be in use.
+#[test]
+fn what_a_job_uses_while_it_runs_stays_whatever_the_limits_say() {
+    let rig = Rig::new();
+    let [started, go] = ["started", "go"].map(|name| rig.outside().join(name));
+    jericho_testkit::repo::fifo(&started).unwrap();
+    jericho_testkit::repo::fifo(&go).unwrap();
+    let kept = "shared/kept locked/kept $CARGO_HOME/kept $CARGO_TARGET_DIR/kept a.txt";
+    let script = format!(
+        "for file in {kept}; do echo kept > $file; done; echo > {}; cat {}; cat {kept}",
+        started.display(),
+        go.display()
+    );
+    let mut job = sh("uses", &script);
+    for (name, sharing) in [("shared", CacheSharing::Shared), ("locked", CacheSharing::Locked)] {
+        job.caches.insert(name.into(), CacheSpec { path: name.into(), sharing });
+    }
+    let (report, run) = std::thread::scope(|scope| {
+        let running = scope.spawn(|| rig.run(vec![job]));
+        fs::read(&started).unwrap();
+        let nothing = GcPolicy {
+            keep_runs: 0,
+            max_age: Some(Duration::ZERO),
+            max_bytes: Some(0),
+            cache_max_age: Duration::ZERO,
+            dry_run: false,
+        };
+        let report = rig.engine().gc(&nothing).unwrap();
+        fs::write(&go, "").unwrap();
+        (report, running.join().unwrap())
+    });
+    assert_eq!(rig.log(&run, "uses"), "kept\n".repeat(5), "{report:?}");
+    assert_eq!((report.removed_caches, report.removed_runs), (Vec::new(), Vec::new()));
+    assert_eq!(report.kept_live, [run.run_id.as_str()]);
+    assert!(rig.engine().snapshot_tree(&run.run_id.parse().unwrap()).is_ok());
+}
+
 #[test]
 fn above_a_total_size_what_was_used_longest_ago_goes_first() {
     let rig = Rig::new();

@@ -14,17 +14,22 @@ use crate::rig::{World, guest, job, monotonic, pause};
 
 /// What it was brought for, and the member that it is on, of each volume that engines have brought.
 fn brought(cluster: &Cluster, project: &Project<'_>) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let of = |one: &Value| (text(&one["config"]["user.jerichoci.brought"]), text(&one["location"]));
+    let mut all: Vec<_> = volumes(cluster, project).iter().map(of).collect();
+    all.sort();
+    all
+}
+
+/// All volumes of the project, on all members.
+fn volumes(cluster: &Cluster, project: &Project<'_>) -> Vec<Value> {
     let path = format!(
         "/1.0/storage-pools/{}/volumes/custom?recursion=1&project={}",
         cluster.rig().pool(),
         project.name()
     );
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
     let found = cluster.rig().ask("GET", &path, None).unwrap();
-    let of = |one: &Value| (text(&one["config"]["user.jerichoci.brought"]), text(&one["location"]));
-    let mut all: Vec<_> = found.as_array().unwrap().iter().map(of).collect();
-    all.sort();
-    all
+    found.as_array().unwrap().clone()
 }
 
 /// No directory of any machine may be given to guests of the project, as if members did not have it.
@@ -56,12 +61,13 @@ fn a_job_sees_the_volume_of_the_cluster_member_that_was_asked_for() {
                   grep -o 'custom/[^ ]*' /proc/mounts | sed 's/.*_//; s/-.*//' | sort";
     let run = world.run(vec![guest("hello", script)]);
     assert_passed(&world, &run);
-    let log = world.guest_log(&run, "hello");
-    assert_eq!(log, "one\ntwo\n1000\n1000\nread-only\nrunner\nsnapshot\n");
-    let host_log = world.host_log(&run, "hello");
+    let (log, host_log) = (world.guest_log(&run, "hello"), world.host_log(&run, "hello"));
+    let seen = "one\ntwo\n1000\n1000\nread-only\nrunner\nsnapshot\n";
+    assert_eq!(log, seen, "{host_log}\n{:?}", volumes(&cluster, &project));
     assert!(host_log.contains("snapshot on the cluster member n2: sent, volume snapshot-"), "{host_log}");
     let expected = ["runner", "snapshot"].map(|kind| (kind.to_owned(), "n2".to_owned()));
-    assert_eq!(brought(&cluster, &project), expected);
+    let listed = volumes(&cluster, &project);
+    assert_eq!(brought(&cluster, &project), expected, "{host_log}\n{listed:?}");
     world.assert_nothing_left();
 
     // The same source again is not sent again; the job gets a copy that it may write.
@@ -69,10 +75,11 @@ fn a_job_sees_the_volume_of_the_cluster_member_that_was_asked_for() {
     copy.writable_workspace = true;
     let run = world.run(vec![copy]);
     assert_passed(&world, &run);
-    assert_eq!(world.guest_log(&run, "copy"), "one\nmore\n");
     let host_log = world.host_log(&run, "copy");
+    assert_eq!(world.guest_log(&run, "copy"), "one\nmore\n", "{host_log}");
     assert!(host_log.contains("snapshot on the cluster member n2: is there"), "{host_log}");
-    assert_eq!(brought(&cluster, &project), expected);
+    let listed = volumes(&cluster, &project);
+    assert_eq!(brought(&cluster, &project), expected, "{host_log}\n{listed:?}");
 }
 
 #[test]

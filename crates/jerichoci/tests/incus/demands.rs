@@ -6,15 +6,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jericho_host::lock::FileLock;
+use jericho_host::{CancelReason, CancelToken};
 use jericho_testkit::incus::Rig;
 use jerichoci::executor::process::ArtifactLimits;
 use jerichoci::model::demands::{ArtifactsWhen, CacheSharing, CacheSpec, SecretDelivery, SecretSpec};
 use jerichoci::model::job::GuestCommand;
-use jerichoci::model::outcome::Verdict;
+use jerichoci::model::outcome::{FailureKind, Verdict};
+use jerichoci::{GcPolicy, RunRequest};
 
-use crate::rig::{World, guest, incus, job};
+use crate::doomed::doomed_engine_with;
+use crate::rig::{World, await_file, await_file_or, guest, incus, job};
 
 #[test]
 fn a_snapshot_cannot_be_written_and_a_writable_workspace_does_not_leak_into_the_next() {
@@ -62,6 +66,85 @@ fn a_cache_is_kept_from_run_to_run_and_is_the_user_s() {
     let run = other.run(vec![counting]);
     assert_eq!(other.guest_log(&run, "count"), "1\n");
     world.assert_nothing_left();
+}
+
+#[test]
+fn a_locked_cache_belongs_to_one_guest_at_a_time() {
+    let test = "a_locked_cache_belongs_to_one_guest_at_a_time";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let with_cache = |id: &str, script: &str| {
+        let mut job = guest(id, script);
+        let cache = CacheSpec { path: "/mine".to_owned(), sharing: CacheSharing::Locked };
+        job.caches.insert("mine".to_owned(), cache);
+        job
+    };
+    let cancel = CancelToken::new().unwrap();
+    let holds = RunRequest::new(vec![with_cache("holds", "mkdir /mine/busy; echo begun; sleep 300")]);
+    let runs = world.config.state_root.join("runs");
+    let (first, second) = std::thread::scope(|scope| {
+        let first = scope.spawn(|| world.run_until(&holds, &cancel));
+        await_file(&runs, "guest.log", "begun");
+        let second = scope.spawn(|| world.run(vec![with_cache("waits", "rmdir /mine/busy && echo mine")]));
+        await_file_or(&runs, "host.log", "waiting for the cache `mine`", || second.is_finished());
+        cancel.cancel(CancelReason::Signal);
+        (first.join().unwrap(), second.join().unwrap())
+    });
+    assert_eq!(first.verdict, Verdict::Failed(FailureKind::Cancelled));
+    assert_eq!((second.verdict, world.guest_log(&second, "waits").as_str()), (Verdict::Passed, "mine\n"));
+    let log = world.host_log(&second, "waits");
+    assert!(log.contains("waiting for the cache `mine`, which another job has"), "{log}");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_locked_cache_is_nobody_elses_while_a_guest_of_a_dead_engine_has_it() {
+    let test = "a_locked_cache_is_nobody_elses_while_a_guest_of_a_dead_engine_has_it";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let script = "echo begun; while :; do cat /proc/uptime >/held/beat; sleep 0.05; done";
+    let mut engine = doomed_engine_with(&world, script, "held");
+    await_file(&world.config.state_root, "guest.log", "begun");
+    engine.kill().unwrap();
+    engine.wait().unwrap();
+    let orphan = project.instances().unwrap();
+    assert_eq!(orphan.len(), 1);
+    let look = "cat /held/beat >/tmp/beat && sleep 0.5 && cmp /tmp/beat /held/beat && echo still";
+    let mut job = guest("next", look);
+    let held = CacheSpec { path: "/held".to_owned(), sharing: CacheSharing::Locked };
+    job.caches.insert("held".to_owned(), held);
+    let run = world.run(vec![job]);
+    assert_eq!(run.verdict, Verdict::Passed, "{}", world.host_log(&run, "next"));
+    assert_eq!(world.guest_log(&run, "next"), "still\n");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_cache_of_guests_that_nobody_uses_is_collected_and_a_dry_run_only_tells() {
+    let test = "a_cache_of_guests_that_nobody_uses_is_collected_and_a_dry_run_only_tells";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let mut job = guest("fill", "echo x >/c/x");
+    let cache = CacheSpec { path: "/c".to_owned(), sharing: CacheSharing::Shared };
+    job.caches.insert("c".to_owned(), cache);
+    let run = world.run(vec![job]);
+    assert_eq!(run.verdict, Verdict::Passed, "{}", world.host_log(&run, "fill"));
+    let [volume] = project.volumes().unwrap().try_into().unwrap();
+    let gc = |cache_max_age, dry_run| {
+        let policy = GcPolicy { cache_max_age, dry_run, ..GcPolicy::default() };
+        let report = world.engine().gc_everywhere(&policy, &[], &CancelToken::new().unwrap()).unwrap();
+        assert!(report.problems.is_empty() && report.unreachable.is_empty(), "{report:?}");
+        report.removed_volumes
+    };
+    assert_eq!(gc(Duration::from_secs(3600), false), Vec::<String>::new());
+    let told = [format!("volume {volume} in project {} on this machine", project.name())];
+    assert_eq!(gc(Duration::ZERO, true), told);
+    assert_eq!(project.volumes().unwrap(), [volume]);
+    assert_eq!(gc(Duration::ZERO, false), told);
+    assert_eq!(project.volumes().unwrap(), Vec::<String>::new());
 }
 
 #[test]

@@ -5,12 +5,18 @@ use std::process::Child;
 
 use jericho_host::CancelToken;
 use jerichoci::config::HostConfig;
+use jerichoci::model::demands::{CacheSharing, CacheSpec};
 use jerichoci::{Engine, EngineConfig, NoReporter, RunRequest};
 
 use crate::rig::{World, again, guest, on_host, variable};
 
 /// Starts one that works on a job in a guest, of the host `box` when the world has one, until it is killed.
 pub(crate) fn doomed_engine(world: &World<'_>) -> Child {
+    doomed_engine_with(world, "echo begun; sleep 300", "")
+}
+
+/// The same with this script, and this cache at a path of its name.
+pub(crate) fn doomed_engine_with(world: &World<'_>, script: &str, cache: &str) -> Child {
     let host = world.config.hosts.named.get("box");
     let incus = host.map_or(&world.config.incus, |host| &host.incus);
     let work_dir = host.map(|host| host.work_dir.clone()).unwrap_or_default();
@@ -22,6 +28,8 @@ pub(crate) fn doomed_engine(world: &World<'_>) -> Child {
         ("JERICHO_TEST_RUNNERS", world.config.hosts.runner_dirs[0].as_os_str()),
         ("JERICHO_TEST_SSH", world.config.hosts.ssh_program.as_os_str()),
         ("JERICHO_TEST_WORK_DIR", work_dir.as_os_str()),
+        ("JERICHO_TEST_SCRIPT", script.as_ref()),
+        ("JERICHO_TEST_CACHE", cache.as_ref()),
     ];
     again("doomed::child_runs_a_job_for_ever", &variables).spawn().unwrap()
 }
@@ -40,7 +48,12 @@ fn child_runs_a_job_for_ever() {
     config.incus.image_alias = Some(text(given("JERICHO_TEST_IMAGE")));
     config.hosts.runner_dirs = vec![given("JERICHO_TEST_RUNNERS")];
     config.hosts.ssh_program = given("JERICHO_TEST_SSH").into();
-    let mut endless = guest("endless", "echo begun; sleep 300");
+    let mut endless = guest("endless", &text(given("JERICHO_TEST_SCRIPT")));
+    let cache = text(given("JERICHO_TEST_CACHE"));
+    if !cache.is_empty() {
+        let spec = CacheSpec { path: format!("/{cache}"), sharing: CacheSharing::Locked };
+        endless.caches.insert(cache, spec);
+    }
     let work_dir = given("JERICHO_TEST_WORK_DIR");
     if work_dir.is_absolute() {
         let mut host = HostConfig::new("rig");

@@ -46,10 +46,10 @@ fn a_long_guest_log_is_followed_with_flat_memory() {
     let project = rig.project(2).unwrap();
     let Some(world) = World::new(&rig, &project, test) else { return };
     let before = peak_memory();
-    let run = world.run(vec![guest("loud", "head -c 100000000 /dev/zero | tr '\\0' 'x' | fold -w 99")]);
+    let run = world.run(vec![guest("loud", "head -c 200000000 /dev/zero | tr '\\0' 'x' | fold -w 99")]);
     assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
     let log = world.job_dir(&run, "loud").join("artifacts/guest.log");
-    assert_eq!(std::fs::metadata(log).unwrap().len(), 101_010_101);
+    assert_eq!(std::fs::metadata(log).unwrap().len(), 202_020_202);
     let grown = peak_memory() - before;
     assert!(grown < 64 << 20, "{grown} bytes");
     world.assert_nothing_left();

@@ -47,9 +47,10 @@ fn a_job_with_network_reaches_a_server_and_the_same_without_it_does_not() {
     if !need::needs_program(test, "dnsmasq") {
         return;
     }
+    // Gone after the project, whose profile names it in the end.
+    let bridge = Bridge::new(&rig);
     let project = rig.project(4).unwrap();
     let Some(mut world) = World::new(&rig, &project, test) else { return };
-    let bridge = Bridge::new(&rig);
     world.config.incus.network = Some(bridge.name.clone());
     let server = TcpListener::bind("[::]:0").unwrap();
     let port = server.local_addr().unwrap().port();

@@ -143,9 +143,19 @@ pub(crate) fn pause(cancel: &CancelToken, time: Duration) {
 /// Waits until a file of that name below `dir` has this word in it.
 #[track_caller]
 pub(crate) fn await_file(dir: &Path, name: &str, word: &str) {
+    await_file_or(dir, name, word, || false);
+}
+
+/// The same, or until there is nothing to wait for any more.
+#[track_caller]
+pub(crate) fn await_file_or(dir: &Path, name: &str, word: &str, over: impl Fn() -> bool) {
     let (token, until) = (CancelToken::new().unwrap(), monotonic() + Duration::from_secs(60));
     while monotonic() < until {
-        if find(dir, name).iter().any(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(word))) {
+        if over()
+            || find(dir, name)
+                .iter()
+                .any(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(word)))
+        {
             return;
         }
         pause(&token, Duration::from_millis(5));

@@ -13,11 +13,11 @@ use jerichoci::model::job::{JobPlacement, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::outputs::{PreparedOutputsRecord, Residency};
 use jerichoci::model::record::RunRecord;
-use jerichoci::run::reap::ReapOptions;
 use jerichoci::model::staged::{
     StagedLinuxCommandConfig, StagedLinuxRustPayloadRole, StagedLinuxRustTargetPayloadSpec,
     StagedLinuxSnapshotProfile,
 };
+use jerichoci::run::reap::ReapOptions;
 
 use crate::rig::{World, guest, incus, job, on_host};
 

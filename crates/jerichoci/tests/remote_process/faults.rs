@@ -154,9 +154,8 @@ fn a_runner_that_is_killed_is_no_verdict_of_the_command() {
 /// The engine that is killed: this test in a process of its own.
 #[test]
 fn the_engine_of_another_process() {
-    if let Some((engine, script)) = Rig::of_another_process() {
-        let run =
-            engine.run(&RunRequest::new(vec![sh("job", &script)]), &mut jerichoci::NoReporter, &token());
+    if let Some((engine, job)) = Rig::of_another_process() {
+        let run = engine.run(&RunRequest::new(vec![job]), &mut jerichoci::NoReporter, &token());
         panic!("it was to be killed: {run:?}");
     }
 }
@@ -211,6 +210,43 @@ fn the_result_of_a_job_whose_engine_was_killed_comes_home_without_a_log_too() {
     let names: Vec<_> = fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["result.json"]);
     assert_eq!(rig.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_leaves_the_jobs_of_another_run_that_works_alone() {
+    let Some(mut rig) = Rig::start("a_run_leaves_the_jobs_of_another_run_that_works_alone") else { return };
+    let go = rig.outside().join("go");
+    let run = disturbed(&mut rig, &counting(&go), &token(), |rig| {
+        let runners = rig.runners();
+        let other = rig.run(vec![sh("other", "true")]);
+        assert_eq!((other.verdict, other.warnings), (Verdict::Passed, Vec::new()));
+        assert_eq!(rig.runners(), runners);
+        fs::write(&go, "").unwrap();
+    });
+    let log = rig.log(&run, "job", "host.log");
+    assert_eq!(run.verdict, Verdict::Passed, "{log}");
+    assert_whole(&log);
+    assert_eq!(rig.left(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_collected_after_an_engine_was_killed_shows_no_secret() {
+    let name = "what_is_collected_after_an_engine_was_killed_shows_no_secret";
+    let Some(mut rig) = Rig::start(name) else { return };
+    rig.config.secrets.insert("TOKEN", "hunter22-value");
+    let mut child = rig.engine_process("echo \"is $TOKEN\"; echo line 20; sleep 3023");
+    rig.wait_for_log("job", "line 20\n");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(rig.run(vec![sh("next", "true")]).verdict, Verdict::Passed);
+    assert_eq!(rig.commands("sleep 3023"), Vec::<u32>::new());
+    let runs: Vec<_> = fs::read_dir(rig.config.state_root.join("runs")).unwrap().flatten().collect();
+    let killed = runs.iter().map(|entry| entry.path().join("jobs/job")).find(|dir| dir.exists()).unwrap();
+    assert_eq!(fs::read_to_string(killed.join("artifacts/guest.log")).unwrap(), "is ***\nline 20\n");
+    for name in ["host.log", "artifacts/result.json", "status.json"] {
+        let text = fs::read_to_string(killed.join(name)).unwrap();
+        assert!(!text.contains("hunter22"), "{name}: {text}");
+    }
 }
 
 #[test]

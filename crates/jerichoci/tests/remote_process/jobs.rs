@@ -278,3 +278,25 @@ fn a_log_of_200_mb_is_followed_with_flat_memory() {
     let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kib < 64 << 10, "{kib} KiB");
 }
+
+#[test]
+fn sixteen_jobs_at_once_on_one_host_take_turns_over_its_connection_and_all_pass() {
+    let name = "sixteen_jobs_at_once_on_one_host_take_turns_over_its_connection_and_all_pass";
+    let Some(mut rig) = Rig::start(name) else { return };
+    rig.config.max_concurrent_executes = std::num::NonZeroUsize::new(16);
+    let jobs: Vec<_> = (0..16).map(|n| sh(&format!("j{n}"), &format!("echo {n}; sleep 0.3"))).collect();
+    let run = rig.run(jobs);
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+    let mut waited = 0;
+    for n in 0..16 {
+        let id = format!("j{n}");
+        let log = rig.log(&run, &id, "host.log");
+        assert!(log.contains(&format!("{n}\n")), "{log}");
+        assert_eq!(job(&run, &id).warnings, Vec::<String>::new());
+        waited += usize::from(log.contains("waiting for one of the jobs that run on box to end"));
+    }
+    assert!(waited > 0, "nobody had to wait, so this shows nothing");
+    assert_eq!(rig.sshd.log().matches("Accepted publickey").count(), 1);
+    assert!(!rig.sshd.log().contains("no more sessions"), "{}", rig.sshd.log());
+    assert_eq!(rig.left(), Vec::<String>::new());
+}

@@ -10,6 +10,7 @@ use jericho_host::{CancelToken, Clock, Command, Environment, Host, LocalHost, Sy
 use jericho_testkit::program::guest_programs;
 use jericho_testkit::ssh;
 use jerichoci::config::HostConfig;
+use jerichoci::model::demands::{SecretDelivery, SecretSpec};
 use jerichoci::model::event::JournalEntry;
 use jerichoci::model::job::{GuestCommand, JobPlacement, JobRuntimeKind, JobSpec};
 use jerichoci::model::record::{JobRecord, RunRecord};
@@ -194,6 +195,7 @@ impl Rig {
             .env("JERICHO_TEST_RUNNERS", &self.config.hosts.runner_dirs[0])
             .env("JERICHO_TEST_WORK_DIR", host.work_dir)
             .env("JERICHO_TEST_SCRIPT", script)
+            .envs(self.config.secrets.get("TOKEN").map(|token| ("JERICHO_TEST_TOKEN", token)))
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
             .spawn()
@@ -202,11 +204,17 @@ impl Rig {
 
     /// What the other side of [`Rig::engine_process`] finds.
     #[expect(clippy::disallowed_methods, reason = "a test tells another process what to do")]
-    pub(crate) fn of_another_process() -> Option<(Engine, String)> {
+    pub(crate) fn of_another_process() -> Option<(Engine, JobSpec)> {
         let variable = |name: &str| std::env::var_os(format!("JERICHO_TEST_{name}"));
         let root = PathBuf::from(variable("ROOT")?);
-        let config = Self::config_of(&root, variable("SSH")?, variable("RUNNERS")?, variable("WORK_DIR")?);
-        Some((Engine::new(config), variable("SCRIPT")?.into_string().unwrap()))
+        let mut config =
+            Self::config_of(&root, variable("SSH")?, variable("RUNNERS")?, variable("WORK_DIR")?);
+        let mut job = sh("job", &variable("SCRIPT")?.into_string().unwrap());
+        if let Some(token) = variable("TOKEN") {
+            config.secrets.insert("TOKEN", token);
+            job.secrets.push(SecretSpec { name: "TOKEN".into(), delivery: SecretDelivery::Env });
+        }
+        Some((Engine::new(config), job))
     }
 
     fn config_of(

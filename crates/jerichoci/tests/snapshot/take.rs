@@ -130,6 +130,14 @@ fn a_file_that_changed_just_now_is_read_again_the_next_time() -> Result<()> {
     assert_eq!([read()?, read()?, read()?], [1, 1, 1], "it could change again without another time");
     *clock.0.lock().unwrap() += TimeDelta::seconds(5);
     assert_eq!([read()?, read()?, read()?], [1, 0, 0]);
+    // Also beside files of which enough time has passed to remember them.
+    repo.write("g", "2")?;
+    let later: DateTime<Utc> = *clock.0.lock().unwrap() + TimeDelta::hours(1);
+    fs::File::options().write(true).open(rig.root.join("f"))?.set_modified(later.into())?;
+    *clock.0.lock().unwrap() += TimeDelta::minutes(1);
+    assert_eq!([read()?, read()?, read()?], [2, 1, 1], "only one of them could not change unseen");
+    *clock.0.lock().unwrap() += TimeDelta::hours(2);
+    assert_eq!([read()?, read()?], [1, 0]);
     Ok(())
 }
 

@@ -207,6 +207,7 @@ fn refuse(rig: &Rig, set: &str, gone: &str, contents: &[u8]) {
         base: None,
         gone_len: gone.len() as u64,
         set_len: set.len() as u64,
+        contents: ContentHash::of(&ContentHash::of(b"evil").0),
         marker: format!(r#"{{"content_hash":"{hash}"}}"#),
         lease: engine_lease("j"),
     });

@@ -54,6 +54,15 @@ pub struct Reaped {
 }
 
 impl Incus {
+    /// Whether there is no such instance.
+    ///
+    /// # Errors
+    ///
+    /// When Incus does not answer.
+    pub fn is_gone(&self, instance: &InstanceRef) -> Result<bool, OpsError> {
+        Ok(self.instance(&instance.project, &instance.name)?.is_none())
+    }
+
     /// The instances of a project that carry all these labels, sorted by name; all instances when
     /// none are given.
     ///

@@ -3,9 +3,11 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use jerichoci::GcPolicy;
+use jerichoci::{GcPolicy, GcReport};
 
+use super::run::Interrupt;
 use super::session::Session;
+use crate::config::{HostFlags, word};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::report::{note, warn};
@@ -15,6 +17,10 @@ use crate::render::text::{bytes, counted};
 ///
 /// A run stays when it is within all the limits that are given; without any, the newest 10 stay. A
 /// run that goes on is never touched.
+///
+/// On the hosts of the user's file: snapshots beyond the disk budget, what jobs have left that nobody works on, and
+/// runners and caches that were not used for two weeks. In each Incus where guests are made: volumes that no guest
+/// sees. A host that cannot be reached is a warning.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Keep this many of the newest runs [default: 10, when there is no other limit]
@@ -29,12 +35,26 @@ pub(crate) struct Args {
     /// Say what would go, and remove nothing
     #[arg(long)]
     dry_run: bool,
+    /// Of the hosts only this one, as in the user's file or for ssh; `local` for none. Can be given several times
+    #[arg(long, value_name = "HOST", value_parser = word)]
+    host: Vec<String>,
+    #[command(flatten)]
+    hosts: HostFlags,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
-    let engine = session.engine()?;
+    // Outside of a source tree a state root can be collected too; what its hosts are is not known there.
+    let (engine, hosts) = match session.source().is_err() && args.host.is_empty() {
+        true => (session.engine()?, Vec::new()),
+        false => {
+            let (engine, operator) = session.engine_with_hosts(&args.hosts)?;
+            (engine, operator.hosts_or(&args.host))
+        }
+    };
     let policy = policy(args);
-    let report = engine.gc(&policy).map_err(|error| session.engine_error(error))?;
+    let interrupt = Interrupt::listen()?;
+    let report = engine.gc_everywhere(&policy, &hosts, &interrupt.cancel);
+    let report = report.map_err(|error| session.engine_error(error))?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     writeln!(out, "removed_runs={}", report.removed_runs.len()).map_err(CliError::output)?;
     for run in &report.removed_runs {
@@ -50,10 +70,34 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     }
     let verb = if args.dry_run { "would free" } else { "freed" };
     note(&format!("{verb} {}", bytes(report.freed_bytes)));
+    tell_elsewhere(&report, args.dry_run);
+    if interrupt.cancel.is_cancelled() {
+        return Ok(Exit::Cancelled);
+    }
     for problem in &report.problems {
         warn(problem);
     }
     Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Infrastructure })
+}
+
+/// What went on other machines: all of it where nothing has gone yet, else how much.
+fn tell_elsewhere(report: &GcReport, dry_run: bool) {
+    let verb = if dry_run { "would go" } else { "removed" };
+    for host in &report.hosts {
+        for path in host.removed.iter().filter(|_| dry_run) {
+            note(&format!("{}: {path} {verb}", host.host));
+        }
+        let count = host.removed.len();
+        let things = format!("{count} {}", if count == 1 { "directory" } else { "directories" });
+        let freed = if dry_run { "which would free" } else { "which freed" };
+        note(&format!("{}: {things} {verb}, {freed} {}", host.host, bytes(host.freed_bytes)));
+    }
+    for volume in &report.removed_volumes {
+        note(&format!("{volume} {verb}"));
+    }
+    for problem in &report.unreachable {
+        warn(problem);
+    }
 }
 
 /// Each limit is in force when it is given: `--max-age 14d` alone keeps all runs of two weeks.

@@ -11,7 +11,6 @@ use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::report::{note, warn};
 use crate::render::text::{counted, printable};
-use crate::targets::file::LOCAL;
 
 /// Ends what nobody owns any more: what engines that died have left running
 ///
@@ -26,17 +25,17 @@ pub(crate) struct Args {
     /// Also guests of other state roots whose time is up: that of their job, and an hour more
     #[arg(long)]
     expired: bool,
+    /// Say what would be ended, and end nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     hosts: HostFlags,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let (engine, operator) = session.engine_with_hosts(&args.hosts)?;
-    let hosts = match args.host.is_empty() {
-        true => operator.hosts.keys().cloned().collect(),
-        false => args.host.iter().filter(|host| *host != LOCAL).cloned().collect(),
-    };
-    let options = ReapOptions { hosts, expired: args.expired };
+    let hosts = operator.hosts_or(&args.host);
+    let options = ReapOptions { hosts, expired: args.expired, dry_run: args.dry_run };
     let interrupt = Interrupt::listen()?;
     let report = engine.reap_all(&options, &interrupt.cancel).map_err(|error| session.engine_error(error))?;
     tell(&report).map_err(CliError::output)?;

@@ -195,6 +195,7 @@ impl Places {
             named: self.named.iter().map(|(name, settings)| (name.clone(), host(name, settings))).collect(),
             other: host("", &self.other),
             ssh_program: self.ssh_program.value.clone().unwrap_or(standard.ssh_program),
+            connect: standard.connect,
             reconnect: self.reconnect.value.unwrap_or(standard.reconnect),
             runner_dirs: self.runner_dirs.clone(),
         }

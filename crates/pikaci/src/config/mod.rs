@@ -10,6 +10,7 @@ mod variables;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jerichoci::EngineConfig;
 use jerichoci::model::record::SettingRecord;
@@ -19,7 +20,7 @@ pub(crate) use place::{check_chosen_state_root, check_state_root, existing, look
 pub(crate) use surroundings::Surroundings;
 pub(crate) use terminal::{ColorWhen, Terminal};
 pub(crate) use variables::{
-    BASE_REF, CONFIG, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT, UNTRUSTED,
+    BASE_REF, CACHE_WAIT_SECS, CONFIG, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT, UNTRUSTED,
 };
 
 use outputs::Outputs;
@@ -113,6 +114,8 @@ pub(crate) struct Settings {
     pub(crate) max_concurrent: Setting<Option<NonZeroUsize>>,
     pub(crate) host_local_nix_shell: Setting<Option<String>>,
     pub(crate) inherit_env: Setting<bool>,
+    /// How long a job waits for a cache.
+    cache_wait: Setting<Option<Duration>>,
     /// Of environment and files. The flag belongs to the commands that compare.
     pub(crate) base_ref: Setting<Option<String>>,
     pub(crate) places: Places,
@@ -152,6 +155,7 @@ impl Settings {
             repository.base_ref.as_ref(),
             user.base_ref.as_ref(),
         );
+        let cache_wait = Setting::of_layers(None, surroundings.cache_wait()?, None, None);
         let places = Places::resolve(surroundings, &flags.hosts, operator)?;
         let outputs = Outputs::resolve(surroundings, &places)?;
         Ok(Self {
@@ -160,6 +164,7 @@ impl Settings {
             max_concurrent,
             host_local_nix_shell,
             inherit_env,
+            cache_wait,
             base_ref,
             places,
             outputs,
@@ -173,6 +178,7 @@ impl Settings {
         config.inherit_env = self.inherit_env.value;
         config.max_concurrent_executes = self.max_concurrent.value;
         config.host_local_nix_shell.clone_from(&self.host_local_nix_shell.value);
+        config.cache_wait = self.cache_wait.value.unwrap_or(config.cache_wait);
         config.incus = self.places.incus();
         config.hosts = self.places.hosts();
         config.outputs = self.outputs.config();
@@ -212,13 +218,18 @@ impl Settings {
             shown("base_ref", base, self.base_ref.origin, "--base", BASE_REF),
         ];
         let consumer = self.outputs.consumer.value.clone();
-        let of_outputs = [shown(
-            "prepared_output_consumer",
-            consumer.unwrap_or_else(|| "this process".to_owned()),
-            self.outputs.consumer.origin,
-            "",
-            variables::CONSUMER,
-        )];
+        let standard = EngineConfig::new(&self.state_root.value, &self.source_root).cache_wait;
+        let wait = self.cache_wait.value.unwrap_or(standard).as_secs().to_string();
+        let of_outputs = [
+            shown("cache_wait_secs", wait, self.cache_wait.origin, "", CACHE_WAIT_SECS),
+            shown(
+                "prepared_output_consumer",
+                consumer.unwrap_or_else(|| "this process".to_owned()),
+                self.outputs.consumer.origin,
+                "",
+                variables::CONSUMER,
+            ),
+        ];
         let of_runs = of_runs.into_iter().chain(of_outputs);
         of_runs.chain(self.places.shown()).collect()
     }

@@ -136,6 +136,7 @@ impl Read<'_> {
             ssh,
             origins: self.origins,
             ssh_origins: self.ssh_origins,
+            ..OutputsConfig::default()
         };
         Ok(Outputs { consumer, config })
     }

@@ -9,9 +9,9 @@ use jericho_host::Environment;
 use pika_incus_guest_role::IncusGuestRole;
 
 use super::variables::{BASE_REF, CONFIG, HOST_LOCAL_NIX_SHELL, MAX_CONCURRENT_EXECUTES, STATE_ROOT};
+use super::variables::{CACHE_WAIT_SECS, RECONNECT_SECS, REMOTE_WORK_DIR, SSH_BINARY};
 use super::variables::{CI, REMOVED, REPOSITORY, UNTRUSTED, successor};
 use super::variables::{GUEST_RUNNER_DIR, INCUS_BACKEND, INCUS_DIR, INCUS_GUEST_ROLE, INCUS_SOCKET};
-use super::variables::{RECONNECT_SECS, REMOTE_WORK_DIR, SSH_BINARY};
 use super::{Origin, Setting};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -20,7 +20,7 @@ use crate::render::text::shorten;
 
 const ROLES: &str = "`managed-openclaw` or `jericho-runner`";
 const SECONDS: &str = "a whole number of seconds, at most a day";
-const LONGEST_RECONNECT: u64 = 24 * 3600;
+const LONGEST_SECONDS: u64 = 24 * 3600;
 
 /// Environment and working directory, as they were at the start.
 #[derive(Debug)]
@@ -221,10 +221,20 @@ impl Surroundings {
 
     /// How long a lost connection is tried again.
     pub(super) fn reconnect(&self) -> Result<Option<Duration>, CliError> {
-        let Some(text) = self.text(RECONNECT_SECS, SECONDS)? else { return Ok(None) };
-        match text.parse().ok().filter(|secs| *secs <= LONGEST_RECONNECT) {
+        self.seconds(RECONNECT_SECS)
+    }
+
+    /// How long a job waits for a cache that another one has.
+    pub(super) fn cache_wait(&self) -> Result<Option<Duration>, CliError> {
+        self.seconds(CACHE_WAIT_SECS)
+    }
+
+    /// A time of at most a day.
+    fn seconds(&self, variable: &str) -> Result<Option<Duration>, CliError> {
+        let Some(text) = self.text(variable, SECONDS)? else { return Ok(None) };
+        match text.parse().ok().filter(|secs| *secs <= LONGEST_SECONDS) {
             Some(secs) => Ok(Some(Duration::from_secs(secs))),
-            None => Err(bad(RECONNECT_SECS, OsStr::new(&text), SECONDS)),
+            None => Err(bad(variable, OsStr::new(&text), SECONDS)),
         }
     }
 

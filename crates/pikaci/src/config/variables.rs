@@ -31,6 +31,7 @@ pub(super) const REMOTE_LAUNCHER_BINARY: &str =
     "JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_REMOTE_LAUNCHER_BINARY";
 pub(super) const REMOTE_HELPER_BINARY: &str = "JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_REMOTE_HELPER_BINARY";
 pub(crate) const RECONNECT_SECS: &str = "JERICHOCI_RECONNECT_SECS";
+pub(crate) const CACHE_WAIT_SECS: &str = "JERICHOCI_CACHE_WAIT_SECS";
 pub(crate) const GUEST_RUNNER_DIR: &str = "JERICHOCI_GUEST_RUNNER_DIR";
 /// Read by the client of Incus as well: the socket, else the directory that has it.
 pub(super) const INCUS_SOCKET: &str = "INCUS_SOCKET";

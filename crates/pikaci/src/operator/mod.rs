@@ -53,6 +53,14 @@ pub struct Operator {
 }
 
 impl Operator {
+    /// The hosts that were asked for, but for this machine; without any, all of the file.
+    pub(crate) fn hosts_or(&self, asked: &[String]) -> Vec<String> {
+        match asked.is_empty() {
+            true => self.hosts.keys().cloned().collect(),
+            false => asked.iter().filter(|host| *host != LOCAL).cloned().collect(),
+        }
+    }
+
     /// Reads a file. One that is not there says nothing, and has this place in messages.
     ///
     /// # Errors

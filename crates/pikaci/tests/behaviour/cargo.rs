@@ -7,6 +7,13 @@ use crate::common::{Ended, Tree, Way, each_way, variable};
 const TARGETS: &str = r#"
 [targets.build.jobs.build]
 command = "pwd; echo $CARGO_TARGET_DIR; cargo run --offline --locked 2>&1"
+
+[targets.kept.jobs.build]
+command = "pwd; echo; CARGO_TARGET_DIR=$JERICHO_CACHE_TARGET cargo run --offline --locked 2>&1"
+caches.target = { path = "target" }
+
+[targets.hold.jobs.hold]
+command = "touch @OUT@/held; until [ -e @OUT@/go ]; do sleep 0.05; done; rm @OUT@/go @OUT@/held"
 "#;
 
 fn tree(way: Way) -> Tree {
@@ -107,5 +114,33 @@ fn cargo_compiles_what_changed_and_nothing_else_and_never_runs_a_stale_binary() 
         assert_eq!(older.said, "base 1 top 1", "{way:?}: an older snapshot after a newer one");
         assert_eq!(built(&tree, &["rerun", &edited.id]).said, "base 1 top 2", "{way:?}");
         assert_eq!(older.places, first.places, "{way:?}");
+    });
+}
+
+#[test]
+fn a_cache_never_passes_off_what_was_built_of_another_source() {
+    const NAME: &str = "a_cache_never_passes_off_what_was_built_of_another_source";
+    if !needs_program(NAME, "cargo") {
+        return;
+    }
+    each_way(|way| {
+        let tree = tree(way);
+        let first = built(&tree, &["run", "kept"]);
+        assert_eq!((first.compiled.len(), first.said.as_str()), (2, "base 1 top 1"), "{way:?} {first:?}");
+        let second = built(&tree, &["run", "kept"]);
+        assert_eq!(second.compiled, Vec::<String>::new(), "{way:?}: nothing has changed");
+        assert_eq!(second.places, first.places, "{way:?}: one place in every run");
+        // While somebody has the tree of this source, another one is written out in another tree.
+        let hold = tree.start(&["run", "hold"]);
+        tree.wait_for_file("held");
+        top(&tree, "2");
+        assert_eq!(built(&tree, &["run", "kept"]).said, "base 1 top 2", "{way:?}");
+        tree.make_file("go");
+        hold.end().code(0);
+        // The first tree again, with the times that it had before the other one was built.
+        top(&tree, "1");
+        assert_eq!(built(&tree, &["run", "kept"]).said, "base 1 top 1", "{way:?}");
+        let again = built(&tree, &["run", "kept"]);
+        assert_eq!((again.compiled, again.said.as_str()), (Vec::new(), "base 1 top 1"), "{way:?}");
     });
 }

@@ -181,6 +181,12 @@ command = "exit 1"
 [targets.fails-and-guest.jobs.two]
 command = "true"
 runtime = "incus"
+[targets.slow-and-guest.jobs.one]
+command = "exec sleep 600"
+timeout = "1s"
+[targets.slow-and-guest.jobs.two]
+command = "true"
+runtime = "incus"
 [targets.all.jobs.fails]
 command = "exit 1"
 [targets.all.jobs.guest]
@@ -235,4 +241,9 @@ fn of_mixed_results_cancelled_outweighs_errored_and_errored_outweighs_failed() {
     assert_eq!(mixed["failure_kind"], "infrastructure", "{mixed:#}");
     let kinds: Vec<String> = verdicts(&mixed).into_iter().map(|(_, kind)| kind).collect();
     assert_eq!(kinds, ["test_failure", "infrastructure"]);
+    // A time-out is a failure as any other.
+    let mixed = tree.run(&["run", "slow-and-guest", "--keep-going", "--output", "json"]).code(3).json();
+    assert_eq!(mixed["failure_kind"], "infrastructure", "{mixed:#}");
+    let kinds: Vec<String> = verdicts(&mixed).into_iter().map(|(_, kind)| kind).collect();
+    assert_eq!(kinds, ["timeout", "infrastructure"]);
 }

@@ -1,7 +1,8 @@
 //! Records and events, as other programs read them.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
 
 use serde_json::Value;
 
@@ -149,4 +150,30 @@ fn a_reader_in_a_loop_never_sees_half_a_record() {
         ending.join().unwrap()
     });
     ended.code(1);
+}
+
+fn from_start(file: &mut File) -> String {
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Who reads slowly sees the same: what was opened once is never written to.
+#[test]
+fn a_record_is_replaced_and_never_written_in_its_place() {
+    let tree = Tree::with(TARGETS);
+    let mut live = tree.start(&["run", "check", "--keep-going"]);
+    live.until("job_started", "b");
+    let dir = tree.run_dir(&live.id);
+    let records = ["run.json", "jobs/b/status.json"].map(|name| dir.join(name));
+    let mut opened = records.clone().map(|path| File::open(path).unwrap());
+    let before = opened.each_mut().map(from_start);
+    live.end().code(1);
+    assert_eq!(opened.each_mut().map(from_start), before);
+    for (path, before) in records.iter().zip(before) {
+        let record: Value = serde_json::from_str(&before).unwrap();
+        assert_eq!(record["status"], "running", "{record:#}");
+        assert_ne!(fs::read_to_string(path).unwrap(), before);
+    }
 }

@@ -53,6 +53,7 @@ fn every_setting_is_shown_with_its_value_and_its_origin() {
     host_local_nix_shell ci environment (JERICHOCI_HOST_LOCAL_NIX_SHELL)
     inherit_env true flag (--inherit-env)
     base_ref origin/dev repository (jericho.toml:2:12)
+    cache_wait_secs 7200 default
     prepared_output_consumer this process default
     incus.guest_role that of the job default
     incus.project pika-managed-agents default
@@ -443,6 +444,12 @@ fn where_the_caller_is_not_trusted_only_allowed_secrets_are_had() {
     error: jericho.toml:5:12: the secret `DEPLOY_TOKEN` is not allowed here
       hint: add it to `allow` of [secrets] in `/nonexistent/.config/jerichoci/config.toml`; without that, only a run without CI and JERICHOCI_UNTRUSTED has it
     ");
+    // Neither of the two variables takes back what the other one says.
+    for (untrusted, ci) in [("0", "true"), ("1", "false")] {
+        let both = [token, ("JERICHOCI_UNTRUSTED", untrusted), ("CI", ci)];
+        let told = refused(&tree, &["run", "t"], &both);
+        assert!(told.contains("the secret `DEPLOY_TOKEN` is not allowed here"), "{both:?}: {told}");
+    }
     let xdg = user_file(&tree, "[secrets]\nallow = [\"OTHER\"]\n");
     let file = ("XDG_CONFIG_HOME", xdg.as_str());
     insta::assert_snapshot!(refused(&tree, &["run", "t"], &[token, file, ("JERICHOCI_UNTRUSTED", "1")]), @r"

@@ -100,6 +100,72 @@ fn a_host_process_has_a_shell_in_a_private_copy_of_what_it_saw() {
     assert!(ended.stderr.contains("/no/such: not found"), "{ended:?}");
 }
 
+const ON_A_HOST: &str = "
+[targets.t.jobs.a]
+on = \"box\"
+env = { COLOUR = \"deep green\" }
+command = \"true\"
+";
+
+/// A place whose host takes processes, with a run there that saw something else than what there is now.
+fn place_with_a_run<'r>(name: &str, rig: &'r Rig, sshd: &'r ssh::Rig) -> Option<Place<'r>> {
+    let place = Place::real(name, rig, sshd, ON_A_HOST)?;
+    let file = place.tree.outside().join("config.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let allow = "[hosts.box]\nallow = [\"host_process\"]\n";
+    std::fs::write(&file, text.replacen("[hosts.box]\n", allow, 1)).unwrap();
+    place.tree.write("seen", "by the job");
+    place.pikaci(&["run", "t"]).code(0);
+    place.tree.write("seen", "later");
+    Some(place)
+}
+
+#[test]
+fn a_process_of_a_host_has_a_shell_there_in_a_private_copy_of_what_it_saw() {
+    let name = "a_process_of_a_host_has_a_shell_there_in_a_private_copy_of_what_it_saw";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let Some(place) = place_with_a_run(name, &rig, &sshd) else { return };
+    let look = "cat seen; echo; echo $COLOUR; ls; pwd; echo mine > seen; echo $SECRET; exit 7";
+    let mut pikaci = place.command(&["shell", "latest", "--", "sh", "-c", look]);
+    let ended = crate::common::Ended::of(pikaci.env("SECRET", "hunter22").output().unwrap()).code(7);
+    let shells = place.work_dir().join("shells");
+    let told = ended.stdout.replace(shells.to_str().unwrap(), "SHELLS");
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[..4], ["by the job", "deep green", "jericho.toml", "seen"], "{ended:#?}");
+    assert!(lines[4].starts_with("SHELLS/") && lines[4].ends_with("/workspace"), "{ended:#?}");
+    assert_eq!(lines[5..], [""], "{ended:#?}");
+    // Nothing of it is left, and the next one finds nothing of it.
+    assert_eq!(std::fs::read_dir(&shells).unwrap().count(), 0);
+    let ended = place.pikaci(&["shell", "latest", "--", "cat", "seen"]).code(0);
+    assert_eq!(ended.stdout, "by the job");
+    place.pikaci(&["shell", "latest", "--", "/no/such"]).code(127);
+}
+
+#[test]
+fn a_shell_on_a_host_has_the_size_of_the_terminal_and_its_keys() {
+    let name = "a_shell_on_a_host_has_the_size_of_the_terminal_and_its_keys";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let Some(place) = place_with_a_run(name, &rig, &sshd) else { return };
+    if !need::needs_program(name, "tmux") {
+        return;
+    }
+    let terminal = terminal(&place);
+    terminal.type_line("stty -g | md5sum > ../before; $PIKACI shell latest; echo \"code $?\"").unwrap();
+    terminal.wait_for("a shell", |screen| screen.contains("goes with the shell")).unwrap();
+    terminal.type_line("cat seen; stty size").unwrap();
+    terminal.wait_for("its size", |screen| screen.contains("30 100")).unwrap();
+    terminal.resize(90, 20).unwrap();
+    terminal.type_line("sleep 1000").unwrap();
+    terminal.wait_for("the command", |screen| screen.contains("sleep 1000")).unwrap();
+    terminal.press("C-c").unwrap();
+    terminal.type_line("stty size; exit 9").unwrap();
+    let screen = terminal.wait_for("the end", |screen| screen.contains("code 9")).unwrap();
+    assert!(screen.contains("20 90") && screen.contains("by the job"), "{screen}");
+    terminal.type_line("stty -g | md5sum | cmp - ../before && echo the terminal is 'as before'").unwrap();
+    terminal.wait_for("the terminal", |screen| screen.contains("the terminal is as before")).unwrap();
+    assert_eq!(std::fs::read_dir(place.work_dir().join("shells")).unwrap().count(), 0);
+}
+
 #[test]
 fn what_has_no_shell_is_told() {
     let name = "what_has_no_shell_is_told";
@@ -145,17 +211,7 @@ fn a_shell_opens_after_a_failure_and_the_terminal_is_as_before() {
     if !need::needs_program(name, "tmux") {
         return;
     }
-    let program = built_program!("pikaci");
-    let command = place.command(&[]);
-    let variables: Vec<(String, String)> = command
-        .get_envs()
-        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
-        .filter(|(name, _)| name.starts_with("JERICHOCI_"))
-        .chain([("PIKACI".to_owned(), program.to_str().unwrap().to_owned())])
-        .collect();
-    let variables: Vec<(&str, &str)> =
-        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let terminal = Terminal::start(place.tree.root(), &variables, 100, 30).unwrap();
+    let terminal = terminal(&place);
     let run = "stty -g | md5sum > ../before; $PIKACI run t --on box --shell-on-failure; echo \"code $?\"";
     terminal.type_line(run).unwrap();
     terminal.wait_for("a shell", |screen| screen.contains("a shell where bad failed")).unwrap();
@@ -171,4 +227,19 @@ fn a_shell_opens_after_a_failure_and_the_terminal_is_as_before() {
     assert!(screen.contains("20 90") && screen.contains("the shell ended with 9"), "{screen}");
     terminal.type_line("stty -g | md5sum | cmp - ../before && echo the terminal is 'as before'").unwrap();
     terminal.wait_for("the terminal", |screen| screen.contains("the terminal is as before")).unwrap();
+}
+
+/// A terminal of 100 by 30 in which `$PIKACI` is the program with the settings of the place.
+fn terminal(place: &Place<'_>) -> Terminal {
+    let program = built_program!("pikaci");
+    let command = place.command(&[]);
+    let variables: Vec<(String, String)> = command
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
+        .filter(|(name, _)| name.starts_with("JERICHOCI_"))
+        .chain([("PIKACI".to_owned(), program.to_str().unwrap().to_owned())])
+        .collect();
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    Terminal::start(place.tree.root(), &variables, 100, 30).unwrap()
 }

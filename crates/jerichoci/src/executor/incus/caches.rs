@@ -1,23 +1,33 @@
 //! Named caches of a guest: volumes that are kept from run to run.
 //!
 //! A volume belongs to the state root whose jobs fill it, so that no other one's jobs can put anything
-//! into it. A locked cache is one job's at a time; its lock is a file of this machine.
+//! into it. A locked cache is one job's at a time: its lock is a file of this machine, and the guest that has it
+//! says so in a label. So a guest whose engine was killed, and whose lock went with it, is ended before the next job
+//! has its cache.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use jericho_host::lock::FileLock;
+use pika_cloud::ops::{Incus, VolumeRef};
 use sha2::{Digest, Sha256};
 
-use crate::executor::JobContext;
+use super::labels;
+use super::place::Place;
 use crate::executor::failure::Failure;
+use crate::executor::process::caches::{holder, waiting};
+use crate::executor::{JobContext, Tools};
 use crate::lock::{self, WaitError};
 use crate::model::demands::CacheSharing;
+use crate::run::guests::Reaper;
+use crate::run::layout::Layout;
 
 /// The caches of a job, in use until this is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Caches {
     volumes: BTreeMap<String, String>,
+    locked: Vec<String>,
     _locks: Vec<FileLock>,
 }
 
@@ -26,10 +36,72 @@ impl Caches {
     pub(super) fn volumes(&self) -> &BTreeMap<String, String> {
         &self.volumes
     }
+
+    /// What the guest says of them.
+    pub(super) fn labels(&self) -> labels::Labels {
+        match self.locked.is_empty() {
+            true => labels::Labels::new(),
+            false => labels::caches(&self.locked),
+        }
+    }
+
+    /// Ends the guests that have one of the locked caches: nobody else has the lock, so nobody works on them. One that a
+    /// person looks at stays, since its job is over.
+    pub(super) fn take_from_the_dead(
+        &self,
+        place: &Place,
+        tools: &Tools,
+        job: &mut JobContext<'_>,
+    ) -> Result<(), Failure> {
+        if self.locked.is_empty() {
+            return Ok(());
+        }
+        let reaper = Reaper {
+            layout: Layout::new(&tools.config.state_root),
+            hosts: Arc::clone(&tools.hosts),
+            clock: Arc::clone(&tools.clock),
+            expired: false,
+            dry_run: false,
+        };
+        let reaped = reaper
+            .end_users(&place.record(), &place.incus, &self.locked)
+            .map_err(|error| Failure::of(job.cancel, &error))?;
+        for guest in reaped.ended {
+            let line = format!("ended what a dead engine had left with a cache of the job: {guest}");
+            super::place::quietly(job.log, &line);
+        }
+        match reaped.problems.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::Errored(format!(
+                "a guest of a dead engine has a cache of the job: {}",
+                reaped.problems.join("; ")
+            ))),
+        }
+    }
+
+    /// Says that the volumes are used now, for who collects those that are not.
+    pub(super) fn note_use(&self, place: &Place, tools: &Tools, member: Option<&str>) {
+        if self.volumes.is_empty() {
+            return;
+        }
+        let Ok(pool) = place.incus.root_pool(&place.config.project, &place.config.profile) else { return };
+        let used = labels::used(place.now(tools));
+        for name in self.volumes.values() {
+            let volume = VolumeRef {
+                project: place.config.project.clone(),
+                pool: pool.clone(),
+                member: member.map(str::to_owned),
+                name: name.clone(),
+            };
+            // One that is not noted stays longer.
+            let _ = Incus::label_volume(&place.incus, &volume, &used);
+        }
+    }
 }
 
 /// Takes the caches, in the order of their names so that two jobs never wait for each other.
-pub(super) fn take(locks: &Path, engine_id: &str, job: &mut JobContext<'_>) -> Result<Caches, Failure> {
+pub(super) fn take(tools: &Tools, job: &mut JobContext<'_>) -> Result<Caches, Failure> {
+    let locks = tools.config.state_root.join("cache").join("guest-caches");
     let mut caches = Caches::default();
     for (name, cache) in &job.spec.caches {
         if !cache.path.starts_with('/') {
@@ -38,27 +110,33 @@ pub(super) fn take(locks: &Path, engine_id: &str, job: &mut JobContext<'_>) -> R
                 cache.path
             )));
         }
-        caches.volumes.insert(name.clone(), volume(engine_id, name));
+        let volume = volume(tools.hosts.engine_id(), name);
+        caches.volumes.insert(name.clone(), volume.clone());
         if cache.sharing == CacheSharing::Shared {
             continue;
         }
         let failed = |error: &dyn std::fmt::Display| Failure::Errored(format!("the cache `{name}`: {error}"));
-        std::fs::create_dir_all(locks).map_err(|error| failed(&error))?;
+        std::fs::create_dir_all(&locks).map_err(|error| failed(&error))?;
         let path = locks.join(name);
         let taken = match FileLock::try_exclusive(&path).map_err(|error| failed(&error))? {
             Some(taken) => taken,
-            None => {
-                let line = format!("waiting for the cache `{name}`, which another job has");
-                job.log.engine_line(&line).map_err(|error| failed(&error))?;
-                lock::exclusive(&path, job.cancel).map_err(|error| match error {
-                    WaitError::Cancelled(reason) => Failure::Cancelled(reason),
-                    other => failed(&other),
-                })?
-            }
+            None => wait(name, &path, tools, job)?,
         };
+        lock::sign(&taken, &holder(job));
+        caches.locked.push(volume);
         caches._locks.push(taken);
     }
     Ok(caches)
+}
+
+/// Waits for a cache that another job has, and says which.
+fn wait(name: &str, path: &Path, tools: &Tools, job: &mut JobContext<'_>) -> Result<FileLock, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::Errored(format!("the cache `{name}`: {error}"));
+    job.log.engine_line(&waiting(name, path)).map_err(|error| failed(&error))?;
+    lock::within(path, false, tools.config.cache_wait, job.cancel).map_err(|error| match error {
+        WaitError::Cancelled(reason) => Failure::Cancelled(reason),
+        other => failed(&other),
+    })
 }
 
 /// Name of the volume: 12 digits of the state root's identity, then as much of the cache's own name as fits
@@ -67,8 +145,13 @@ fn volume(engine_id: &str, name: &str) -> String {
     let plain: String = name.chars().filter(char::is_ascii_alphanumeric).take(20).collect();
     let digest = Sha256::digest(name.as_bytes());
     let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}{plain}-{hash}", volumes_of(engine_id)).to_ascii_lowercase()
+}
+
+/// What the names of all volumes of a state root begin with.
+pub(super) fn volumes_of(engine_id: &str) -> String {
     let engine: String = engine_id.chars().take(12).collect();
-    format!("jericho-{engine}-{plain}-{hash}").to_ascii_lowercase()
+    format!("jericho-{engine}-").to_ascii_lowercase()
 }
 
 #[cfg(test)]

@@ -19,9 +19,12 @@ const LEASE_UNTIL: &str = "jerichoci.lease_until";
 pub(crate) const KEEP_UNTIL: &str = "jerichoci.keep_until";
 
 /// What a volume was brought for.
-const BROUGHT: &str = "jerichoci.brought";
+pub(crate) const BROUGHT: &str = "jerichoci.brought";
 /// When a job was last given a volume.
 pub(crate) const USED_AT: &str = "jerichoci.used_at";
+
+/// The volumes that a guest has as locked caches, with a comma after each.
+const CACHES: &str = "jerichoci.caches";
 
 /// Labels by name.
 pub(crate) type Labels = BTreeMap<String, String>;
@@ -59,6 +62,23 @@ pub(crate) fn kept(until: DateTime<Utc>) -> Labels {
 /// A person wants to look at it until then.
 pub(crate) fn looked_at(until: DateTime<Utc>) -> Labels {
     [(KEEP_UNTIL.to_owned(), text(until))].into()
+}
+
+/// The configuration key of a label.
+pub(crate) fn key(label: &str) -> String {
+    format!("user.{label}")
+}
+
+/// A guest has these volumes as locked caches.
+pub(super) fn caches(volumes: &[String]) -> Labels {
+    let all: String = volumes.iter().map(|volume| format!("{volume},")).collect();
+    [(CACHES.to_owned(), all)].into()
+}
+
+/// Whether a guest has one of these volumes as a locked cache.
+pub(crate) fn has_cache(listed: &Listed, volumes: &[String]) -> bool {
+    let has = listed.label(CACHES).unwrap_or_default();
+    has.split(',').any(|has| volumes.iter().any(|volume| volume == has))
 }
 
 /// Those of a volume that was brought to a member of a cluster: `snapshot`, `runner`.

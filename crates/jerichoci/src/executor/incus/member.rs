@@ -8,15 +8,17 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use jericho_host::CancelToken;
 use jericho_manifest::EntryKind;
-use pika_cloud::ops::{Incus, ListedVolume, OpsError, TreeWriter, VolumeRef};
+use pika_cloud::ops::{Incus, OpsError, TreeWriter, VolumeRef};
 use sha2::{Digest, Sha256};
 
 use super::kit;
 use super::labels;
+use super::volumes::is_unused;
 use crate::config::IncusConfig;
 use crate::executor::failure::Failure;
 use crate::executor::workspace::RunSource;
@@ -24,7 +26,7 @@ use crate::snapshot::SnapshotError;
 use crate::snapshot::objects::ObjectReader;
 
 /// How long a volume stays that no job uses.
-const UNUSED_FOR: chrono::Duration = chrono::Duration::hours(24);
+const UNUSED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// Characters of a hash in the name of a volume.
 const DIGITS: usize = 16;
@@ -116,20 +118,13 @@ impl Member<'_> {
     fn sweep(&self, pool: &str) -> Result<(), OpsError> {
         for kind in ["snapshot", "runner"] {
             for listed in self.incus.list_volumes(&self.config.project, pool, &labels::brought(kind))? {
-                if is_unused(&listed, self.now) {
+                if is_unused(&listed, self.now, UNUSED_FOR) {
                     self.incus.delete_volume_at(&listed.volume)?;
                 }
             }
         }
         Ok(())
     }
-}
-
-fn is_unused(listed: &ListedVolume, now: DateTime<Utc>) -> bool {
-    let used_at = listed.labels.get(&format!("user.{}", labels::USED_AT));
-    let used_at = used_at.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-    // One without a time is none of ours.
-    listed.users == 0 && used_at.is_some_and(|at| now.signed_duration_since(at) > UNUSED_FOR)
 }
 
 /// Writes the files of a snapshot as they are in the store.
@@ -170,34 +165,5 @@ impl From<io::Error> for Broken {
 impl From<SnapshotError> for Broken {
     fn from(error: SnapshotError) -> Self {
         Self(io::Error::other(error))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn listed(users: usize, used_at: Option<&str>) -> ListedVolume {
-        let labels = used_at.map(|at| ("user.jerichoci.used_at".to_owned(), at.to_owned()));
-        ListedVolume {
-            volume: VolumeRef {
-                project: "p".into(),
-                pool: "pool".into(),
-                member: Some("n1".into()),
-                name: "snapshot-1".into(),
-            },
-            labels: labels.into_iter().collect(),
-            users,
-        }
-    }
-
-    #[test]
-    fn a_volume_goes_when_no_guest_sees_it_and_no_job_has_used_it_for_a_day() {
-        let now = "2026-04-03T12:00:00Z".parse().unwrap();
-        assert!(is_unused(&listed(0, Some("2026-04-02T11:00:00Z")), now));
-        assert!(!is_unused(&listed(0, Some("2026-04-02T13:00:00Z")), now));
-        assert!(!is_unused(&listed(1, Some("2026-04-01T11:00:00Z")), now));
-        assert!(!is_unused(&listed(0, None), now), "somebody else's");
-        assert!(!is_unused(&listed(0, Some("yesterday")), now));
     }
 }

@@ -17,6 +17,7 @@ mod remove;
 mod snapshot;
 mod spec;
 mod told;
+mod volumes;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub(crate) use remove::{is_kept, keep_for_a_person};
 use snapshot::MountSource;
 pub(crate) use spec::{WORKSPACE, shell_environment};
 use told::Told;
+pub(crate) use volumes::collect_volumes;
 
 use super::after::Cleanup;
 use super::command::Compiled;
@@ -194,7 +196,7 @@ impl IncusGuest {
         }
         made.instance = Some(instance.name.clone());
         let intent = GuestIntent { place: place.record(), instance: instance.name.clone() };
-        let volumes = caches.volumes().clone();
+        let (volumes, cache_labels) = (caches.volumes().clone(), caches.labels());
         let mut leftover = Leftover {
             incus: place.incus.clone(),
             instance: instance.clone(),
@@ -218,6 +220,7 @@ impl IncusGuest {
             let now = place.now(&self.tools);
             let engine = self.tools.hosts.engine_id();
             let mut labels = labels::of_job(engine, job.run_id, &job.spec.id, now, lease);
+            labels.extend(cache_labels);
             if job.for_a_person {
                 // From its first moment: nobody works on a run of its name, so it looks left behind.
                 labels.extend(labels::looked_at(labels::later(now, KEPT_FOR)));
@@ -246,6 +249,7 @@ impl IncusGuest {
                 return Err(failure);
             }
         };
+        leftover.caches.note_use(&place, &self.tools, around_config.target.as_deref());
         let held = leftover.hold.by_instance(&instance, job.cancel);
         made.cleanup = Some(leftover.into_cleanup());
         held.map_err(|error| Failure::of(job.cancel, &error))?;
@@ -341,13 +345,12 @@ impl IncusGuest {
         job: &mut JobContext<'_>,
         place: &Place,
     ) -> Result<(Prepared, caches::Caches), Failure> {
-        let config = &self.tools.config;
         std::fs::create_dir_all(job.scratch).map_err(|error| {
             Failure::Errored(format!("the scratch directory of the job cannot be made: {error}"))
         })?;
         let prepared = place.prepare(job, &self.tools)?;
-        let locks = config.state_root.join("cache").join("guest-caches");
-        let caches = caches::take(&locks, self.tools.hosts.engine_id(), job)?;
+        let caches = caches::take(&self.tools, job)?;
+        caches.take_from_the_dead(place, &self.tools, job)?;
         Ok((prepared, caches))
     }
 

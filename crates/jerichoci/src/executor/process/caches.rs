@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `lock` | flock: exclusive for a locked cache, shared for a shared one; its modification time is the last use |
 //! | `data/` | what jobs see |
+//! | `source` | the source that it met last; its modification time is since when |
 //!
 //! Where a job has a mount namespace its place is the directory itself, bound there; elsewhere
 //! it is a symbolic link. Either way what the snapshot has at that place is covered.
@@ -13,11 +14,13 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use jericho_host::lock::FileLock;
 use jericho_host::{CancelReason, CancelToken, Environment, Isolation, Mount};
 
 use crate::beneath;
+use crate::executor::JobContext;
 use crate::executor::workspace::{CACHE_LOCK, JobView};
 use crate::lock::{self, WaitError};
 use crate::model::demands::{CacheSharing, CacheSpec};
@@ -45,10 +48,11 @@ pub(super) enum CacheError {
 }
 
 /// Takes the caches, in the order of their names so that two jobs never wait for each other.
-/// `waits` is told, once each, which one somebody else has.
+/// `waits` is told, once each, which one somebody else has, and who. `own` is what others are told of this one.
 pub(super) fn take<'a>(
     named: &Path,
     asked: &'a BTreeMap<String, CacheSpec>,
+    (own, limit): (&str, Duration),
     cancel: &CancelToken,
     mut waits: impl FnMut(&str),
 ) -> Result<Caches<'a>, CacheError> {
@@ -61,12 +65,17 @@ pub(super) fn take<'a>(
         let lock = loop {
             fs::create_dir_all(&data).map_err(|error| failed(&error))?;
             let path = dir.join(CACHE_LOCK);
-            let lock = one(&path, spec.sharing, cancel, || waits(name)).map_err(|error| match error {
-                WaitError::Cancelled(reason) => CacheError::Cancelled(reason),
-                other => failed(&other),
-            })?;
+            let lock = one(&path, spec.sharing, limit, cancel, || waits(&waiting(name, &path))).map_err(
+                |error| match error {
+                    WaitError::Cancelled(reason) => CacheError::Cancelled(reason),
+                    other => failed(&other),
+                },
+            )?;
             // A collection that was faster has removed the directory, and with it this file.
             if lock::is_at(&lock, &path) && data.is_dir() {
+                if spec.sharing == CacheSharing::Locked {
+                    lock::sign(&lock, own);
+                }
                 lock::touch(&lock).map_err(|error| failed(&error))?;
                 break lock;
             }
@@ -79,6 +88,7 @@ pub(super) fn take<'a>(
 fn one(
     path: &Path,
     sharing: CacheSharing,
+    limit: Duration,
     cancel: &CancelToken,
     waits: impl FnOnce(),
 ) -> Result<FileLock, WaitError> {
@@ -90,10 +100,18 @@ fn one(
         return Ok(lock);
     }
     waits();
-    match sharing {
-        CacheSharing::Locked => lock::exclusive(path, cancel),
-        CacheSharing::Shared => lock::shared(path, cancel),
-    }
+    lock::within(path, sharing == CacheSharing::Shared, limit, cancel)
+}
+
+/// What a person is told while a cache is waited for.
+pub(in crate::executor) fn waiting(name: &str, lock: &Path) -> String {
+    let holder = lock::holder(lock).unwrap_or_else(|| "another job".to_owned());
+    format!("waiting for the cache `{name}`, which {holder} has")
+}
+
+/// What others are told of a job that has a cache.
+pub(in crate::executor) fn holder(job: &JobContext<'_>) -> String {
+    format!("job `{}` of run {}", job.spec.id, job.run_id)
 }
 
 impl Caches<'_> {
@@ -129,6 +147,21 @@ impl Caches<'_> {
         // A private copy: it is mended before it is used again.
         jericho_host::fs::remove_tree(&place)?;
         Ok(rustix::fs::symlinkat(&held.data, &parent, name)?)
+    }
+
+    /// A cache may hold what was built of another source, later than the times that the files of this one have: who goes
+    /// by times would take it for this one's. So they get the time when the caches first met this source after
+    /// another one. Nothing where there are no caches.
+    pub(super) fn met(&self, source: &str) -> io::Result<Option<SystemTime>> {
+        let mut met = None;
+        for held in &self.held {
+            let mark = held.data.with_file_name("source");
+            if !fs::read(&mark).is_ok_and(|marked| marked == source.as_bytes()) {
+                jericho_host::fs::write_atomic(&mark, source.as_bytes(), false)?;
+            }
+            met = met.max(Some(fs::metadata(&mark)?.modified()?));
+        }
+        Ok(met)
     }
 
     /// Where the files of each cache are, by its path in the workspace.

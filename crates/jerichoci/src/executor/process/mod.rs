@@ -92,8 +92,11 @@ impl HostProcess {
         kept: &mut Vec<ArtifactRecord>,
     ) -> Result<JobOutcome, Failure> {
         let caches = self.caches(job, phases)?;
+        let met = caches
+            .met(job.source.content_hash())
+            .map_err(|error| Failure::Errored(format!("the caches cannot be told their source: {error}")))?;
         let mut view = phases
-            .time("workspace", || job.source.view(job.cache_dir, job.scratch, job.cancel))
+            .time("workspace", || job.source.view(job.cache_dir, job.scratch, met, job.cancel))
             .map_err(|error| Failure::of(job.cancel, &error))?;
         if job.spec.git != WorkspaceGit::None {
             phases.time("git", || self.git(job, &mut view))?;
@@ -123,11 +126,11 @@ impl HostProcess {
         let named = self.tools.config.state_root.join("cache").join("named");
         let mut log_problem = None;
         let spec = job.spec;
+        let (own, limit) = (caches::holder(job), self.tools.config.cache_wait);
         let taken = phases.time_if("wait_for_cache", |waited| {
-            caches::take(&named, &spec.caches, job.cancel, |name| {
+            caches::take(&named, &spec.caches, (&own, limit), job.cancel, |line| {
                 *waited = true;
-                let line = format!("waiting for the cache `{name}`, which another job has");
-                log_problem = job.log.engine_line(&line).err();
+                log_problem = job.log.engine_line(line).err();
             })
         });
         if let Some(error) = log_problem {

@@ -182,6 +182,7 @@ impl Run<'_> {
     ) -> Result<(), Failure> {
         let mut command = Command::new("sh").args(["-c", START, "sh"]);
         command = command.arg(&self.place.job).arg(&self.ready.runner).arg(&self.place.env_file);
+        command = command.arg(self.place.cargo_home());
         command.stdin = Some(documents.lines());
         loop {
             let output = match self.host.ssh().run(&command, job.cancel) {
@@ -392,7 +393,8 @@ mod tests {
         fs::set_permissions(dir.join("runner"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let script = format!("{before}\nexec sh -c \"$@\"");
         let mut command = Command::new("sh").args(["-c", &script, "sh", START, "sh"]);
-        command = command.arg(dir.join("job")).arg(dir.join("runner")).arg(dir.join("env")).cwd(dir);
+        let words = ["job", "runner", "env", "cargo-home"].map(|name| dir.join(name));
+        command = command.args(words).cwd(dir);
         command = command.env([("PATH", "/usr/local/bin:/usr/bin:/bin")].into_iter().collect());
         command.stdin = Some(b"owner\nrequest\nview\nenvironment\n".to_vec());
         LocalHost::new().run(&command, &CancelToken::new().unwrap()).unwrap()

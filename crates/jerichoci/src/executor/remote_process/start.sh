@@ -1,9 +1,10 @@
 #!/bin/sh
-# Hands a job to the runner. Arguments: the directory of the job, the runner, the file for its environment. Four
-# lines come on standard input: owner, request, view, environment. Asked twice, it starts nothing twice.
+# Hands a job to the runner. Arguments: the directory of the job, the runner, the file for its environment, the
+# CARGO_HOME of all jobs. Four lines come on standard input: owner, request, view, environment. Asked twice, it starts
+# nothing twice.
 set -u
 umask 077
-job=$1 runner=$2 env_file=$3
+job=$1 runner=$2 env_file=$3 cargo_home=$4
 fail() {
   rm -f "$env_file"
   printf '%s\n' "$*" >&2
@@ -56,5 +57,7 @@ rm -f "$env_file"
   umask 0377
   printf '%s\n' "$environment" >"$env_file"
 ) || fail "cannot write $env_file, which must be on a file system in memory"
+# When it was used last.
+{ mkdir -p "$cargo_home" && touch "$cargo_home"; } || fail "cannot make $cargo_home"
 mkdir "$job/artifacts" "$job/cargo-target" || fail "cannot make the directories of the job"
 "$runner" --detach --view "$job/view.json" "$job/request.json" || fail "exit code $?"

@@ -3,10 +3,12 @@
 use std::time::SystemTime;
 
 use jericho_host::CancelToken;
-use jericho_manifest::Delta;
+use jericho_manifest::delta::{Content, sent};
 use jericho_manifest::protocol::{Answer, Ask, Fault, How, Lease, Receive, Request};
 use jericho_manifest::shown::shown;
+use jericho_manifest::{Delta, Encoded};
 
+use super::ahead::{Ahead, asked};
 use super::error::SyncError;
 use super::line::Talk;
 use super::{Delivered, Progress, Remote, Told};
@@ -37,8 +39,10 @@ pub(super) fn once(
         let mut bases = newest(parcel.store, &hash);
         loop {
             let (lease, min_free) = (parcel.lease.clone(), remote.min_free);
-            let asked = Request::Ask(Ask { hash, bases: std::mem::take(&mut bases), lease, min_free });
-            let lacks = match talk.ask(&asked)? {
+            let newest = bases.first().copied();
+            let question = Request::Ask(Ask { hash, bases: std::mem::take(&mut bases), lease, min_free });
+            let (answer, ahead) = asked(talk, &question, parcel.store, parcel.manifest, newest)?;
+            let lacks = match answer {
                 Answer::Have(have) => return Ok(delivered(remote, &hash, Progress::default(), have.how)),
                 Answer::Lacks(lacks) => lacks,
                 other => return Err(talk.unexpected(&other)),
@@ -47,10 +51,22 @@ pub(super) fn once(
                 tell(Told::Line(&format!("sync: set aside what is damaged: {damaged}")));
             }
             // One that cannot be read here any more is as good as none.
-            let base = lacks.base.and_then(|base| load(parcel.store, base));
-            match send(talk, remote, parcel, base.as_ref(), tell, cancel) {
-                // Somebody else changed or removed it in between: once more, without one.
-                Err(SyncError::Refused { fault: Fault::Base, message, .. }) if base.is_some() => {
+            let ahead = lacks.base.and_then(|base| match ahead {
+                Some(ahead) if ahead.base.hash() == base => Some(ahead),
+                _ => Ahead::load(parcel.store, parcel.manifest, base),
+            });
+            let delta = ahead.and_then(|ahead| Some((ahead.delta()?, ahead.base)));
+            let (delta, base) = match delta {
+                Some((delta, base)) => (delta, Some(base)),
+                None => (Delta::whole(parcel.manifest.clone()), None),
+            };
+            match send(talk, remote, parcel, &delta, base.as_ref(), tell, cancel) {
+                // Somebody else changed or removed it in between, or it is damaged here: once more, without one.
+                Err(SyncError::Refused { fault, message, .. })
+                    if base.as_ref().is_some_and(|base| {
+                        fault == Fault::Base || fault == Fault::Content && !base.is_proven()
+                    }) =>
+                {
                     tell(Told::Line(&format!("sync: sending everything, because {message}")));
                 }
                 other => return other,
@@ -101,37 +117,33 @@ fn newest(store: &Store, but: &ContentHash) -> Vec<ContentHash> {
     found.into_iter().map(|(_, hash)| hash).collect()
 }
 
-/// One that was written here, proven against its name.
-fn load(store: &Store, hash: ContentHash) -> Option<Manifest> {
-    Manifest::decode_own(&std::fs::read(store.manifest_path(&hash)).ok()?, hash)
-}
-
 fn send(
     talk: &mut Talk<'_>,
     remote: &Remote<'_>,
     parcel: &Parcel<'_>,
-    base: Option<&Manifest>,
+    delta: &Delta,
+    base: Option<&Encoded>,
     tell: &mut dyn FnMut(Told<'_>),
     cancel: &CancelToken,
 ) -> Result<Delivered, SyncError> {
     let hash = parcel.manifest.hash();
-    let delta = Delta::between(base, parcel.manifest);
+    let mut contents = delta.contents(base);
     let set = delta.set().encode();
     let request = Request::Receive(Receive {
         hash,
-        base: base.map(Manifest::hash),
+        base: base.map(Encoded::hash),
         gone_len: delta.gone().len() as u64,
         set_len: set.len() as u64,
+        contents: sent(&contents),
         marker: marker(parcel.metadata, &hash, &tree_path(remote, &hash))?,
         lease: parcel.lease.clone(),
     });
     talk.say(&request)?;
-    let mut contents = delta.contents(base);
     contents.retain(|content| content.base.is_none());
     let of_bytes = contents.iter().map(|content| content.size).sum();
     let progress = Progress { of_files: contents.len() as u64, of_bytes, ..Progress::default() };
     let mut out = Out { talk, buffer: Vec::with_capacity(2 * PIECE), progress, tell };
-    let streamed = stream(&mut out, &[delta.gone(), &set], parcel, &delta, &contents, cancel);
+    let streamed = stream(&mut out, &[delta.gone(), &set], parcel, delta, &contents, cancel);
     let sent = out.progress;
     if let Err(error) = streamed {
         talk.abandon();
@@ -148,7 +160,7 @@ fn stream(
     head: &[&[u8]],
     parcel: &Parcel<'_>,
     delta: &Delta,
-    contents: &[jericho_manifest::delta::Content<'_>],
+    contents: &[Content<'_>],
     cancel: &CancelToken,
 ) -> Result<(), SyncError> {
     for part in head {

@@ -3,6 +3,7 @@
 //! engine works on, or a cache that a job uses.
 
 mod caches;
+mod elsewhere;
 mod usage;
 
 use std::collections::{HashMap, HashSet};
@@ -14,6 +15,8 @@ use chrono::{DateTime, Utc};
 use jericho_host::CancelToken;
 use jericho_host::fs::remove_tree;
 
+pub use elsewhere::HostGcReport;
+pub(crate) use elsewhere::everywhere;
 use usage::disk_usage;
 
 use super::layout::{Layout, RunLayout};
@@ -72,6 +75,12 @@ pub struct GcReport {
     pub left_bytes: Option<u64>,
     /// What could not be collected, one line each.
     pub problems: Vec<String>,
+    /// What went on hosts.
+    pub hosts: Vec<HostGcReport>,
+    /// Volumes of Incus, as `volume <name> in project <project> on <host>`.
+    pub removed_volumes: Vec<String>,
+    /// Hosts, and places of Incus, that could not be looked at, one line each.
+    pub unreachable: Vec<String>,
 }
 
 /// Collects under the engine's state root.

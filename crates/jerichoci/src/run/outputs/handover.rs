@@ -10,9 +10,11 @@
 //! directly, by a program that is given a transport request, or over SSH ([`super::transport`]).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jericho_host::{CancelToken, Command, Environment, Exit, Host};
 
+use super::answer;
 use super::expose::expose;
 use super::fulfill::{check_result, fulfill_prepared_output_request_result, write_document};
 use super::mode::{Invocation, Mode, Transport};
@@ -57,7 +59,27 @@ pub(crate) struct With<'a> {
     pub(crate) nix: &'a Path,
     /// The host of an SSH transport. Puts its true work directory into the route.
     pub(crate) endpoint: &'a dyn Fn(&mut transport::Route) -> Result<Endpoint, OutputsError>,
+    pub(crate) answer_limit: Duration,
     pub(crate) cancel: &'a CancelToken,
+}
+
+impl With<'_> {
+    /// Runs a launcher or a helper on a machine to its end; what it prints goes into the log.
+    pub(super) fn start(
+        &self,
+        host: &dyn Host,
+        command: &Command,
+        log: &mut dyn JobLog,
+    ) -> Result<Exit, OutputsError> {
+        let output = answer::within(self.answer_limit, self.cancel, |cancel| host.run(command, cancel))?;
+        let Some(output) = output else {
+            let (program, host) = (command.program.to_string_lossy(), host.label());
+            let why = answer::no_answer(self.answer_limit);
+            return Err(OutputsError::Invalid(format!("{program} on {host}: {why}")));
+        };
+        keep(log, &output.stdout, &output.stderr)?;
+        Ok(output.exit)
+    }
 }
 
 /// Hands it over. The record is complete also when that failed.
@@ -294,11 +316,9 @@ impl Handover<'_> {
         named.map(PathBuf::from).or_else(own).ok_or_else(|| OutputsError::Invalid(missing.to_owned()))
     }
 
-    /// Runs a program of this machine to its end; what it prints goes into the log.
+    /// Runs a program of this machine.
     fn start(&self, command: Command, log: &mut dyn JobLog) -> Result<Exit, OutputsError> {
-        let output = self.with.host.run(&command.env(self.with.env.clone()), self.with.cancel)?;
-        keep(log, &output.stdout, &output.stderr)?;
-        Ok(output.exit)
+        self.with.start(self.with.host, &command.env(self.with.env.clone()), log)
     }
 }
 

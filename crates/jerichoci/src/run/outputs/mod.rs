@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::model::outcome::{FailureKind, Verdict};
 use crate::model::version;
 
+mod answer;
 pub mod choose;
 pub mod expose;
 pub mod fulfill;

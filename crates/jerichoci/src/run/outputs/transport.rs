@@ -145,10 +145,9 @@ impl Errand<'_> {
         self.endpoint.host.remove(&result_there)?;
         let launcher =
             Command::new(&route.launcher_program).arg(&launch_there).env(self.endpoint.env.clone());
-        let output = self.endpoint.host.run(&launcher, self.local.cancel)?;
-        keep(log, &output.stdout, &output.stderr)?;
+        let exit = self.local.start(&*self.endpoint.host, &launcher, log)?;
         let read = self.endpoint.host.read(&result_there);
-        let result = match (read, output.exit) {
+        let result = match (read, exit) {
             (Ok(bytes), _) => bytes,
             (Err(error), Exit::Code(0)) => return Err(error.into()),
             (Err(_), exit) => {
@@ -160,7 +159,7 @@ impl Errand<'_> {
         let result: PreparedOutputResultRecord = serde_json::from_slice(&result)
             .map_err(|error| OutputsError::Document { path: result_there, problem: error.to_string() })?;
         check_remote_result(&result, &request_there, &translated)?;
-        match output.exit {
+        match exit {
             Exit::Code(0) => Ok(()),
             exit => Err(OutputsError::Invalid(format!(
                 "{} on {} says it succeeded, and ended with {}",

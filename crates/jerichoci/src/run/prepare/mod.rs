@@ -226,6 +226,7 @@ impl Preparer<'_> {
             launcher: config.outputs.launcher_program.as_deref(),
             nix: &config.nix_program,
             endpoint: &endpoint,
+            answer_limit: config.outputs.answer_limit,
             cancel: self.cancel,
         };
         let handover = Handover {

@@ -91,12 +91,7 @@ pub(crate) fn rooted_here(layout: &Layout) -> Vec<Rooted> {
 }
 
 /// Those of an engine in the directory of runs on a host. What cannot be listed now is found by the next run.
-pub(crate) fn rooted_on(
-    host: &Arc<dyn Host>,
-    runs: &Path,
-    engine_id: &str,
-    layout: &Layout,
-) -> Vec<Rooted> {
+pub(crate) fn rooted_on(host: &Arc<dyn Host>, runs: &Path, engine_id: &str, layout: &Layout) -> Vec<Rooted> {
     let Ok(cancel) = CancelToken::new() else { return Vec::new() };
     let list = Command::new("sh").args(["-c", OWN_RUNS, "sh"]).arg(runs).arg(engine_id);
     let Ok(output) = host.run(&list.env(remote_env()), &cancel) else { return Vec::new() };

@@ -167,6 +167,7 @@ fn local_nix(tools: &Tools) -> NixOnHost {
         // Below the state root, runs of two state roots would not know of each other.
         locks: Locks::Here(locks.join("locks")),
         grace: config.grace,
+        answer_limit: config.outputs.answer_limit,
     }
 }
 
@@ -198,6 +199,7 @@ fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
         sources: ready.work_dir.join("cache").join("nix-sources"),
         locks: Locks::OnHost(ready.work_dir.join("locks")),
         grace: tools.config.grace,
+        answer_limit: tools.config.outputs.answer_limit,
     }
 }
 

@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use error::Asked;
 pub use error::RealizeError;
 
+use super::answer;
 use crate::executor::JobLog;
 use crate::nix::{percent_encode, store_program};
 use crate::snapshot::MARKER;
@@ -55,6 +56,8 @@ pub struct NixOnHost {
     pub locks: Locks,
     /// Between TERM and KILL: killed, nix would leave its builders behind.
     pub grace: Duration,
+    /// How long an answer is waited for that is no build.
+    pub answer_limit: Duration,
 }
 
 /// Two realisations of one derivation would poll each other for seconds: one at a time. A file
@@ -296,12 +299,7 @@ impl Realizer {
         self.nix.sources.join(format!("{}.json", wanted.content_hash))
     }
 
-    fn remember(
-        &self,
-        wanted: &Wanted<'_>,
-        added: &Added,
-        log: &mut dyn JobLog,
-    ) -> Result<(), RealizeError> {
+    fn remember(&self, wanted: &Wanted<'_>, added: &Added, log: &mut dyn JobLog) -> Result<(), RealizeError> {
         let written = serde_json::to_vec(added)
             .map_err(|error| HostError::System("cannot write a document", error.into()))
             .and_then(|text| {
@@ -429,8 +427,17 @@ impl Realizer {
             // A relative file name means nothing to it.
             .cwd("/")
             .grace(self.nix.grace);
-        let output = self.nix.host.run(&args(nix), cancel);
+        let (nix, limit) = (args(nix), self.nix.answer_limit);
+        let output = answer::within(limit, cancel, |cancel| self.nix.host.run(&nix, cancel));
         let output = output.map_err(|error| self.asked(wanted).host_error(error))?;
+        let Some(output) = output else {
+            return Err(RealizeError::Nix {
+                step,
+                output: wanted.output_name.to_owned(),
+                host: self.nix.host.label().to_owned(),
+                said: answer::no_answer(limit),
+            });
+        };
         match output.exit.success() {
             true => Ok(output),
             false => Err(self.asked(wanted).refused(step, by_source, output.exit, &output.stderr)),

@@ -1,155 +1,23 @@
 //! Prepared outputs of jobs on this machine, with the real nix.
 
+mod faults;
+mod tree;
+
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 
-use jericho_host::{CancelReason, CancelToken, Command, Environment, Host as _, LocalHost};
-use jericho_testkit::need::{needs_program, needs_root};
+use jericho_host::{CancelReason, CancelToken, Command, Host as _, LocalHost};
+use jericho_testkit::need::needs_root;
 use jericho_testkit::nix::Rig;
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
-use jerichoci::model::job::{GuestCommand, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::outputs::{Consumer, PreparedOutputsRecord, Residency};
-use jerichoci::model::record::{JobRecord, RunRecord};
-use jerichoci::model::staged::{
-    StagedLinuxCommandConfig, StagedLinuxRustPayloadRole, StagedLinuxRustTargetPayloadSpec,
-    StagedLinuxSnapshotProfile,
-};
-use jerichoci::{Engine, EngineConfig, NoReporter, Reporter, RunRequest};
+use jerichoci::{Engine, EngineConfig, NoReporter, Reporter};
 
-/// A tree with a flake of prepared outputs, and an engine whose nix is the rig's.
-struct Tree {
-    engine: Engine,
-    root: PathBuf,
-    nix: Rig,
-    _dir: tempfile::TempDir,
-}
-
-/// Builds what a staged target has: a program, and what says what guests see of it.
-const DEPS: &str = r#"
-    mkdir -p $out/lib $out/share/jerichoci; echo deps > $out/lib/deps
-    echo '{"kind":"staged_linux_workspace_deps_v1","mounts":[{"guest_path":"/staged/linux-rust/workspace-deps","name":"workspace_deps_root","read_only":true,"relative_path":"."}],"schema_version":1}' > $out/share/jerichoci/payload-manifest.json"#;
-const BUILD: &str = r#"
-    mkdir -p $out/bin $out/share/jerichoci
-    printf '#!/bin/sh\necho ran from $0; cat %s/lib/deps\n' $deps > $out/bin/run-test
-    printf '#!/bin/sh\nexit 7\n' > $out/bin/run-bad; chmod +x $out/bin/*
-    echo '{"entrypoints":[{"name":"run-test","relative_path":"bin/run-test"}],"kind":"staged_linux_workspace_build_v1","mounts":[{"guest_path":"/staged/linux-rust/workspace-build","name":"workspace_build_root","read_only":true,"relative_path":"."}],"schema_version":1}' > $out/share/jerichoci/payload-manifest.json"#;
-
-impl Tree {
-    fn new(test: &str) -> Option<Self> {
-        if !needs_program(test, "nix") || !needs_program(test, "bash") {
-            return None;
-        }
-        let nix = Rig::new().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().canonicalize().unwrap().join("tree");
-        fs::create_dir(&root).unwrap();
-        let mut config = EngineConfig::new(root.join(".jerichoci"), &root);
-        config.caller_environment = nix.environment().into_iter().collect();
-        config.nix_program = nix.program();
-        let tree = Self { engine: Engine::new(config), root, nix, _dir: dir };
-        tree.flake(DEPS, BUILD);
-        Some(tree)
-    }
-
-    fn flake(&self, deps: &str, build: &str) {
-        let path = self.nix.environment().into_iter().find(|(name, _)| name == "PATH").unwrap().1;
-        let text = format!(
-            r#"{{ outputs = {{ self }}: let
-                sh = attributes: script: derivation ({{
-                  system = "{arch}-linux"; builder = "{bash}"; PATH = "{path}";
-                  args = [ "-euc" "${{script}}
-:" ]; }} // attributes);
-              in {{ ci.x86_64-linux = rec {{
-                deps = sh {{ name = "deps"; }} ''{deps}'';
-                build = sh {{ name = "build"; inherit deps; }} ''{build}'';
-              }}; }}; }}"#,
-            arch = std::env::consts::ARCH,
-            bash = self.nix.bash().display(),
-            path = path.to_string_lossy(),
-            deps = deps.replace("${", "''${"),
-            build = build.replace("${", "''${"),
-        );
-        fs::write(self.root.join("flake.nix"), text).unwrap();
-    }
-
-    fn run(&self, jobs: Vec<JobSpec>) -> RunRecord {
-        self.run_with(jobs, false, &CancelToken::new().unwrap(), &mut NoReporter)
-    }
-
-    fn run_with(
-        &self,
-        jobs: Vec<JobSpec>,
-        keep_going: bool,
-        cancel: &CancelToken,
-        reporter: &mut dyn Reporter,
-    ) -> RunRecord {
-        self.engine.run(&RunRequest::new(jobs).keep_going(keep_going), reporter, cancel).unwrap()
-    }
-
-    /// A new directory beside the tree.
-    fn beside(&self, name: &str) -> PathBuf {
-        let dir = self.root.with_file_name(name);
-        fs::create_dir(&dir).unwrap();
-        dir
-    }
-
-    /// Another engine of the same state root, after a change of its settings.
-    fn set(&mut self, change: impl FnOnce(&mut EngineConfig)) {
-        let mut config = EngineConfig::new(self.root.join(".jerichoci"), &self.root);
-        config.caller_environment = self.nix.environment().into_iter().collect();
-        config.nix_program = self.nix.program();
-        change(&mut config);
-        self.engine = Engine::new(config);
-    }
-
-    fn dir(&self, run: &RunRecord) -> PathBuf {
-        self.root.join(".jerichoci/runs").join(&run.run_id)
-    }
-
-    fn log(&self, run: &RunRecord, relative: &str) -> String {
-        fs::read_to_string(self.dir(run).join(relative)).unwrap()
-    }
-
-    /// The steps of nix since this was asked last.
-    fn steps(&self) -> Vec<&'static str> {
-        let known = ["builtins.path", "hash path", "path-info", "--realise"];
-        let calls = self.nix.take_calls().unwrap();
-        calls.iter().map(|call| known.into_iter().find(|step| call.contains(step)).unwrap()).collect()
-    }
-
-    fn collect_garbage(&self) {
-        let gc = Command::new(self.nix.program().with_file_name("nix-store"))
-            .arg("--gc")
-            .env(self.nix.environment().into_iter().collect::<Environment>());
-        let output = LocalHost::new().run(&gc, &CancelToken::new().unwrap()).unwrap();
-        assert!(output.exit.success(), "{output:?}");
-    }
-}
-
-fn staged(id: &str, wrapper: &str) -> JobSpec {
-    let payload = |role, name: &str| StagedLinuxRustTargetPayloadSpec { role, output_name: name.into() };
-    let mut job = JobSpec::host_process(id, GuestCommand::HostShellCommand { command: "false".into() });
-    job.staged = Some(StagedLinuxCommandConfig {
-        prefix: "t".into(),
-        profile: StagedLinuxSnapshotProfile::Rust,
-        deps: payload(StagedLinuxRustPayloadRole::WorkspaceDeps, "ci.x86_64-linux.deps"),
-        build: payload(StagedLinuxRustPayloadRole::WorkspaceBuild, "ci.x86_64-linux.build"),
-        wrapper: wrapper.into(),
-    });
-    job
-}
-
-fn shell(id: &str, command: &str) -> JobSpec {
-    JobSpec::host_process(id, GuestCommand::HostShellCommand { command: command.into() })
-}
-
-fn job<'a>(run: &'a RunRecord, id: &str) -> &'a JobRecord {
-    run.jobs.iter().find(|job| job.id == id).unwrap()
-}
+use crate::tree::{BUILD, DEPS, Tree, job, shell, staged};
 
 #[test]
 fn a_staged_job_runs_its_wrapper_from_outputs_that_were_built_for_it() {
@@ -509,58 +377,6 @@ fn two_runs_that_need_the_same_output_build_it_once_and_do_not_poll() {
         fs::read_to_string(dir).unwrap().contains("waiting for lock")
     });
     assert!(!polls);
-}
-
-/// Programs in place of nix that fail at one call: the first argument says how, the second at which.
-fn failing_nix(tree: &Tree, dir: &Path, how: &str, at: usize) -> PathBuf {
-    fs::create_dir_all(dir).unwrap();
-    for name in ["nix", "nix-store"] {
-        let real = tree.nix.program().with_file_name(name);
-        let text = format!(
-            "#!/bin/sh\necho >> {dir}/calls\nif [ $(wc -l < {dir}/calls) -eq {at} ]; then {how}; fi\nexec {real} \"$@\"\n",
-            dir = dir.display(),
-            real = real.display()
-        );
-        fs::write(dir.join(name), text).unwrap();
-        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    dir.join("nix")
-}
-
-#[test]
-fn a_nix_that_fails_at_any_call_ends_in_a_terminal_record_and_leaves_nothing() {
-    let Some(mut tree) =
-        Tree::new("a_nix_that_fails_at_any_call_ends_in_a_terminal_record_and_leaves_nothing")
-    else {
-        return;
-    };
-    for (how, kinds) in [
-        ("echo garbage; exit 0", &[FailureKind::TestFailure, FailureKind::Infrastructure][..]),
-        ("exit 255", &[FailureKind::Infrastructure]),
-        ("kill -9 $$", &[FailureKind::Infrastructure]),
-        ("echo 'No space left on device' >&2; exit 1", &[FailureKind::Infrastructure]),
-    ] {
-        // Six calls of a run that has to do everything, and one more.
-        for at in 1..=7 {
-            let dir = tempfile::tempdir().unwrap();
-            let mut config = EngineConfig::new(dir.path().join("state"), &tree.root);
-            config.caller_environment = tree.nix.environment().into_iter().collect();
-            config.nix_program = failing_nix(&tree, &dir.path().join("bin"), how, at);
-            tree.engine = Engine::new(config);
-            let run = tree.run(vec![staged("a", "run-test")]);
-            let run_dir = dir.path().join("state/runs").join(&run.run_id);
-            match run.verdict {
-                // A call after the last one; or what nix had done before it failed was enough.
-                Verdict::Passed => assert!(at == 7 || how.starts_with("echo garbage"), "{how} at {at}"),
-                Verdict::Failed(kind) => assert!(kinds.contains(&kind), "{how} at {at}: {run:#?}"),
-                other => panic!("{how} at {at}: {other:?}"),
-            }
-            let stored: RunRecord =
-                serde_json::from_slice(&fs::read(run_dir.join("run.json")).unwrap()).unwrap();
-            assert_eq!(stored.verdict, run.verdict);
-            assert!(!run_dir.join("roots").exists(), "{how} at {at}");
-        }
-    }
 }
 
 #[test]

@@ -1,0 +1,156 @@
+//! A manifest as the bytes of its format, with the place of each entry in them.
+//!
+//! Of 100 000 entries one is changed: what is only compared, patched, proven or passed on is not worth
+//! decoding. An entry is decoded when it is asked for.
+
+use crate::hash::ContentHash;
+use crate::manifest::{Entry, FIXED, HEADER, MANY, Manifest, ManifestError, decode_record, record_end};
+
+/// A manifest that is not decoded.
+#[derive(Debug)]
+pub struct Encoded {
+    pub(crate) bytes: Vec<u8>,
+    /// Where each entry begins, and the end of the last one.
+    pub(crate) starts: Vec<u32>,
+    pub(crate) hash: ContentHash,
+}
+
+impl Encoded {
+    /// Bytes that were made of a sound manifest with this hash; nothing when they are others.
+    #[must_use]
+    pub fn own(bytes: Vec<u8>, hash: ContentHash) -> Option<Self> {
+        let (is_it, starts) = if bytes.len() < MANY * 100 {
+            (ContentHash::of(&bytes) == hash, index(&bytes))
+        } else {
+            std::thread::scope(|scope| {
+                let is_it = scope.spawn(|| ContentHash::of(&bytes) == hash);
+                let starts = index(&bytes);
+                (is_it.join().unwrap_or(false), starts)
+            })
+        };
+        let starts = starts.ok().filter(|_| is_it)?;
+        Some(Self { bytes, starts, hash })
+    }
+
+    /// Bytes that are said to have this hash. What is made of them must be proven by its own hash.
+    ///
+    /// # Errors
+    /// [`ManifestError`] when they are no entries.
+    pub fn unproven(bytes: Vec<u8>, hash: ContentHash) -> Result<Self, ManifestError> {
+        Ok(Self { starts: index(&bytes)?, bytes, hash })
+    }
+
+    /// Whether the bytes are what [`Encoded::hash`] says: reads all of them.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        ContentHash::of(&self.bytes) == self.hash
+    }
+
+    /// The content hash.
+    #[must_use]
+    pub fn hash(&self) -> ContentHash {
+        self.hash
+    }
+
+    /// The bytes of the format.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The entry at a position.
+    #[must_use]
+    pub fn at(&self, position: usize) -> Option<Entry<'_>> {
+        decode_record(self.record(position)?)
+    }
+
+    /// All entries, sorted by the bytes of their paths.
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
+        (0..self.len()).filter_map(|position| self.at(position))
+    }
+
+    /// The path of the entry at a position; empty where there is none.
+    #[inline]
+    #[must_use]
+    pub fn path(&self, position: usize) -> &[u8] {
+        let rest = self.record(position).and_then(|record| record.get(FIXED..)).unwrap_or_default();
+        rest.iter().position(|&byte| byte == b' ').map_or(&[], |space| &rest[space + 1..])
+    }
+
+    /// The size that the entry at a position tells.
+    #[inline]
+    #[must_use]
+    pub fn size(&self, position: usize) -> u64 {
+        let rest = self.record(position).and_then(|record| record.get(FIXED..)).unwrap_or_default();
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |sum: u64, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+    }
+
+    /// Where the entry with this path is, or would be.
+    ///
+    /// # Errors
+    /// The position of the first one behind it.
+    pub fn find(&self, path: &[u8]) -> Result<usize, usize> {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.path(middle).cmp(path) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Ok(middle),
+            }
+        }
+        Err(low)
+    }
+
+    /// Whether an entry lies in this directory.
+    #[must_use]
+    pub fn has_inside(&self, directory: &[u8]) -> bool {
+        let inside = [directory, b"/"].concat();
+        let (Ok(next) | Err(next)) = self.find(&inside);
+        self.path(next).starts_with(&inside)
+    }
+
+    /// An entry's bytes without its NUL.
+    #[inline]
+    pub(crate) fn record(&self, position: usize) -> Option<&[u8]> {
+        let (start, end) = (*self.starts.get(position)?, *self.starts.get(position + 1)?);
+        self.bytes.get(start as usize..end as usize)?.strip_suffix(b"\0")
+    }
+}
+
+impl From<&Manifest> for Encoded {
+    fn from(manifest: &Manifest) -> Self {
+        let bytes = manifest.encode();
+        // What was encoded can be read.
+        let starts = index(&bytes).unwrap_or_else(|_| vec![0]);
+        Self { bytes, starts, hash: manifest.hash() }
+    }
+}
+
+fn index(bytes: &[u8]) -> Result<Vec<u32>, ManifestError> {
+    u32::try_from(bytes.len()).map_err(|_| ManifestError::TooLarge)?;
+    if !bytes.starts_with(HEADER) {
+        return Err(ManifestError::Version);
+    }
+    let mut starts = Vec::with_capacity(bytes.len() / 100 + 2);
+    let mut at = HEADER.len();
+    starts.push(at as u32);
+    while at < bytes.len() {
+        at += record_end(&bytes[at..]).ok_or(ManifestError::Form)? + 1;
+        starts.push(at as u32);
+    }
+    Ok(starts)
+}

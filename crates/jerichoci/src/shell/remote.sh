@@ -1,0 +1,44 @@
+#!/bin/sh
+# A shell in a private copy of a source tree, which goes with the shell. Arguments: the tree, the directory of the
+# shell, a file of the tree that is no part of the source (or nothing), CARGO_HOME, then variables NAME=VALUE, `--`,
+# and what is to be run in place of the login shell.
+umask 077
+tree=$1 dir=$2 extra=$3 cargo_home=$4
+shift 4
+fail() {
+  printf '%s\n' "$*" >&2
+  rm -rf "$dir"
+  exit 126
+}
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 129' HUP
+trap 'exit 143' TERM
+# What is typed at is not for this shell.
+trap : INT
+mkdir -p "$dir/artifacts" "$dir/cargo-target" "$cargo_home" || fail "cannot make $dir"
+{ cp -Rp "$tree" "$dir/workspace" && chmod -R u+w "$dir/workspace"; } || fail "cannot copy $tree"
+[ -z "$extra" ] || rm -f "$dir/workspace/$extra"
+cd "$dir/workspace" || fail "cannot use $dir/workspace"
+login=${SHELL:-/bin/sh}
+# As a job: little of what the account has.
+for name in LANG LANGUAGE LC_ALL TERM TZ NIX_PATH NIX_PROFILES SSL_CERT_FILE NIX_SSL_CERT_FILE http_proxy https_proxy no_proxy; do
+  eval "value=\${$name-}"
+  # shellcheck disable=SC2154  # by the line above
+  [ -z "$value" ] || set -- "$name=$value" "$@"
+done
+set -- "PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}" "HOME=$HOME" "USER=$(id -un)" "LOGNAME=$(id -un)" "$@"
+count=$#
+ended=
+while [ "$count" -gt 0 ]; do
+  word=$1
+  shift
+  count=$((count - 1))
+  # The mark between variables and command, once: env takes the rest as it is.
+  if [ -z "$ended" ] && [ "$word" = -- ]; then
+    ended=yes
+    [ "$count" -gt 0 ] || set -- "$@" "$login" -i
+    continue
+  fi
+  set -- "$@" "$word"
+done
+env -i "$@"
