@@ -415,6 +415,11 @@ fn a_hosts_result_that_differs_in_anything_is_refused() {
     };
     assert!(refused(&|r| r.schema_version = 2).contains("schema_version"));
     assert!(refused(&|r| r.status = FulfillmentStatus::Failed).contains("it failed"));
+    let failed_of_another_version = refused(&|r| {
+        r.schema_version = 2;
+        r.status = FulfillmentStatus::Failed;
+    });
+    assert!(failed_of_another_version.contains("it failed"));
     assert!(refused(&|r| r.request_path = "/x".into()).contains("another request"));
     assert!(refused(&|r| r.node_id = None).contains("node_id"));
     assert!(refused(&|r| r.output_name = Some("y".into())).contains("output_name"));

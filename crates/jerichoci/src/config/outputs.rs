@@ -23,6 +23,8 @@ pub struct OutputsConfig {
     /// Where the values of the mode come from: the name of a record's field, and a word such as
     /// `environment`. What is not listed is `default`.
     pub origins: Vec<(String, String)>,
+    /// The same of the parts of `ssh`, which is used also when the mode is another one.
+    pub ssh_origins: Vec<(String, String)>,
 }
 
 impl Default for OutputsConfig {
@@ -42,6 +44,7 @@ impl Default for OutputsConfig {
             },
             answer_limit: Duration::from_secs(30 * 60),
             origins: Vec::new(),
+            ssh_origins: Vec::new(),
         }
     }
 }

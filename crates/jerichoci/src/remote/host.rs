@@ -5,13 +5,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jericho_host::slots::{Slot, Slots};
-use jericho_host::{CancelReason, CancelToken, Clock, HostError, IdSource, SshConfig, SshHost};
+use jericho_host::{CancelReason, CancelToken, Clock, Host, HostError, IdSource, SshConfig, SshHost};
 use pika_cloud::ops::{Incus, SocketHost, SshSockets};
 
 use super::background::Background;
 use super::collect::{self, Garbage};
 use super::error::{RemoteError, WorkDirProblem};
-use super::reap::{ReapedJobs, Runs};
+use super::reap::{Leftovers, ReapedJobs, Runs};
 use super::runner_binary::{NAME, Runners};
 use super::sync::Line;
 use super::work_dir::{self, Facts, Look};
@@ -316,11 +316,17 @@ impl BuildHost {
     /// Looks for jobs that nobody works on, and then for snapshots that nobody needs, beside everything else.
     fn reap(&self, ready: &Ready) {
         let Some((engine, runs)) = self.reaps.clone() else { return };
+        let name = self.name.clone();
         let place = self.collected(ready, engine);
         // Without a thread the next run does it.
         let started = Background::start("reaper", move |cancel| {
             let mut reaped =
                 super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &runs, false, cancel);
+            // After the jobs, which may use them.
+            let host = Arc::clone(&place.ssh) as Arc<dyn Host>;
+            let at = place.ready.work_dir.join("runs");
+            let left = Leftovers { host: &host, name: &name, runs: &at, engine_id: &place.engine_id };
+            reaped.problems.extend(runs.let_go(&left, cancel));
             reaped.problems.extend(collect::snapshots(&place, cancel));
             reaped
         });

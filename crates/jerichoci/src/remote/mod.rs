@@ -41,6 +41,8 @@ pub struct Hosts {
     runs: Option<reap::Runs>,
     however_full: bool,
     made: Mutex<BTreeMap<String, Arc<BuildHost>>>,
+    /// Those that are reached by another SSH program than the configured one, by name and program.
+    other: Mutex<BTreeMap<(String, String), Arc<BuildHost>>>,
 }
 
 impl Hosts {
@@ -62,6 +64,7 @@ impl Hosts {
             runs: None,
             however_full: false,
             made: Mutex::default(),
+            other: Mutex::default(),
         }
     }
 
@@ -164,17 +167,40 @@ impl Hosts {
         if let Some(host) = made.get(name) {
             return Ok(Arc::clone(host));
         }
+        let host = self.make(name, &self.config)?;
+        made.insert(name.to_owned(), Arc::clone(&host));
+        Ok(host)
+    }
+
+    /// The same, reached by this SSH program: a run that is repeated may have had another one than today's.
+    ///
+    /// # Errors
+    /// As [`Hosts::get`].
+    pub(crate) fn get_by(&self, name: &str, program: Option<&str>) -> Result<Arc<BuildHost>, RemoteError> {
+        let own = &self.config.hosts.ssh_program;
+        let Some(program) = program.filter(|program| own != program) else { return self.get(name) };
+        let mut other = self.other.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (name.to_owned(), program.to_owned());
+        if let Some(host) = other.get(&key) {
+            return Ok(Arc::clone(host));
+        }
+        let mut config = EngineConfig::clone(&self.config);
+        config.hosts.ssh_program = program.into();
+        let host = self.make(name, &config)?;
+        other.insert(key, Arc::clone(&host));
+        Ok(host)
+    }
+
+    fn make(&self, name: &str, config: &EngineConfig) -> Result<Arc<BuildHost>, RemoteError> {
         let host = BuildHost::new(
             name,
-            &self.config,
+            config,
             Arc::clone(&self.clock),
             Arc::clone(&self.ids),
             Arc::clone(&self.runners),
             self.runs.clone().map(|runs| (self.engine_id.clone(), runs)),
             self.however_full,
         )?;
-        let host = Arc::new(host);
-        made.insert(name.to_owned(), Arc::clone(&host));
-        Ok(host)
+        Ok(Arc::new(host))
     }
 }

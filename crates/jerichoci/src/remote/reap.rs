@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jericho_host::{CancelToken, Command, Exit, Host as _, HostError, Output, SshHost};
+use jericho_host::{CancelToken, Command, Exit, Host, HostError, Output, SshHost};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::Deserialize;
 
@@ -41,9 +41,28 @@ pub(crate) trait KnowsRuns: Send + Sync {
 
     /// Notes in the log of the job what has come home.
     fn note(&self, run_id: &str, job_id: &str, line: &str);
+
+    /// Lets go of what runs of an engine that nobody works on have there for prepared outputs: roots in the store, and
+    /// requests. Says what did not go.
+    fn let_go(&self, place: &Leftovers<'_>, cancel: &CancelToken) -> Vec<String>;
+}
+
+/// Where runs have left something for prepared outputs.
+pub(crate) struct Leftovers<'a> {
+    pub(crate) host: &'a Arc<dyn Host>,
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// The directory of runs there.
+    pub(crate) runs: &'a Path,
+    /// Whose runs.
+    pub(crate) engine_id: &'a str,
 }
 
 impl Runs {
+    pub(super) fn let_go(&self, place: &Leftovers<'_>, cancel: &CancelToken) -> Vec<String> {
+        self.0.let_go(place, cancel)
+    }
+
     pub(crate) fn new(runs: impl KnowsRuns + 'static) -> Self {
         Self(Arc::new(runs))
     }

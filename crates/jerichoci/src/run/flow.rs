@@ -290,6 +290,12 @@ fn choose_mode(engine: &Engine, request: &RunRequest, repeat: Option<&Repeat>) -
         None => None,
     };
     let recorded = recorded.map(|(repeat, mode)| (repeat.run_id.as_str(), mode));
+    let is_staged = request.jobs.iter().any(|job| job.staged.is_some());
+    // What is left of a run may need nothing of what is set today, and a record without staged jobs has no mode.
+    let recorded = match repeat {
+        Some(repeat) if !is_staged => recorded.or(Some((repeat.run_id.as_str(), &Mode::HostLocalSymlinks))),
+        _ => recorded,
+    };
     choose(&request.jobs, recorded, &engine.config.outputs).map_err(|error| with_causes(&error))
 }
 

@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use jericho_host::CancelToken;
+
 use super::layout::{Layout, RunLayout};
 use super::logs;
 use super::owner::is_alive;
+use super::prepare::roots;
 use crate::beneath;
 use crate::model::id::RunId;
-use crate::remote::reap::{KnowsRuns, Runs};
+use crate::remote::reap::{KnowsRuns, Leftovers, Runs};
 
 /// Of the state root with this layout.
 pub(crate) fn runs_of(layout: &Layout) -> Runs {
@@ -33,6 +36,13 @@ impl KnowsRuns for RunsOf {
         beneath::walk(run.dir(), &Path::new("jobs").join(job_id).join("artifacts"), false).ok()?;
         let artifacts = run.job(job_id).artifacts();
         (!artifacts.join("result.json").exists()).then_some(artifacts)
+    }
+
+    fn let_go(&self, place: &Leftovers<'_>, cancel: &CancelToken) -> Vec<String> {
+        let rooted = roots::rooted_on(place.host, place.runs, place.engine_id, &self.0);
+        let problems = rooted.iter().take_while(|_| !cancel.is_cancelled());
+        let problems = problems.filter_map(|rooted| rooted.let_go(Some(place.name)).err());
+        problems.map(|problem| format!("prepared outputs are not let go of: {problem}")).collect()
     }
 
     fn note(&self, run_id: &str, job_id: &str, line: &str) {

@@ -206,6 +206,12 @@ impl Places {
         self.build_host.value.as_deref()
     }
 
+    /// Where the SSH program, the name of the build host, and the work directory of this host come from.
+    pub(super) fn ssh_origins(&self, host: &str) -> [Origin; 3] {
+        let work_dir = self.named.get(host).unwrap_or(&self.other).work_dir.origin;
+        [self.ssh_program.origin, self.build_host.origin, work_dir]
+    }
+
     /// Runtimes that a host takes.
     pub(crate) fn allowed(&self, host: &str) -> Vec<JobRuntimeKind> {
         self.named.get(host).unwrap_or(&self.other).config(host, None).allow

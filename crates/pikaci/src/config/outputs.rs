@@ -30,7 +30,7 @@ pub(crate) struct Outputs {
 impl Outputs {
     /// Of the environment, and of what is known of hosts.
     pub(super) fn resolve(surroundings: &Surroundings, places: &Places) -> Result<Self, CliError> {
-        let read = Read { surroundings, origins: Vec::new() };
+        let read = Read { surroundings, origins: Vec::new(), ssh_origins: Vec::new() };
         read.outputs(places)
     }
 
@@ -44,6 +44,8 @@ impl Outputs {
 struct Read<'s> {
     surroundings: &'s Surroundings,
     origins: Vec<(String, String)>,
+    /// Of a transport over SSH, which may be used when the mode is another one.
+    ssh_origins: Vec<(String, String)>,
 }
 
 /// How a helper is started, as it is asked for.
@@ -133,6 +135,7 @@ impl Read<'_> {
             launcher_program: launcher,
             ssh,
             origins: self.origins,
+            ssh_origins: self.ssh_origins,
             ..OutputsConfig::default()
         };
         Ok(Outputs { consumer, config })
@@ -143,18 +146,21 @@ impl Read<'_> {
         let defaults = staged_linux_remote_defaults();
         let host = places.build_host().unwrap_or(defaults.ssh_host);
         let hosts = places.hosts();
-        for (name, field) in [
-            (names::SSH_BINARY, "launcher_transport_program"),
-            (names::SSH_HOST, "launcher_transport_host"),
-            (names::REMOTE_WORK_DIR, "launcher_transport_remote_work_dir"),
-        ] {
-            if self.surroundings.environment().get(name).is_some() {
-                self.note(field);
-            }
-        }
-        let launcher =
-            self.text(names::REMOTE_LAUNCHER_BINARY, "launcher_transport_remote_launcher_program")?;
-        let helper = self.text(names::REMOTE_HELPER_BINARY, "launcher_transport_remote_helper_program")?;
+        let launcher = self.text(names::REMOTE_LAUNCHER_BINARY, "")?;
+        let helper = self.text(names::REMOTE_HELPER_BINARY, "")?;
+        let of_variable = |is_set: bool| if is_set { Origin::Environment } else { Origin::Default };
+        let [program, build_host, work_dir] = places.ssh_origins(host);
+        self.ssh_origins = [
+            ("program", program),
+            ("host", build_host),
+            ("remote_work_dir", work_dir),
+            ("remote_launcher_program", of_variable(launcher.is_some())),
+            ("remote_helper_program", of_variable(helper.is_some())),
+        ]
+        .map(|(field, origin)| {
+            (format!("prepared_output_launcher_transport_{field}"), origin.word().to_owned())
+        })
+        .into();
         Ok(Transport::Ssh {
             program: Some(hosts.ssh_program.to_string_lossy().into_owned()),
             host: Some(host.to_owned()),
@@ -300,7 +306,40 @@ mod tests {
         assert_eq!(config.mode, Mode::Fulfill { subprocess: true, invocation });
         let from =
             |field: &str| config.origins.iter().any(|(name, _)| name == &format!("prepared_output_{field}"));
-        assert!(from("launcher_transport_host") && from("mode") && !from("invocation_wrapper_program"));
+        assert!(from("launcher_transport_mode") && from("mode") && !from("invocation_wrapper_program"));
+        assert!(config.ssh_origins.iter().all(|(_, origin)| origin == "environment"), "{config:?}");
+    }
+
+    #[test]
+    fn each_part_of_a_way_over_ssh_has_the_origin_of_its_value() {
+        let file = "[hosts.pika-build]\nssh = \"box\"\nwork_dir = \"/of/file\"\n";
+        let env = (names::REMOTE_WORK_DIR, "/of/env");
+        let flag = HostFlags { remote_work_dir: Some("/of/flag".into()), ..HostFlags::default() };
+        let none = HostFlags::default();
+        // Of a command transport; SSH has a program of its own.
+        let command = (names::TRANSPORT_BINARY, "/t");
+        for (file, variables, flags, expected) in [
+            (file, &[env, command][..], &flag, ["flag", "default", "default"]),
+            (file, &[env, command], &none, ["environment", "default", "default"]),
+            (file, &[command], &none, ["user", "default", "default"]),
+            ("", &[command], &none, ["default", "default", "default"]),
+            (
+                "",
+                &[(names::SSH_HOST, "x"), (names::SSH_BINARY, "/s")],
+                &none,
+                ["default", "environment", "environment"],
+            ),
+        ] {
+            let surroundings = Surroundings::with(variables);
+            let operator = Operator::parse("config.toml", file.as_bytes()).unwrap();
+            let places = Places::resolve(&surroundings, flags, &operator).unwrap();
+            let config = Outputs::resolve(&surroundings, &places).unwrap().config();
+            let origin = |field: &str| {
+                let name = format!("prepared_output_launcher_transport_{field}");
+                config.ssh_origins.iter().find(|(known, _)| *known == name).unwrap().1.clone()
+            };
+            assert_eq!(["remote_work_dir", "host", "program"].map(origin), expected, "{variables:?}");
+        }
     }
 
     #[test]

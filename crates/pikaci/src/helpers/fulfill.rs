@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use jerichoci::model::outputs::FulfillmentStatus;
 use jerichoci::run::outputs::fulfill::store_dir_here;
-use jerichoci::run::outputs::fulfill_prepared_output_request_result;
+use jerichoci::run::outputs::{OutputsError, fulfill_prepared_output_request_result};
 
 use super::{Problem, with_causes};
 use crate::config::Surroundings;
@@ -24,8 +24,15 @@ Exit: 0 fulfilled, 1 not fulfilled or wrong usage.
 pub(super) fn run(args: &[OsString], surroundings: &Surroundings) -> Result<ExitCode, Problem> {
     let (request, result_path) = parse(args)?;
     let store_dir = store_dir_here(&request, surroundings.environment());
-    let result = fulfill_prepared_output_request_result(&request, result_path.as_deref(), &store_dir)
-        .map_err(|error| Problem::Failed(with_causes(&error)))?;
+    let fulfilled = fulfill_prepared_output_request_result(&request, result_path.as_deref(), &store_dir);
+    let result = fulfilled.or_else(|unwritten| {
+        // Who started it reads a result in any case: again, which makes the same links, without the file.
+        let mut result = fulfill_prepared_output_request_result(&request, None, &store_dir)?;
+        result.status = FulfillmentStatus::Failed;
+        result.error = Some(with_causes(&unwritten));
+        Ok(result)
+    });
+    let result = result.map_err(|error: OutputsError| Problem::Failed(with_causes(&error)))?;
     let failed = |error: std::io::Error| Problem::Failed(format!("cannot print the result: {error}"));
     let line = serde_json::to_string(&result).map_err(|error| failed(error.into()))?;
     writeln!(std::io::stdout(), "{line}").map_err(failed)?;

@@ -298,6 +298,85 @@ fn a_cancel_while_an_output_is_handed_over_is_recorded_as_one() {
 }
 
 #[test]
+fn what_did_not_pass_in_subprocess_mode_is_repeated_also_without_a_staged_job() {
+    let test = "what_did_not_pass_in_subprocess_mode_is_repeated_also_without_a_staged_job";
+    let Some(tree) = Tree::new(test) else { return };
+    let targets = fs::read_to_string(tree.root.join("jericho.toml")).unwrap();
+    let other = "[targets.staged.jobs.other]\ncommand = \"exit 1\"\n";
+    fs::write(tree.root.join("jericho.toml"), targets + other).unwrap();
+    let subprocess = [("JERICHOCI_PRE_MERGE_PIKA_RUST_SUBPROCESS_FULFILL", "1")];
+    let output = tree.pikaci(&["run", "--no-git", "--keep-going", "--output", "json"], &subprocess);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let mut run: RunRecord = serde_json::from_slice(&output.stdout).unwrap();
+    // Twice: the record of the first has no mode, for it has no staged job.
+    for _ in 0..2 {
+        let output = tree.pikaci(&["rerun", &run.run_id, "--failed", "--output", "json"], &subprocess);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        run = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(run.jobs.len(), 1);
+        assert_eq!(run.jobs[0].verdict, Verdict::Failed(FailureKind::TestFailure), "{run:#?}");
+    }
+}
+
+#[test]
+fn the_helper_of_a_host_knows_the_store_of_the_nix_of_that_host() {
+    let test = "the_helper_of_a_host_knows_the_store_of_the_nix_of_that_host";
+    let Some(tree) = Tree::new(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    let config = tree.beside().join("config.toml");
+    let nix = tree.nix.program_alone().unwrap();
+    let host =
+        format!("[hosts.rig]\nssh = \"rig\"\nallow = [\"host_process\"]\nnix = \"{}\"\n", nix.display());
+    fs::write(&config, host).unwrap();
+    let launcher = built_program!("pikaci-launch-fulfill-prepared-output");
+    let launcher = format!("exec '{}' \"$@\"", launcher.display());
+    let mut variables = over_ssh(&tree, &sshd, &tree.beside().join("work"), &launcher);
+    let helper = variables.iter_mut().find(|(name, _)| name.ends_with("SSH_REMOTE_HELPER_BINARY")).unwrap();
+    helper.1 = built_program!("pikaci-fulfill-prepared-output").to_string_lossy().into_owned();
+    let config = config.to_string_lossy();
+    let args = ["--config", &config, "run", "--no-git", "--output", "json"];
+    let output = tree.pikaci(&args, &borrowed(&variables));
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_rerun_uses_the_ssh_program_that_it_records() {
+    let test = "a_rerun_uses_the_ssh_program_that_it_records";
+    let Some(tree) = Tree::new(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    let launcher = built_program!("pikaci-launch-fulfill-prepared-output");
+    let launcher = format!("exec '{}' \"$@\"", launcher.display());
+    let mut variables = over_ssh(&tree, &sshd, &tree.beside().join("work"), &launcher);
+    let mut use_ssh = |name: &str| {
+        let calls = tree.beside().join(format!("calls-{name}"));
+        let config = sshd.config();
+        let text = format!("echo >> {}; exec ssh -F {} \"$@\"", calls.display(), config.display());
+        let program = variables.iter_mut().find(|(name, _)| name.ends_with("FULFILL_SSH_BINARY")).unwrap();
+        program.1 = tree.script(name, &text);
+        (program.1.clone(), variables.clone(), calls)
+    };
+    let (then, variables, calls) = use_ssh("then");
+    let run = tree.run(&borrowed(&variables));
+    let first = fs::read_to_string(&calls).unwrap().len();
+    let (_, variables, others) = use_ssh("today");
+    let output = tree.pikaci(&["rerun", &run.run_id, "--output", "json"], &borrowed(&variables));
+    let again: RunRecord = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!(again.verdict, Verdict::Passed, "{again:#?}");
+    assert_eq!(again.prepared_output_launcher_transport_program, Some(then));
+    assert!(fs::read_to_string(&calls).unwrap().len() > first && !others.exists());
+}
+
+#[test]
+fn a_failed_result_of_any_version_says_why() {
+    let Some(tree) = Tree::new("a_failed_result_of_any_version_says_why") else { return };
+    let result = r#"{"schema_version":2,"request_path":"x","node_id":null,"output_name":null,"realized_path":null,"status":"failed","fulfilled_exposures_count":0,"fulfilled_exposures":[],"error":"the real reason"}"#;
+    let helper =
+        tree.script("helper", &format!("mkdir -p \"$(dirname \"$2\")\"; echo '{result}' > \"$2\"; exit 1"));
+    let (_, run) = tree.fails(&[CONSUMER, ("JERICHOCI_PREPARED_OUTPUT_FULFILL_BINARY", &helper)]);
+    assert!(run.jobs[0].message.as_ref().unwrap().contains("the real reason"), "{run:#?}");
+}
+
+#[test]
 fn requests_alone_are_no_way_for_a_staged_job() {
     let Some(tree) = Tree::new("requests_alone_are_no_way_for_a_staged_job") else { return };
     let (code, run) = tree.fails(&[("JERICHOCI_PREPARED_OUTPUT_CONSUMER", "remote_request_v1")]);

@@ -100,6 +100,20 @@ fn the_helper_prints_its_result_as_one_line_and_writes_it_where_it_is_told() {
 }
 
 #[test]
+fn a_result_that_cannot_be_written_is_printed_as_one_that_failed() {
+    let place = Place::new();
+    let request = place.request(|_| {});
+    fs::write(place.at("file"), "").unwrap();
+    let result_path = place.at("file/result.json");
+    let output = place.fulfill(&["--result-path", result_path.to_str().unwrap(), request.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let printed: PreparedOutputResultRecord = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed.status, FulfillmentStatus::Failed);
+    assert!(printed.error.as_ref().unwrap().contains("file/result.json"), "{printed:?}");
+    assert!(text(&output.stderr).contains(printed.error.as_ref().unwrap()), "{output:?}");
+}
+
+#[test]
 fn a_request_that_is_not_fulfilled_is_a_result_and_exit_code_1() {
     let place = Place::new();
     let elsewhere = place.at("elsewhere");

@@ -2,5 +2,6 @@
 
 mod handover;
 mod helpers;
+mod killed;
 mod moved;
 mod rig;

@@ -4,8 +4,11 @@
 use super::OutputsError;
 use super::mode::{Invocation, Mode, Transport};
 use crate::config::OutputsConfig;
-use crate::model::job::{JobExecutionConfig, JobPlacementKind, JobSpec};
+use crate::model::job::{JobExecutionConfig, JobPlacement, JobPlacementKind, JobSpec};
 use crate::model::record::SettingRecord;
+
+/// Origin of a transport that is neither set nor repeated, but the only one for outputs of a host.
+const FORCED: &str = "build host";
 
 /// The mode of a run, with where each of its values came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +45,24 @@ pub fn choose(
         Some((_, mode)) => mode.clone(),
     };
     let mode = complete(mode, today);
-    check(&mode, jobs)?;
+    check(&mode, jobs, recorded.is_some())?;
     let origin = |name: &str| {
         let of_launcher = name.starts_with("prepared_output_launcher_")
             || name == "prepared_output_invocation_wrapper_program";
-        let known = || today.origins.iter().find(|(field, _)| field == name);
+        let of_ssh = over_ssh(&mode)
+            && name.starts_with("prepared_output_launcher_transport_")
+            && name != "prepared_output_launcher_transport_mode";
+        let origins = if of_ssh { &today.ssh_origins } else { &today.origins };
+        let known = || origins.iter().find(|(field, _)| field == name);
         match recorded {
+            // Whatever is set or was recorded: nothing else reaches the host.
+            Some((_, then))
+                if cut
+                    && name == "prepared_output_launcher_transport_mode"
+                    && !(over_ssh(then) || over_ssh(&today.mode)) =>
+            {
+                FORCED.to_owned()
+            }
             Some((run_id, mode)) if !(cut && of_launcher) && has_field(mode, name) => format!("run {run_id}"),
             _ => known().map_or_else(|| "default".to_owned(), |(_, origin)| origin.clone()),
         }
@@ -56,6 +71,11 @@ pub fn choose(
     let settings =
         settings.map(|(name, value)| SettingRecord { origin: origin(name), name: name.to_owned(), value });
     Ok(Chosen { settings: settings.collect(), mode })
+}
+
+fn over_ssh(mode: &Mode) -> bool {
+    let Mode::Fulfill { invocation: Invocation::Launcher { transport, .. }, .. } = mode else { return false };
+    matches!(transport, Transport::Ssh { .. })
 }
 
 /// The launcher of today and an SSH transport, also when today's mode is another one.
@@ -107,8 +127,14 @@ fn complete(mut mode: Mode, today: &OutputsConfig) -> Mode {
     mode
 }
 
-fn check(mode: &Mode, jobs: &[JobSpec]) -> Result<(), OutputsError> {
+/// `repeated` is whether an earlier run had this mode: what is left of its jobs may need nothing of it.
+fn check(mode: &Mode, jobs: &[JobSpec], repeated: bool) -> Result<(), OutputsError> {
     let invalid = |problem: String| Err(OutputsError::Invalid(problem));
+    for job in jobs.iter().filter(|job| job.staged.is_some()) {
+        if let JobPlacement::RemoteSsh { host } = &job.placement {
+            check_remote(mode, &job.id, host)?;
+        }
+    }
     let staged = jobs.iter().find(|job| job.staged.is_some());
     match mode {
         Mode::RemoteRequest => match staged {
@@ -123,7 +149,11 @@ fn check(mode: &Mode, jobs: &[JobSpec]) -> Result<(), OutputsError> {
                 .iter()
                 .find(|job| job.staged.is_none() && job.execution() != JobExecutionConfig::HOST_LOCAL);
             match (staged, other) {
-                (None, _) => invalid("subprocess fulfilment is for runs with a staged job".to_owned()),
+                (None, _) if !repeated => invalid(
+                    "subprocess fulfilment is for runs with a staged job: unset \
+                     JERICHOCI_PRE_MERGE_PIKA_RUST_SUBPROCESS_FULFILL"
+                        .to_owned(),
+                ),
                 (_, Some(job)) => invalid(format!(
                     "subprocess fulfilment is for staged jobs and host processes of this machine, and job `{}` is \
                      neither",
@@ -134,6 +164,30 @@ fn check(mode: &Mode, jobs: &[JobSpec]) -> Result<(), OutputsError> {
         }
         Mode::HostLocalSymlinks | Mode::Fulfill { .. } => Ok(()),
     }
+}
+
+/// The outputs of a staged job on a host are in the store of that host, so the helper has to run there.
+fn check_remote(mode: &Mode, job: &str, host: &str) -> Result<(), OutputsError> {
+    let invalid = |problem: String| Err(OutputsError::Invalid(problem));
+    let Mode::Fulfill { invocation, .. } = mode else { return Ok(()) };
+    let elsewhere = match invocation {
+        Invocation::Direct => "direct_helper_exec_v1",
+        Invocation::Launcher { transport: Transport::Direct, .. } => "direct_launcher_exec_v1",
+        Invocation::Launcher { transport: Transport::Command { .. }, .. } => "command_transport_v1",
+        Invocation::Launcher { transport: Transport::Ssh { host: Some(there), .. }, .. } if there != host => {
+            return invalid(format!(
+                "the outputs of job `{job}` are built on {host}, and the launcher is reached on {there}: set \
+                 JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_HOST={host}"
+            ));
+        }
+        Invocation::Launcher { transport: Transport::Ssh { .. }, .. } => return Ok(()),
+    };
+    invalid(format!(
+        "the outputs of job `{job}` are built on {host}, where {elsewhere} reaches no helper: set \
+         JERICHOCI_PREPARED_OUTPUT_FULFILL_INVOCATION=external_wrapper_command_v1 and \
+         JERICHOCI_PREPARED_OUTPUT_FULFILL_LAUNCHER_TRANSPORT=ssh_launcher_transport_v1, or unset \
+         JERICHOCI_PREPARED_OUTPUT_CONSUMER and JERICHOCI_PRE_MERGE_PIKA_RUST_SUBPROCESS_FULFILL"
+    ))
 }
 
 fn has_field(mode: &Mode, name: &str) -> bool {
@@ -191,7 +245,7 @@ fn word<T: serde::Serialize>(value: &T) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::job::{GuestCommand, IncusRuntimeConfig, JobPlacement, JobRuntimeConfig};
+    use crate::model::job::{GuestCommand, IncusRuntimeConfig, JobRuntimeConfig};
     use crate::model::staged::{
         StagedLinuxCommandConfig, StagedLinuxRustPayloadRole, StagedLinuxRustTargetPayloadSpec,
         StagedLinuxSnapshotProfile,
@@ -216,7 +270,7 @@ mod tests {
     }
 
     fn remote() -> JobSpec {
-        staged(JobPlacement::RemoteSsh { host: "h".into() })
+        staged(JobPlacement::RemoteSsh { host: "host of today".into() })
     }
 
     fn ssh(place: &str) -> Transport {
@@ -239,7 +293,7 @@ mod tests {
         OutputsConfig {
             launcher_program: Some("/today/launcher".into()),
             ssh: ssh("today"),
-            origins: vec![("prepared_output_launcher_transport_host".into(), "environment".into())],
+            ssh_origins: vec![("prepared_output_launcher_transport_host".into(), "environment".into())],
             ..OutputsConfig::default()
         }
     }
@@ -267,6 +321,25 @@ mod tests {
     }
 
     #[test]
+    fn a_transport_that_is_neither_set_nor_repeated_has_a_word_of_its_own() {
+        let command = launched("/l", Transport::Command { program: "/t".into() });
+        let named =
+            |name: &str| (format!("prepared_output_launcher_transport_{name}"), "environment".to_owned());
+        let today = OutputsConfig {
+            mode: command.clone(),
+            origins: vec![named("mode"), named("program")],
+            ..today()
+        };
+        let chosen = choose(&[remote()], Some(("r", &command)), &today).unwrap();
+        let origin = |name: &str| {
+            let name = format!("prepared_output_launcher_transport_{name}");
+            chosen.settings.iter().find(|setting| setting.name == name).unwrap().origin.clone()
+        };
+        let origins = ["mode", "program", "host"].map(origin);
+        assert_eq!(origins, ["build host", "default", "environment"]);
+    }
+
+    #[test]
     fn a_rerun_without_a_remote_staged_job_uses_what_was_recorded() {
         let mut plain_remote = plain("x");
         plain_remote.placement = JobPlacement::RemoteSsh { host: "h".into() };
@@ -280,8 +353,59 @@ mod tests {
             assert!(chosen.settings.iter().all(|setting| setting.origin == "run r"), "{chosen:?}");
         }
         // What depends on no host is repeated for remote jobs too.
+        let links = Mode::HostLocalSymlinks;
+        assert_eq!(choose(&[remote()], Some(("r", &links)), &today()).unwrap().mode, links);
+    }
+
+    #[test]
+    fn what_is_left_of_a_run_may_have_no_staged_job() {
+        let subprocess = Mode::Fulfill { subprocess: true, invocation: Invocation::Direct };
+        let chosen = choose(&[plain("x")], Some(("r", &subprocess)), &today()).unwrap();
+        assert_eq!(chosen.mode, subprocess);
+    }
+
+    #[test]
+    fn outputs_of_a_host_are_handed_over_there_and_nowhere_else() {
         let direct = Mode::Fulfill { subprocess: false, invocation: Invocation::Direct };
-        assert_eq!(choose(&[remote()], Some(("r", &direct)), &today()).unwrap().mode, direct);
+        let command = Transport::Command { program: "/t".into() };
+        let elsewhere = launched("/l", ssh("another place"));
+        let refused = |mode: &Mode, recorded| {
+            let today = OutputsConfig { mode: mode.clone(), ..today() };
+            choose(&[remote()], recorded, &today).unwrap_err().to_string()
+        };
+        let said = refused(&elsewhere, None);
+        assert!(said.contains("on host of today") && said.contains("on host of another place"), "{said}");
+        assert!(said.contains("FULFILL_SSH_HOST=host of today"), "{said}");
+        assert!(refused(&direct, None).contains("direct_helper_exec_v1"));
+        assert!(refused(&direct, Some(("r", &direct))).contains("built on host of today"));
+        assert!(refused(&launched("/l", Transport::Direct), None).contains("ssh_launcher_transport_v1"));
+        assert!(refused(&launched("/l", command), None).contains("command_transport_v1"));
+        // Of this machine an output is copied to wherever the launcher is.
+        let jobs = [staged(JobPlacement::Local)];
+        choose(&jobs, None, &OutputsConfig { mode: elsewhere, ..today() }).unwrap();
+    }
+
+    #[test]
+    fn a_run_and_its_rerun_in_one_environment_choose_the_same_mode() {
+        let direct = Mode::Fulfill { subprocess: false, invocation: Invocation::Direct };
+        let modes = [
+            Mode::HostLocalSymlinks,
+            direct,
+            launched("/l", Transport::Direct),
+            launched("/l", Transport::Command { program: "/t".into() }),
+            launched("/l", ssh("today")),
+        ];
+        for (jobs, possible) in [([remote()], 2), ([staged(JobPlacement::Local)], 5)] {
+            let chosen = modes.iter().filter_map(|mode| {
+                let today = OutputsConfig { mode: mode.clone(), ..today() };
+                let first = choose(&jobs, None, &today).ok()?.mode;
+                let again = choose(&jobs, Some(("r", &first)), &today).unwrap().mode;
+                Some((first, again))
+            });
+            let chosen: Vec<_> = chosen.collect();
+            assert!(chosen.iter().all(|(first, again)| first == again), "{chosen:?}");
+            assert_eq!(chosen.len(), possible);
+        }
     }
 
     #[test]
@@ -309,9 +433,11 @@ mod tests {
         choose(&[plain("x")], None, &with(Mode::RemoteRequest)).unwrap();
         let subprocess = Mode::Fulfill { subprocess: true, invocation: Invocation::Direct };
         assert!(refused(&[plain("x")], subprocess.clone()).contains("with a staged job"));
+        assert!(refused(&[plain("x")], subprocess.clone()).contains("unset JERICHOCI_PRE_MERGE"));
         let mut guest = plain("guest");
         guest.runtime = JobRuntimeConfig::Incus(IncusRuntimeConfig::default());
-        assert!(refused(&[remote(), guest], subprocess.clone()).contains("`guest` is neither"));
-        choose(&[remote(), plain("x")], None, &with(subprocess)).unwrap();
+        let here = || staged(JobPlacement::Local);
+        assert!(refused(&[here(), guest], subprocess.clone()).contains("`guest` is neither"));
+        choose(&[here(), plain("x")], None, &with(subprocess)).unwrap();
     }
 }

@@ -19,7 +19,7 @@ use super::expose::expose;
 use super::fulfill::{check_result, fulfill_prepared_output_request_result, write_document};
 use super::mode::{Invocation, Mode, Transport};
 use super::transport::{self, Endpoint};
-use super::{OutputsError, load};
+use super::{OutputsError, read};
 use crate::executor::JobLog;
 use crate::model::outputs::{
     Exposure, HandoffProtocol, PreparedOutputLaunchRequestRecord, PreparedOutputRecord,
@@ -177,7 +177,7 @@ impl Handover<'_> {
                 }
             }
         };
-        let result: PreparedOutputResultRecord = load(&result_path).map_err(|error| match exit {
+        let result: PreparedOutputResultRecord = read(&result_path).map_err(|error| match exit {
             Exit::Code(0) => error,
             exit => OutputsError::Invalid(format!("the helper ended with {}", words(exit))),
         })?;

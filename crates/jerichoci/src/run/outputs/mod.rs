@@ -84,16 +84,21 @@ impl OutputsError {
     }
 }
 
-/// Reads one of the documents that hand a prepared output over, all of which have version 1.
-fn load<T: DeserializeOwned>(path: &Path) -> Result<T, OutputsError> {
+/// Reads a document of any version.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, OutputsError> {
     let bytes = std::fs::read(path).map_err(|source| OutputsError::File {
         action: "read",
         path: path.to_path_buf(),
         source,
     })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| OutputsError::Document { path: path.to_path_buf(), problem: error.to_string() })
+}
+
+/// Reads one of the documents that hand a prepared output over, all of which have version 1.
+fn load<T: DeserializeOwned>(path: &Path) -> Result<T, OutputsError> {
     let problem = |problem: String| OutputsError::Document { path: path.to_path_buf(), problem };
-    let value: serde_json::Value =
-        serde_json::from_slice(&bytes).map_err(|error| problem(error.to_string()))?;
+    let value: serde_json::Value = read(path)?;
     let known = version::PREPARED_OUTPUT_HANDOFF;
     match value.get("schema_version").and_then(serde_json::Value::as_u64) {
         Some(found) if found == u64::from(known) => {}

@@ -22,6 +22,8 @@ use crate::run::layout::RunLayout;
 /// The way to a launcher on a host: every part is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
+    /// SSH program; today's when absent.
+    pub program: Option<String>,
     /// The host.
     pub host: String,
     /// Launcher there.
@@ -47,7 +49,7 @@ impl Route {
     /// # Errors
     /// [`OutputsError::Invalid`] for another transport, or a part that is missing.
     pub fn new(transport: &Transport, run: &RunLayout) -> Result<Self, OutputsError> {
-        let Transport::Ssh { host, remote_launcher_program, remote_helper_program, remote_work_dir, .. } =
+        let Transport::Ssh { program, host, remote_launcher_program, remote_helper_program, remote_work_dir } =
             transport
         else {
             return Err(OutputsError::Invalid("the transport is not SSH".to_owned()));
@@ -59,6 +61,7 @@ impl Route {
         let work_dir = PathBuf::from(needed("remote work directory", remote_work_dir)?);
         super::expose::check_absolute(&work_dir)?;
         Ok(Self {
+            program: program.clone(),
             host: needed("host", host)?,
             launcher_program: needed("remote launcher program", remote_launcher_program)?,
             helper_program: needed("remote helper program", remote_helper_program)?,
@@ -225,12 +228,12 @@ pub fn check_remote_result(
     request: &PreparedOutputRequestRecord,
 ) -> Result<(), OutputsError> {
     let invalid = |problem: String| Err(OutputsError::Invalid(format!("the host's result: {problem}")));
-    if result.schema_version != version::PREPARED_OUTPUT_HANDOFF {
-        return invalid(format!("schema_version {}", result.schema_version));
-    }
     if result.status != FulfillmentStatus::Succeeded {
         let why = result.error.as_deref().unwrap_or("it says no reason");
         return invalid(format!("it failed: {why}"));
+    }
+    if result.schema_version != version::PREPARED_OUTPUT_HANDOFF {
+        return invalid(format!("schema_version {}", result.schema_version));
     }
     if Path::new(&result.request_path) != request_path {
         return invalid(format!("it is for another request: {}", result.request_path));

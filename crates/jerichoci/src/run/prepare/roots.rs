@@ -5,6 +5,9 @@
 //! |---|---|
 //! | this machine | `runs/<run>/roots/` below the state root |
 //! | a host | `runs/<run>/roots/<engine>/` below the work directory |
+//!
+//! On a host the directory of an engine is there also when an output is only handed over: by it the engine finds what
+//! its dead runs have left.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +23,9 @@ use crate::run::layout::{Layout, RunLayout};
 use crate::run::owner::is_alive;
 
 /// Removes what prepare nodes have made in the directory of a run on a host. Others may have something
-/// there: what is not empty then stays.
+/// there: what is not empty then stays. Somebody else may do the same at the same time.
 const TIDY: &str = r#"cd "$1" 2>/dev/null || exit 0
-[ "$2" = keep ] || rm -rf roots || exit 1
+[ "$2" = keep ] || rm -rf roots || [ ! -e roots ] || exit 1
 rm -rf prepared-output-requests prepared-output-results prepared-output-launch-requests || exit 1
 for job in jobs/*/; do
   [ -d "$job" ] && [ ! -h "${job%/}" ] || continue

@@ -1,7 +1,7 @@
 //! Where outputs are realised: nix of one machine, with the places it is given there.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jericho_host::{CancelToken, Environment, Host, HostError};
@@ -98,7 +98,7 @@ impl Sites {
             RemoteError::Cancelled(reason) => OutputsError::Host(HostError::Cancelled(reason)),
             error => OutputsError::Invalid(with_causes(&error)),
         };
-        let host = tools.hosts.get(&route.host).map_err(failed)?;
+        let host = tools.hosts.get_by(&route.host, route.program.as_deref()).map_err(failed)?;
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = (route.host.clone(), route.work_dir.clone());
         route.work_dir = match checked.get(&asked) {
@@ -110,15 +110,22 @@ impl Sites {
             }
         };
         drop(checked);
+        let env = launcher_env(Path::new(&host.config().nix_program));
         let host = Arc::clone(host.ssh()) as Arc<dyn Host>;
         let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
-        handed.insert((route.host.clone(), route.run_dir()), Arc::clone(&host));
-        Ok(Endpoint { host, env: remote_env() })
+        let is_new = handed.insert((route.host.clone(), route.run_dir()), Arc::clone(&host)).is_none();
+        drop(handed);
+        if is_new {
+            // By it a later run finds what this one leaves when it is killed.
+            host.make_dirs(&route.run_dir().join("roots").join(tools.hosts.engine_id()))?;
+        }
+        Ok(Endpoint { host, env })
     }
 
     /// Lets go of everything that the run has on any machine for its outputs, but for what keeps them in the store
     /// where a guest of it is left.
     pub(super) fn release(&self, tools: &Tools, run: &RunLayout) -> Result<(), String> {
+        let layout = Layout::new(&tools.config.state_root);
         let mut problems = Vec::new();
         let mut dirs: BTreeMap<(String, PathBuf), Arc<dyn Host>> =
             std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner));
@@ -127,7 +134,6 @@ impl Sites {
             match (name, site.roots.ancestors().nth(2)) {
                 (Some(name), Some(run)) => {
                     dirs.insert((name.clone(), run.to_path_buf()), Arc::clone(host));
-                    problems.extend(site.let_go_of_the_dead(name, tools));
                 }
                 _ if may_have_guest(run, None) => {}
                 _ => problems.extend(host.remove(&site.roots).err().map(|error| with_causes(&error))),
@@ -135,6 +141,9 @@ impl Sites {
         }
         for ((name, dir), host) in dirs {
             problems.extend(tidy(&*host, &dir, may_have_guest(run, Some(&name))).err());
+            // Also where the host is not made ready, or in another directory than its own.
+            let dead = dir.parent().map(|runs| rooted_on(&host, runs, tools.hosts.engine_id(), &layout));
+            problems.extend(dead.iter().flatten().filter_map(|dead| dead.let_go(Some(&name)).err()));
         }
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
@@ -175,6 +184,13 @@ pub(super) fn remote_env() -> Environment {
     [("PATH", PATH)].into_iter().collect()
 }
 
+/// What a launcher of a host is started with: its helper asks nix where the store is.
+fn launcher_env(nix: &Path) -> Environment {
+    let dir = nix.parent().filter(|_| nix.is_absolute()).and_then(Path::to_str);
+    let path = dir.map_or_else(|| PATH.to_owned(), |dir| format!("{dir}:{PATH}"));
+    [("PATH", path)].into_iter().collect()
+}
+
 fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
     NixOnHost {
         host: Arc::clone(host.ssh()) as Arc<dyn Host>,
@@ -188,14 +204,6 @@ fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
 }
 
 impl Site {
-    /// Runs of this engine on a host that nobody works on any more: one that was killed has let go of nothing.
-    fn let_go_of_the_dead(&self, name: &str, tools: &Tools) -> Vec<String> {
-        let Some(runs) = self.roots.ancestors().nth(3) else { return Vec::new() };
-        let layout = Layout::new(&tools.config.state_root);
-        let rooted = rooted_on(&self.realizer.nix().host, runs, tools.hosts.engine_id(), &layout);
-        rooted.iter().filter_map(|rooted| rooted.let_go(Some(name)).err()).collect()
-    }
-
     /// The source tree there.
     pub(super) fn tree(
         &self,
