@@ -250,7 +250,8 @@ mod tests {
 
     #[test]
     fn every_directory_of_a_large_tree_is_looked_at() {
-        let damages: [(&str, &dyn Fn(&Path)); 9] = [
+        type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+        let damages: [Damage<'_>; 9] = [
             ("", &|_| {}),
             ("names in a/c were changed", &|tree| fs::remove_file(tree.join("a/c/one")).unwrap()),
             ("a/d/e is missing", &|tree| fs::rename(tree.join("a/d/e"), tree.join("a/d/e2")).unwrap()),
@@ -283,8 +284,8 @@ mod tests {
             for path in PATHS {
                 fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o644)).unwrap();
             }
-            // Times are those of a clock that ticks: what comes later is an hour later.
-            let before = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+            // Long ago, so that whatever changes now is seen to be later.
+            let before = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
             for path in ["", "a-b", "a", "a/c", "a/d-", "a/d", "a/d/e", "a/d/e/f", "z", "z/only"] {
                 fs::File::open(root.join(path)).unwrap().set_modified(before).unwrap();
             }
