@@ -226,10 +226,9 @@ class Remote(WithFakes):
         for failing in (None, "rmpWorkspaceDeps", "rmpWorkspaceBuild"):
             self.program("nix", f"""#!/bin/sh
 case "$*" in
-  *'store add-path'*)
-    for tree; do :; done
-    [ -e "$tree/flake.nix" ] && [ -e "$tree/jerichoci-snapshot.json" ] || exit 9
-    echo "$tree" >>"{self.dir}/snapshots"; echo /store/source ;;
+  *builtins.path*)
+    [ -e "$TREE/flake.nix" ] && [ -e "$TREE/jerichoci-snapshot.json" ] || exit 9
+    echo "$TREE" >>"{self.dir}/snapshots"; echo /store/source ;;
   *'hash path'*) echo sha256-a+b/c= ;;
   *'path-info'*'path:/store/source?narHash=sha256-a%2Bb%2Fc%3D#ci.x86_64-linux.'*{failing}) exit 1 ;;
   *path-info*) echo "/store/of-$(echo "$*" | sed 's/.*[.]//').drv" ;;

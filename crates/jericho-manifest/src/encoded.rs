@@ -11,7 +11,7 @@ use crate::manifest::{Entry, FIXED, HEADER, MANY, Manifest, ManifestError, decod
 /// How many bytes apart the states of a hash are kept.
 const STEP: usize = 1 << 20;
 
-/// The hash of a manifest, and its state after each [`STEP`]: of another manifest that begins with the same bytes
+/// The hash of a manifest, and its state after each MiB: of another manifest that begins with the same bytes
 /// only what follows them is hashed.
 #[derive(Debug, Default)]
 pub struct Proof {
