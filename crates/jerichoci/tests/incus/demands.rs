@@ -94,7 +94,8 @@ fn a_locked_cache_belongs_to_one_guest_at_a_time() {
     assert_eq!(first.verdict, Verdict::Failed(FailureKind::Cancelled));
     assert_eq!((second.verdict, world.guest_log(&second, "waits").as_str()), (Verdict::Passed, "mine\n"));
     let log = world.host_log(&second, "waits");
-    assert!(log.contains("waiting for the cache `mine`, which another job has"), "{log}");
+    let told = format!("waiting for the cache `mine`, which job `holds` of run {} has", first.run_id);
+    assert!(log.contains(&told), "{log}");
     world.assert_nothing_left();
 }
 

@@ -71,6 +71,11 @@ fn with_local_nix<'a>(mut world: World<'a>, nix: &nix::Rig) -> World<'a> {
     let mut world = with_nix(world, nix);
     world.config.hosts.named.clear();
     world.config.nix_program = nix.program_alone().unwrap();
+    for (name, value) in nix.environment() {
+        if name == "XDG_CACHE_HOME" {
+            world.config.caller_environment.set(name, value);
+        }
+    }
     world
 }
 

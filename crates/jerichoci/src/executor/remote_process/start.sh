@@ -46,7 +46,12 @@ if [ -d "$job" ]; then
   fi
   rm -rf "$job" || fail "cannot remove what is left of an earlier attempt"
 fi
-mkdir -p "$job" || fail "cannot make $job"
+# The end of another job of the run takes the directories above with it while they are empty.
+tries=0
+until mkdir -p "$job" 2>/dev/null; do
+  tries=$((tries + 1))
+  [ "$tries" -lt 20 ] || mkdir -p "$job" || fail "cannot make $job"
+done
 printf '%s\n' "$owner" >"$job/owner.json" || fail "cannot write $job/owner.json"
 printf '%s\n' "$request" >"$job/request.json" || fail "cannot write $job/request.json"
 printf '%s\n' "$view" >"$job/view.json" || fail "cannot write $job/view.json"
