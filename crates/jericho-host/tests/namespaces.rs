@@ -179,8 +179,9 @@ fn an_engine_that_is_killed_takes_everything_in_the_namespace_with_it() {
         .unwrap();
     // Blocks until the command has started.
     assert_eq!(fs::read_to_string(&fifo).unwrap(), "x\n");
-    let pids = tagged(&tag);
-    assert!(pids.len() >= 3, "{pids:?}");
+    // A process that is just being replaced by its program shows no environment for a moment.
+    let seen = (0..1000).map(|_| tagged(&tag)).find(|pids| pids.len() >= 3);
+    let pids = seen.unwrap_or_else(|| panic!("{:?}", tagged(&tag)));
     let open = |pid: &u32| {
         let pid = Pid::from_raw(i32::try_from(*pid).unwrap()).unwrap();
         rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap()

@@ -130,11 +130,14 @@ j_look() {
     }'
 }
 
-# j_signal NAME: to every process of the command.
+# j_signal NAME: to every process of the command. They stand still meanwhile: none sees another end, and goes on
+# or says so, before it has the signal itself.
 j_signal() {
-  for j_entry in $(j_look); do
-    kill -s "$1" "${j_entry%:*}" 2>/dev/null
-    kill -s CONT "${j_entry%:*}" 2>/dev/null
+  j_those=$(j_look)
+  for j_step in STOP "$1" CONT; do
+    for j_entry in $j_those; do
+      kill -s "$j_step" "${j_entry%:*}" 2>/dev/null
+    done
   done
 }
 
