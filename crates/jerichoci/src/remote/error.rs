@@ -99,7 +99,10 @@ pub enum RemoteError {
         floor_bytes: u64,
     },
     /// There is no runner for the processors of the host.
-    #[error("host {host}: there is no runner for {arch}")]
+    #[error(
+        "host {host}: there is no runner for {arch}: in a checkout `scripts/build-guest` builds it; else \
+         JERICHOCI_GUEST_RUNNER_DIR names the directory of {arch}/jerichoci-incus-run"
+    )]
     NoRunner {
         /// The name that the job uses.
         host: String,
