@@ -15,7 +15,7 @@ use jericho_testkit::nix::Rig;
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::outputs::{Consumer, PreparedOutputsRecord, Residency};
-use jerichoci::{Engine, EngineConfig, NoReporter, Reporter};
+use jerichoci::{NoReporter, Reporter};
 
 use crate::tree::{BUILD, DEPS, Tree, job, shell, staged};
 
@@ -84,10 +84,10 @@ fn what_is_remembered_of_another_store_is_no_obstacle() {
     let Some(mut tree) = Tree::new("what_is_remembered_of_another_store_is_no_obstacle") else { return };
     assert_eq!(tree.run(vec![staged("a", "run-test")]).verdict, Verdict::Passed);
     let other = Rig::new().unwrap();
-    let mut config = EngineConfig::new(tree.root.join(".jerichoci"), &tree.root);
-    config.caller_environment = other.environment().into_iter().collect();
-    config.nix_program = other.program();
-    tree.engine = Engine::new(config);
+    tree.set(|config| {
+        config.caller_environment = other.environment().into_iter().collect();
+        config.nix_program = other.program();
+    });
     let run = tree.run(vec![staged("a", "run-test")]);
     assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
     let record: PreparedOutputsRecord =
@@ -211,10 +211,8 @@ fn what_the_flake_does_not_have_is_the_sources_fault_and_a_nix_that_is_not_there
     let run = tree.run(vec![missing]);
     assert_eq!(run.verdict, Verdict::Failed(FailureKind::TestFailure));
     assert!(job(&run, "a").message.as_ref().unwrap().contains("ci.x86_64-linux.nothing"), "{run:#?}");
-    let mut config = EngineConfig::new(tree.root.join(".jerichoci"), &tree.root);
-    config.caller_environment = tree.nix.environment().into_iter().collect();
-    config.nix_program = tree.root.join("nowhere/nix");
-    tree.engine = Engine::new(config);
+    let missing = tree.root.join("nowhere/nix");
+    tree.set(|config| config.nix_program = missing);
     let run = tree.run(vec![staged("a", "run-test")]);
     assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure));
     assert!(job(&run, "a").message.as_ref().unwrap().contains("is not installed"), "{run:#?}");

@@ -1,7 +1,7 @@
 //! A tree whose jobs have prepared outputs, with a real nix of its own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jericho_host::{CancelToken, Command, Environment, Host as _, LocalHost};
 use jericho_testkit::need::needs_program;
@@ -32,6 +32,13 @@ pub(crate) const BUILD: &str = r#"
     printf '#!/bin/sh\nexit 7\n' > $out/bin/run-bad; chmod +x $out/bin/*
     echo '{"entrypoints":[{"name":"run-test","relative_path":"bin/run-test"}],"kind":"staged_linux_workspace_build_v1","mounts":[{"guest_path":"/staged/linux-rust/workspace-build","name":"workspace_build_root","read_only":true,"relative_path":"."}],"schema_version":1}' > $out/share/jerichoci/payload-manifest.json"#;
 
+fn config(root: &Path, nix: &Rig) -> EngineConfig {
+    let mut config = EngineConfig::new(root.join(".jerichoci"), root);
+    config.caller_environment = nix.environment().into_iter().collect();
+    config.nix_program = nix.program();
+    config
+}
+
 impl Tree {
     pub(crate) fn new(test: &str) -> Option<Self> {
         if !needs_program(test, "nix") || !needs_program(test, "bash") {
@@ -41,10 +48,7 @@ impl Tree {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap().join("tree");
         fs::create_dir(&root).unwrap();
-        let mut config = EngineConfig::new(root.join(".jerichoci"), &root);
-        config.caller_environment = nix.environment().into_iter().collect();
-        config.nix_program = nix.program();
-        let tree = Self { engine: Engine::new(config), root, nix, _dir: dir };
+        let tree = Self { engine: Engine::new(config(&root, &nix)), root, nix, _dir: dir };
         tree.flake(DEPS, BUILD);
         Some(tree)
     }
@@ -93,9 +97,7 @@ impl Tree {
 
     /// Another engine of the same state root, after a change of its settings.
     pub(crate) fn set(&mut self, change: impl FnOnce(&mut EngineConfig)) {
-        let mut config = EngineConfig::new(self.root.join(".jerichoci"), &self.root);
-        config.caller_environment = self.nix.environment().into_iter().collect();
-        config.nix_program = self.nix.program();
+        let mut config = config(&self.root, &self.nix);
         change(&mut config);
         self.engine = Engine::new(config);
     }
