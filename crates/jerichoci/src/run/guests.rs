@@ -132,11 +132,7 @@ impl Reaper {
         let incus = self.incus(place, cancel)?;
         // Before the guests are listed: a run that nobody works on makes none any more.
         let rooted = self.rooted(place, cancel)?;
-        let listed = match incus.list(&place.project, &self.own()) {
-            // Nobody can have left anything there.
-            Err(OpsError::ProjectMissing { .. }) => Vec::new(),
-            other => other?,
-        };
+        let listed = listed(&incus, place, &self.own())?;
         let there: Vec<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
         self.end_unowned(place, &incus, listed, reaped)?;
         for rooted in rooted {
@@ -166,10 +162,7 @@ impl Reaper {
     ) -> Result<(), Problem> {
         let own: BTreeSet<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
         if self.expired {
-            let all = match incus.list(&place.project, &pika_cloud::ops::Labels::new()) {
-                Err(OpsError::ProjectMissing { .. }) => Vec::new(),
-                other => other?,
-            };
+            let all = self::listed(incus, place, &pika_cloud::ops::Labels::new())?;
             listed.extend(all.into_iter().filter(|one| !own.contains(&one.instance.name)));
         }
         if listed.is_empty() {
@@ -235,13 +228,8 @@ impl Reaper {
 
 impl Undertaker for Reaper {
     fn end_users(&self, place: &GuestPlace, incus: &Incus, volumes: &[String]) -> Result<Buried, OpsError> {
-        let listed = match incus.list(&place.project, &self.own()) {
-            // Whoever makes the guest says it with more words.
-            Err(OpsError::ProjectMissing { .. }) => return Ok(Buried::default()),
-            other => other?,
-        };
         let mut reaped = ReapedGuests::default();
-        for one in listed {
+        for one in listed(incus, place, &self.own())? {
             if labels::has_cache(&one, volumes) && labels::keep_until(&one).is_none() {
                 let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
                 let run = run.map(|id| self.layout.run(&id));
@@ -249,6 +237,19 @@ impl Undertaker for Reaper {
             }
         }
         Ok(Buried { ended: reaped.ended, problems: reaped.problems })
+    }
+}
+
+/// The guests of a place with these labels. In a project that is not there nobody can have left one; whoever makes
+/// a guest says with more words that it is missing.
+fn listed(
+    incus: &Incus,
+    place: &GuestPlace,
+    labels: &pika_cloud::ops::Labels,
+) -> Result<Vec<Listed>, OpsError> {
+    match incus.list(&place.project, labels) {
+        Err(OpsError::ProjectMissing { .. }) => Ok(Vec::new()),
+        other => other,
     }
 }
 
