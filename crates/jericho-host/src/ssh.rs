@@ -26,6 +26,7 @@
 //! namespaces are not offered; waiting for what a command has left behind is done in steps of 0.1 s at
 //! the other end, because a shell cannot wait for processes that are not its children.
 
+mod appears;
 mod backoff;
 mod command;
 mod config;

@@ -113,6 +113,10 @@ pub(super) fn broken(host: &SshHost, master: &Arc<Master>, exit: Exit, begun: bo
     if gone || !begun {
         host.forget(master);
     }
+    // The shell of the account may have refused the own session of the master first, which has ended it.
+    if gone && let Some(fate) = master.fate() {
+        return fate;
+    }
     let reason = if gone { master.last_words() } else { None }.unwrap_or_else(|| last_line(said));
     SshError::Lost { host: name, begun, reason }
 }

@@ -12,12 +12,19 @@ use super::background::Background;
 use super::collect::{self, Garbage};
 use super::error::{RemoteError, WorkDirProblem};
 use super::reap::{Leftovers, ReapedJobs, Runs};
-use super::runner_binary::{NAME, Runners};
-use super::sync::Line;
-use super::work_dir::{self, Facts, Look};
+use super::runner_binary::{NAME, Runner, Runners};
+use super::sync::{GRACE, Line, greeting};
+use super::work_dir::{self, Facts, Look, Stayed};
 use crate::causes::with_causes;
 use crate::config::{EngineConfig, HostConfig};
 use crate::model::job::JobRuntimeKind;
+
+/// How long it takes until a host that has become ready is looked through for what dead engines have left: the jobs
+/// that it was made ready for have started by then.
+const REAP_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the error of an attempt that was made ahead counts for those who ask.
+const AHEAD: Duration = Duration::from_secs(2);
 
 /// How long the end of a run waits for what goes on beside it.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -53,7 +60,9 @@ pub struct BuildHost {
     sockets: Arc<SshSockets>,
     runners: Arc<Runners>,
     line: Line,
+    clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
+    engine_id: String,
     /// The engine whose jobs are looked for, and which of them are worked on.
     reaps: Option<(String, Runs)>,
     reaper: Mutex<Option<Background<ReapedJobs>>>,
@@ -98,6 +107,10 @@ struct State {
     attempts: u64,
     /// What the last of them ended with.
     error: Option<RemoteError>,
+    /// What an attempt that nobody had asked for yet ended with, and when.
+    ahead: Option<(RemoteError, Duration)>,
+    /// What it had to tell.
+    lines: Vec<String>,
 }
 
 impl BuildHost {
@@ -107,7 +120,7 @@ impl BuildHost {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
         runners: Arc<Runners>,
-        reaps: Option<(String, Runs)>,
+        (engine_id, reaps): (String, Option<Runs>),
         however_full: bool,
     ) -> Result<Self, RemoteError> {
         let mut config = engine.hosts.get(name);
@@ -127,7 +140,7 @@ impl BuildHost {
             source: Arc::new(source),
         };
         let no_semaphore = |error| failed(HostError::System("cannot make a semaphore", error));
-        let ssh = Arc::new(SshHost::with_parts(ssh, clock, Arc::clone(&ids)).map_err(failed)?);
+        let ssh = Arc::new(SshHost::with_parts(ssh, Arc::clone(&clock), Arc::clone(&ids)).map_err(failed)?);
         let line = Line::new().map_err(no_semaphore)?;
         let followers = Slots::new(followers(&ssh)).map_err(no_semaphore)?;
         Ok(Self {
@@ -139,8 +152,10 @@ impl BuildHost {
             runners,
             line,
             followers,
+            clock,
             ids,
-            reaps,
+            reaps: reaps.map(|runs| (engine_id.clone(), runs)),
+            engine_id,
             reaper: Mutex::default(),
             turn: Arc::default(),
         })
@@ -199,7 +214,39 @@ impl BuildHost {
     /// # Errors
     /// [`RemoteError`], at once when the host cannot be reached.
     pub fn ready(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
+        let ready = self.ready_or_error(log, cancel);
+        // Whoever asks first hears of what was done ahead.
+        let lines = std::mem::take(&mut self.turn.state().lines);
+        lines.iter().for_each(|line| log(line));
+        ready
+    }
+
+    /// Makes it ready before anybody asks. Those who ask soon get what came of it.
+    pub(super) fn make_ready_ahead(&self, cancel: &CancelToken) {
+        let mut lines = Vec::new();
+        let made = self.ready_or_error(&mut |line| lines.push(line.to_owned()), cancel);
         let mut state = self.turn.state();
+        state.lines = lines;
+        if let Err(error) = made
+            && !matches!(error, RemoteError::Cancelled(_))
+        {
+            state.ahead = Some((error, self.clock.monotonic()));
+        }
+    }
+
+    /// Asks for the socket of Incus there, so that nobody waits for it later.
+    pub(super) fn reach_incus(&self, cancel: &CancelToken) {
+        // What is wrong with it is told to who uses it.
+        let _ = self.sockets.connect(&self.config.incus.socket, cancel);
+    }
+
+    fn ready_or_error(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
+        let mut state = self.turn.state();
+        if let Some((error, at)) = &state.ahead
+            && self.clock.monotonic().saturating_sub(*at) < AHEAD
+        {
+            return Err(error.clone());
+        }
         let before = state.attempts;
         let mut cancelled = None;
         loop {
@@ -319,7 +366,10 @@ impl BuildHost {
         let name = self.name.clone();
         let place = self.collected(ready, engine);
         // Without a thread the next run does it.
-        let started = Background::start("reaper", move |cancel| {
+        let started = Background::start_after(REAP_AFTER, "reaper", move |cancel| {
+            if cancel.is_cancelled() {
+                return ReapedJobs::default();
+            }
             let mut reaped =
                 super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &runs, false, cancel);
             // After the jobs, which may use them.
@@ -331,6 +381,14 @@ impl BuildHost {
             reaped
         });
         *self.reaper.lock().unwrap_or_else(PoisonError::into_inner) = started.ok();
+    }
+
+    /// Begins with what a host is looked through for, if that has not begun yet: its jobs have what they need.
+    pub(crate) fn reap_now(&self) {
+        let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reaper) = &*reaper {
+            reaper.hurry();
+        }
     }
 
     fn collected(&self, ready: &Ready, engine_id: String) -> collect::Place {
@@ -392,7 +450,10 @@ impl BuildHost {
             self.ssh.connect(cancel).map_err(|error| self.error(error))?;
         }
         let runners = self.runners.all();
-        let looked = work_dir::look(&*self.ssh, dir, runners, cancel).map_err(|error| self.error(error))?;
+        let (looked, stayed) = self.look(dir, runners, cancel).map_err(|error| self.error(error))?;
+        if let Some(stayed) = stayed {
+            self.line.keep(stayed.conversation, stayed.heard);
+        }
         let facts = match looked {
             Look::Facts(facts) => facts,
             Look::Problem(problem) => return Err(self.bad_work_dir(problem)),
@@ -407,6 +468,21 @@ impl BuildHost {
             });
         }
         self.with_runner(facts, log, cancel)
+    }
+
+    /// Looks at the work directory, and keeps the receiver of snapshots where there is room for a session more.
+    fn look(
+        &self,
+        dir: &Path,
+        runners: &[Runner],
+        cancel: &CancelToken,
+    ) -> Result<(Look, Option<Stayed>), HostError> {
+        match greeting(&self.engine_id) {
+            Ok(hello) if self.ssh.max_sessions() > 1 => {
+                work_dir::look_and_stay(&self.ssh, dir, runners, (hello, GRACE), cancel)
+            }
+            _ => work_dir::look(&*self.ssh, dir, runners, cancel).map(|look| (look, None)),
+        }
     }
 
     fn with_runner(

@@ -313,6 +313,7 @@ impl IncusGuest {
                 self.collect(job, &place.incus, &plan, (&ended, &mut outcome), made);
             });
         }
+        place.reap_now();
         Ok(outcome)
     }
 

@@ -74,6 +74,13 @@ impl Place {
         host.ready(log, cancel).map(drop).map_err(|error| Failure::of(cancel, &error))
     }
 
+    /// Nothing is needed of the machine for the moment.
+    pub(super) fn reap_now(&self) {
+        if let Machine::Host(host) = &self.machine {
+            host.reap_now();
+        }
+    }
+
     /// For messages.
     pub(super) fn name(&self) -> &str {
         match &self.machine {

@@ -128,6 +128,7 @@ impl RemoteProcess {
             }
             Err(why) => Waited::told(JobOutcome::errored(why)),
         };
+        host.reap_now();
         let left =
             Left { dir: place.job.clone(), is_unknown: waited.is_unknown, ready: ready.clone(), host, tree };
         told.cleanup = Some(left.into_cleanup());
