@@ -90,12 +90,9 @@ impl Hosts {
         for (name, has_guests) in wanted {
             // What cannot be begun here is done by the first job.
             let Ok(host) = self.get(name) else { continue };
-            let guests = has_guests.then(|| {
-                let host = Arc::clone(&host);
-                Background::start("incus-ahead", move |cancel| host.reach_incus(cancel))
-            });
-            let host = Background::start("host-ahead", move |cancel| host.make_ready_ahead(cancel));
-            for begun in guests.into_iter().chain([host]).flatten() {
+            let begun =
+                Background::start("host-ahead", move |cancel| host.make_ready_ahead(has_guests, cancel));
+            if let Ok(begun) = begun {
                 begun.heed(cancel);
                 ahead.push(begun);
             }
