@@ -227,6 +227,14 @@ impl BuildHost {
         ready
     }
 
+    /// [`BuildHost::ready`] for somebody without a log: what there was to tell is kept for the first job.
+    ///
+    /// # Errors
+    /// As [`BuildHost::ready`].
+    pub(crate) fn ready_silently(&self, cancel: &CancelToken) -> Result<Ready, RemoteError> {
+        self.ready_or_error(&mut |_line| (), cancel)
+    }
+
     /// Makes it ready before anybody asks, also for guests. Those who ask soon get what came of it.
     pub(super) fn make_ready_ahead(&self, for_guests: bool, cancel: &CancelToken) {
         self.wants_guests.store(for_guests, Ordering::Relaxed);
@@ -420,7 +428,7 @@ impl BuildHost {
         wanted: &collect::Wanted<'_>,
         cancel: &CancelToken,
     ) -> Result<Garbage, RemoteError> {
-        let ready = self.ready(&mut |_line| (), cancel)?;
+        let ready = self.ready_silently(cancel)?;
         Ok(collect::all(&self.collected(&ready, engine_id.to_owned()), wanted, cancel))
     }
 
@@ -434,7 +442,7 @@ impl BuildHost {
         runs: &Runs,
         cancel: &CancelToken,
     ) -> Result<ReapedJobs, RemoteError> {
-        let ready = self.ready(&mut |_line| (), cancel)?;
+        let ready = self.ready_silently(cancel)?;
         Ok(super::reap::reap(&self.ssh, &ready, engine_id, runs, true, cancel))
     }
 

@@ -169,7 +169,7 @@ impl Hosts {
     /// [`RemoteError`] when the host cannot be made ready.
     pub(crate) fn reap(&self, name: &str, cancel: &CancelToken) -> Result<ReapedJobs, RemoteError> {
         let host = self.get(name)?;
-        host.ready(&mut |_line| (), cancel)?;
+        host.ready_silently(cancel)?;
         let mut reaped = host.settle_within(LONGEST_REAPING);
         for job in &mut reaped.jobs {
             *job = format!("{job} on {name}");
