@@ -6,4 +6,5 @@ mod common;
 mod doctor;
 mod kept;
 mod place;
+mod readme;
 mod shell;
