@@ -170,6 +170,8 @@ fn every_command_has_its_help() {
           --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
                               $XDG_CONFIG_HOME or ~/.config]
     ");
+    insta::assert_snapshot!(tree.run(&["reap", "-h"]).code(0).stdout, @r"
+    ");
     insta::assert_snapshot!(tree.run(&["completions", "-h"]).code(0).stdout, @r"
     Prints the completions of bash, zsh or fish
 
