@@ -7,4 +7,5 @@ mod common;
 mod doctor;
 mod kept;
 mod place;
+mod readme;
 mod shell;
