@@ -165,7 +165,9 @@ fn ssh_fails(test: &str, chosen: impl Fn(usize) -> Vec<&'static str>) {
     let all = fs::read_to_string(dir.path().join("calls")).unwrap().lines().count();
     assert!(all > 5, "{all} calls");
     for (at, how) in (1..=all).flat_map(|at| chosen(at).into_iter().map(move |how| (at, how))) {
+        let began = std::time::Instant::now();
         let run = run(at, how);
+        eprintln!("{how} at {at} of {all}: {:?} after {:?}", run.verdict, began.elapsed());
         // A call that is tried again, and one after the job, change nothing.
         let is_right = matches!(run.verdict, Verdict::Passed | Verdict::Failed(FailureKind::Infrastructure));
         assert!(is_right, "{how} at {at} of {all}: {run:#?}");

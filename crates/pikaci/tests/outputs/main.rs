@@ -3,5 +3,6 @@
 mod handover;
 mod helpers;
 mod killed;
+mod matrix;
 mod moved;
 mod rig;
