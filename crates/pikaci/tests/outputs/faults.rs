@@ -18,6 +18,7 @@ const WAYS: [&str; 3] =
     ["exit 255", "kill -9 $$", "REAL \"$@\" | { dd bs=1 count=45 2>/dev/null; kill -9 0; }; exit 255"];
 
 /// Lets ssh fail at the calls that `chosen` has ways for, by their number.
+#[expect(clippy::print_stderr, reason = "who waits for minutes sees how far it is")]
 fn ssh_fails(test: &str, chosen: impl Fn(usize) -> Vec<&'static str>) {
     let Some(tree) = Tree::new(test) else { return };
     let (Some(sshd), Some(runners)) = (ssh::Rig::start(test), guest_programs(test)) else { return };

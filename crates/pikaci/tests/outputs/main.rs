@@ -1,5 +1,6 @@
 //! Prepared outputs through the real programs: `pikaci` and its two helpers, with the real nix.
 
+mod copied;
 mod faults;
 mod handover;
 mod helpers;
