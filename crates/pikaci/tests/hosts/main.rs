@@ -4,6 +4,7 @@ mod ahead;
 #[path = "../cli/common.rs"]
 #[expect(dead_code, reason = "shared with the tests of the command line")]
 mod common;
+mod deleted;
 mod doctor;
 mod kept;
 mod place;

@@ -159,15 +159,26 @@ fn volume(engine_id: &str, name: &str) -> String {
     format!("{}{plain}-{hash}", volumes_of(engine_id)).to_ascii_lowercase()
 }
 
+/// How much of the identity of a state root is in the names of its volumes.
+const ENGINE_DIGITS: usize = 12;
+
 /// What the names of all volumes of a state root begin with.
 pub(super) fn volumes_of(engine_id: &str) -> String {
-    let engine: String = engine_id.chars().take(12).collect();
+    let engine: String = engine_id.chars().take(ENGINE_DIGITS).collect();
     format!("jericho-{engine}-").to_ascii_lowercase()
+}
+
+/// Whether a volume is a cache of some state root, by its name.
+pub(super) fn is_volume(name: &str) -> bool {
+    let rest = name.strip_prefix("jericho-").and_then(|rest| rest.split_at_checked(ENGINE_DIGITS));
+    rest.is_some_and(|(engine, rest)| {
+        engine.bytes().all(|byte| byte.is_ascii_hexdigit()) && rest.starts_with('-')
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::volume;
+    use super::{is_volume, volume};
 
     #[test]
     fn a_volume_is_of_one_state_root_and_one_cache() {
@@ -177,5 +188,9 @@ mod tests {
         assert_ne!(of("0123456789abcdef", "a-b"), of("0123456789abcdef", "ab"));
         assert_ne!(of("0123456789abcdef", "a"), of("1123456789abcdef", "a"));
         assert!(of("0123456789abcdef", &"x".repeat(200)).len() < 60);
+        assert!(is_volume(&of("0123456789abcdef", "a")) && is_volume(&of("0123456789ABCDEF", "ä")));
+        for other in ["jericho-", "jericho-mine", "jericho-0123456789abc-x", "jericho-0123456789ag-x", "x"] {
+            assert!(!is_volume(other), "{other}");
+        }
     }
 }
