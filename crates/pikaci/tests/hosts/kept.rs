@@ -40,6 +40,12 @@ fn a_target_runs_here_and_on_a_host_and_a_guest_that_failed_is_kept() {
     assert_eq!(reaped.stdout, "");
     assert!(reaped.stderr.contains("1 guest kept"), "{reaped:?}");
     assert_eq!(place.project.instances().unwrap(), [words[4]]);
+    // A collection leaves what they look at.
+    let collected = place.pikaci(&["gc", "--keep-runs", "0", "--host", "local"]).code(0);
+    assert!(collected.stderr.contains(&format!("{} was kept: a guest of it", words[0])), "{collected:?}");
+    let look = ["shell", words[0], "bad", "--", "sh", "-c", "ls jericho.toml; cat /tmp/left"];
+    let seen = place.pikaci(&look).code(0).stdout.replace('\r', "");
+    assert_eq!(seen, "jericho.toml\nleft\n");
     passes("local");
 }
 

@@ -35,7 +35,7 @@ pub(crate) use intent::places;
 pub use intent::{GuestIntent, GuestPlace};
 use place::{Place, Prepared};
 use remove::{KEPT_FOR, Leftover};
-pub(crate) use remove::{is_kept, keep_for_a_person};
+pub(crate) use remove::{is_kept, keep_for_a_person, note_kept};
 use snapshot::MountSource;
 pub(crate) use spec::{WORKSPACE, shell_environment};
 use told::Told;
@@ -196,7 +196,7 @@ impl IncusGuest {
             runner_dir = on.runner.map(PathBuf::from);
         }
         made.instance = Some(instance.name.clone());
-        let intent = GuestIntent { place: place.record(), instance: instance.name.clone() };
+        let intent = GuestIntent { place: place.record(), instance: instance.name.clone(), kept_until: None };
         let (volumes, cache_labels) = (caches.volumes().clone(), caches.labels());
         let mut leftover = Leftover {
             incus: place.incus.clone(),
