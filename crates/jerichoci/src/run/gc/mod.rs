@@ -1,6 +1,6 @@
 //! Collects what nobody needs: runs beyond those that are kept, snapshots without a run, caches
 //! that nobody used for a while, and what is too much altogether. Never touches a run that an
-//! engine works on, or one with a guest that a person wants to look at, or a cache that a job uses.
+//! engine works on, one that has a guest to be looked at, or a cache that a job uses.
 
 mod caches;
 mod elsewhere;
@@ -67,7 +67,7 @@ pub struct GcReport {
     pub removed_runs: Vec<String>,
     /// Runs that would have gone but have an engine working on them.
     pub kept_live: Vec<String>,
-    /// Runs that would have gone but have a guest that is kept to be looked at.
+    /// Runs that would have gone but have a guest that is kept: it sees the source and the prepared outputs of its run.
     pub kept_guests: Vec<String>,
     /// Cache directories, relative to the state root.
     pub removed_caches: Vec<String>,
