@@ -10,7 +10,7 @@ use jericho_host::{CancelToken, Clock};
 use pika_cloud::ops::{Incus, InstanceRef, OpsError, Patience};
 
 use super::caches::Caches;
-use super::intent::GuestIntent;
+use super::intent::{GuestIntent, GuestPlace};
 use super::labels;
 use super::snapshot::Hold;
 use crate::causes::with_causes;
@@ -38,6 +38,16 @@ pub(crate) fn keep_for_a_person(
 ) -> Result<(), OpsError> {
     let now = incus.time()?.unwrap_or(here);
     incus.set_labels(instance, &labels::kept(labels::later(now, KEPT_FOR)))
+}
+
+/// What to tell of a guest that could not be removed.
+pub(super) fn still_there(place: &GuestPlace, instance: &str, why: &str) -> String {
+    format!(
+        "instance {instance} in the Incus project {} on {} is still there ({why}); the next run that uses that Incus, \
+         or `pikaci reap`, ends it",
+        place.project,
+        place.host_name()
+    )
 }
 
 /// Writes down in the directory of the job that its guest is kept from now on, so that its run is not collected. `here`
@@ -92,13 +102,8 @@ impl Leftover {
                 cleaned.warnings.extend(self.hold.release(cancel).err());
             }
             Err(error) => {
-                let InstanceRef { project, name } = &self.instance;
-                let host = self.intent.place.host_name();
-                cleaned.leaked.push(format!(
-                    "instance {name} in the Incus project {project} on {host}; the next run, or `pikaci reap`, \
-                     ends it"
-                ));
-                cleaned.warnings.push(format!("instance {name} was not removed: {}", with_causes(&error)));
+                let left = still_there(&self.intent.place, &self.instance.name, &with_causes(&error));
+                cleaned.left_behind.push(left);
             }
         }
         // Until here: a guest that is still there may still write to them.
