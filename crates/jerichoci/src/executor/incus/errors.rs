@@ -7,11 +7,11 @@ use super::spec::Image;
 use crate::causes::with_causes;
 use crate::config::IncusConfig;
 
-/// The error that matters, and what is still there although it should not.
-pub(super) fn left_behind(error: OpsError) -> (OpsError, Option<String>) {
+/// The error that matters, and of an instance that is still there although it should not: its name, and why.
+pub(super) fn left_behind(error: OpsError) -> (OpsError, Option<(String, String)>) {
     match error {
         OpsError::LeftBehind { instance, cleanup, error } => {
-            (*error, Some(format!("instance {instance} ({cleanup})")))
+            (*error, Some((instance, with_causes(&*cleanup))))
         }
         other => (other, None),
     }

@@ -306,7 +306,7 @@ impl Run<'_> {
             if forced_now && !forced { self.cancel(job.cancel, true) } else { Err(why) }
         });
         if let Err(why) = ended {
-            instead.leaked.push(format!(
+            instead.left_behind.push(format!(
                 "{} on {}: {}; the next run that uses the host ends it ({why})",
                 job.tag,
                 self.host.name(),
