@@ -80,7 +80,7 @@ impl Caches {
         let reaped = tools
             .undertaker
             .end_users(&place.record(), &place.incus, &self.locked)
-            .map_err(|error| Failure::of(job.cancel, &error))?;
+            .map_err(|error| place.failed(&error, None, job.cancel))?;
         for guest in reaped.ended {
             let line = format!("ended what a dead engine had left with a cache of the job: {guest}");
             super::place::quietly(job.log, &line);

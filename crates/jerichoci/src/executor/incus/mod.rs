@@ -387,7 +387,7 @@ impl IncusGuest {
         }
         match error {
             OpsError::Cancelled(reason) => Failure::Cancelled(reason),
-            error => Failure::Errored(errors::explain(&error, &place.config, image)),
+            error => Failure::Errored(errors::explain(&error, &place.config, Some(image))),
         }
     }
 }
@@ -408,11 +408,8 @@ pub(crate) fn check_image(
         let place = Place::of(job.placement.host(), tools, cancel)?;
         place.connect(log, cancel)?;
         let image = spec::image(runtime, &place.config);
-        match place.incus.image(&place.config.project, &image.alias) {
-            Ok(_) => Ok(()),
-            Err(OpsError::Cancelled(reason)) => Err(Failure::Cancelled(reason)),
-            Err(error) => Err(Failure::Errored(errors::explain(&error, &place.config, &image))),
-        }
+        let found = place.incus.image(&place.config.project, &image.alias);
+        found.map(drop).map_err(|error| place.failed(&error, Some(&image), cancel))
     };
     check().map_err(Failure::into_outcome)
 }
