@@ -185,7 +185,7 @@ impl IncusGuest {
             fingerprint: None,
         });
         let MountSource { source, hold, on } = phases.time("stage_workspace_snapshot", || {
-            let target = place.config.target.as_deref();
+            let target = place.config.target_for(runtime.target.as_deref());
             let member = place.incus.member(target, &instance.name);
             let member = member.map_err(|error| self.failed(&place, made, &image, error))?;
             place.stage(job, &prepared, &self.tools, &instance, member)
