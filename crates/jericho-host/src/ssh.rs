@@ -232,7 +232,8 @@ impl SshHost {
     /// destination, and the destination.
     #[must_use]
     pub fn for_other_programs(&self) -> (Vec<OsString>, &str) {
-        (self.config.alone(), &self.config.destination)
+        let known = self.known_master().map_or(config::Words::Before8_7, |master| master.words);
+        (self.config.alone(known), &self.config.destination)
     }
 
     /// Most commands at once.
