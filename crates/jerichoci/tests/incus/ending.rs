@@ -8,7 +8,7 @@ use jericho_host::{CancelReason, CancelToken};
 use jericho_testkit::incus::Rig;
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
 use jerichoci::model::outcome::{FailureKind, Verdict};
-use jerichoci::{Engine, ReapOptions, RunRequest};
+use jerichoci::{Engine, GcPolicy, ReapOptions, RunRequest};
 
 use crate::cluster::at_work;
 use crate::doomed::doomed_engine;
@@ -241,6 +241,26 @@ fn after_the_engine_was_killed_the_next_command_collects_the_log_and_ends_the_gu
     assert!(dir.join("artifacts/status.json").exists());
     assert!(!dir.join("instance.json").exists());
     assert!(next.warnings.iter().any(|warning| warning.contains(&orphan)), "{:?}", next.warnings);
+}
+
+#[test]
+fn a_collection_ends_the_guests_that_a_dead_engine_has_left_and_no_other() {
+    let test = "a_collection_ends_the_guests_that_a_dead_engine_has_left_and_no_other";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let source = serde_json::json!({ "type": "image", "alias": rig.image_alias() });
+    let body = serde_json::json!({ "name": "somebodys", "source": source });
+    rig.ask("POST", &format!("/1.0/instances?project={}", project.name()), Some(&body)).unwrap();
+    let mut child = doomed_engine(&world);
+    crate::rig::await_file(&world.config.state_root.join("runs"), "guest.log", "begun");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let gc = |dry_run| world.engine().gc(&GcPolicy { dry_run, ..GcPolicy::default() }).unwrap();
+    assert_eq!(gc(true).problems, Vec::<String>::new());
+    assert_eq!(project.instances().unwrap().len(), 2, "who only looks ends nothing");
+    assert_eq!(gc(false).problems, Vec::<String>::new());
+    assert_eq!(project.instances().unwrap(), ["somebodys"]);
 }
 
 #[test]
