@@ -54,11 +54,19 @@ pub(crate) fn token() -> CancelToken {
 impl Rig {
     /// Nothing where there cannot be one.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+
+    /// In memory, for many files: disks of busy machines take minutes for them.
+    pub(crate) fn start_in_memory() -> Option<Self> {
+        Self::start_in(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn start_in(dir: tempfile::TempDir) -> Option<Self> {
         let thread = std::thread::current();
         let test = thread.name().unwrap_or("a test of sync");
         let runner = guest_programs(test)?.join(std::env::consts::ARCH).join("jerichoci-incus-run");
         let sshd = ssh::Rig::start(test)?;
-        let dir = tempfile::tempdir().unwrap();
         let outside = dir.path().canonicalize().unwrap();
         let root = outside.join("source");
         fs::create_dir(&root).unwrap();
