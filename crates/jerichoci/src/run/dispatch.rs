@@ -480,16 +480,18 @@ impl<'a> Dispatcher<'a> {
             }
         }
         let warnings: Vec<String> = cleaned.warnings.into_iter().map(|line| self.masked(line)).collect();
-        let leaked: Vec<String> = cleaned.leaked.into_iter().map(|line| self.masked(line)).collect();
+        let left: Vec<String> = cleaned.left_behind.into_iter().map(|line| self.masked(line)).collect();
         if let Some(record) = self.record.jobs.iter_mut().find(|record| record.id == job.id) {
             record.warnings.extend(warnings.iter().cloned());
-            record.leaked.extend(leaked);
+            record.left_behind.extend(left.iter().cloned());
             let record = record.clone();
             let stored = self.store.write_job(&layout, &record);
             self.note_problem(stored);
         }
         self.dirty = true;
-        for message in warnings {
+        // Its job was told without.
+        let left = left.into_iter().map(|line| format!("left behind: {line}"));
+        for message in left.chain(warnings) {
             let (run_id, job_id) = (self.record.run_id.clone(), Some(job.id.clone()));
             self.emit(RunLifecycleEvent::Warning { run_id, job_id, message });
         }
@@ -533,6 +535,7 @@ impl<'a> Dispatcher<'a> {
         record.signal = outcome.signal;
         record.message = Some(outcome.message);
         record.leaked = outcome.leaked;
+        record.left_behind = outcome.left_behind;
         record.warnings = outcome.warnings;
         record.phases = report.phases;
         record.environment = report.environment;

@@ -161,8 +161,8 @@ impl Work<'_> {
         };
         let mut cleaned = self.cleanups.now(cleanup, fate);
         if let Some(masker) = &self.masker {
-            let Cleaned { lines, warnings, leaked, .. } = &mut cleaned;
-            for line in lines.iter_mut().chain(warnings).chain(leaked) {
+            let Cleaned { lines, warnings, left_behind, .. } = &mut cleaned;
+            for line in lines.iter_mut().chain(warnings).chain(left_behind) {
                 *line = masker.text(line);
             }
         }
