@@ -153,14 +153,12 @@ impl SshConfig {
     }
 
     /// A program with the arguments that come before the destination, for one that makes a connection of its own.
-    pub(super) fn alone(&self) -> Vec<OsString> {
+    pub(super) fn alone(&self, known: Words) -> Vec<OsString> {
         let mut words = vec![self.program.clone()];
         words.extend(self.common_args());
-        options(&mut words, &["ControlMaster=no", "ControlPath=none"]);
+        options(&mut words, ["ControlMaster=no", "ControlPath=none"]);
         // Some have a local command of their own, which tells them that the connection stands.
-        let is_theirs = |option: &&str| option.starts_with("PermitLocalCommand");
-        let ours: Vec<&str> = FIXED.into_iter().filter(|option| !is_theirs(option)).collect();
-        options(&mut words, &ours);
+        options(&mut words, known.fixed().filter(|option| !option.starts_with("PermitLocalCommand")));
         options(&mut words, &self.options);
         words
     }
@@ -224,7 +222,7 @@ mod tests {
             format!("-F /etc/x -T -S /s -o ControlMaster=no -o ProxyCommand=false {fixed} {own} run")
         );
         assert_eq!(
-            words(&config.alone()),
+            words(&config.alone(Words::Before8_7)),
             format!(
                 "ssh -F /etc/x -o ControlMaster=no -o ControlPath=none {} -o Port=2222 -o BatchMode=no",
                 // Nix has one of its own, and waits for what it says.
