@@ -185,7 +185,7 @@ impl IncusGuest {
             fingerprint: None,
         });
         let MountSource { source, hold, on } = phases.time("stage_workspace_snapshot", || {
-            let target = place.config.target.as_deref();
+            let target = place.config.target_for(runtime.target.as_deref());
             let member = place.incus.member(target, &instance.name);
             let member = member.map_err(|error| self.failed(&place, made, &image, error))?;
             place.stage(job, &prepared, &self.tools, &instance, member)
@@ -243,6 +243,7 @@ impl IncusGuest {
             let ensured = ensured.map_err(|error| self.failed(&place, made, &image, error))?;
             Ok((plan, ensured))
         });
+        made.warnings.append(&mut told.warnings);
         let (plan, ensured) = match made_ready {
             Ok(made_ready) => made_ready,
             Err(failure) => {
@@ -288,6 +289,7 @@ impl IncusGuest {
             };
             place.incus.follow(&started, &plan.paths, &limits, &mut progress, &mut told)
         });
+        made.warnings.append(&mut told.warnings);
         let ended = match ended {
             Ok(ended) => ended,
             Err(OpsError::Cancelled(reason)) => {
