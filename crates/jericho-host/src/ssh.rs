@@ -232,6 +232,7 @@ impl SshHost {
     /// destination, and the destination.
     #[must_use]
     pub fn for_other_programs(&self) -> (Vec<OsString>, &str) {
+        // Until there is a connection nobody knows what ssh knows.
         let known = self.known_master().map_or(config::Words::Before8_7, |master| master.words);
         (self.config.alone(known), &self.config.destination)
     }
