@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::atomic::Ordering;
 
-use jerichoci::remote::sync::How;
+use jerichoci::remote::sync::{How, SyncError};
+use jerichoci::snapshot::SnapshotError;
 
 use crate::rig::Rig;
 
@@ -202,6 +203,36 @@ fn a_list_that_is_damaged_here_costs_a_whole_delivery_and_nothing_else() {
         fs::remove_file(&list).unwrap();
         fs::write(&list, text).unwrap();
     }
+}
+
+#[test]
+fn a_content_that_is_damaged_here_is_named_and_nothing_is_made_of_it() {
+    let Some(rig) = Rig::start() else { return };
+    rig.write("a", "one\n");
+    rig.write("b", &"precious ".repeat(300_000));
+    let snapshot = rig.take();
+    let mut damaged = 0;
+    for file in fs::read_dir(rig.outside().join("state/store/segments")).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(8).position(|text| text == b"precious") {
+            bytes[at] = b'P';
+            fs::write(&path, bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    assert_eq!(damaged, 1);
+    let error = rig.deliver(&snapshot, "j").unwrap_err();
+    assert!(
+        matches!(&error, SyncError::Snapshot(SnapshotError::DamagedObject { file, .. }) if file == "b"),
+        "{error}"
+    );
+    assert_eq!(rig.shelf(), [""; 0]);
+    // It was noted, so that the next snapshot reads the file again.
+    let again = rig.take();
+    assert_eq!(again.hash, snapshot.hash);
+    rig.deliver(&again, "j").unwrap();
+    rig.assert_has(&again);
 }
 
 #[test]
