@@ -26,6 +26,7 @@
 //! namespaces are not offered; waiting for what a command has left behind is done in steps of 0.1 s at
 //! the other end, because a shell cannot wait for processes that are not its children.
 
+mod appears;
 mod backoff;
 mod command;
 mod config;
@@ -223,8 +224,16 @@ impl SshHost {
         }
         let line = line.into_string().map_err(|line| bad(format!("{} is no text", line.display())))?;
         let has_terminal = io::IsTerminal::is_terminal(&io::stdin());
-        let args = self.config.terminal_args(&master.socket, &line, has_terminal);
+        let args = self.config.terminal_args(master.words, &master.socket, &line, has_terminal);
         crate::LocalHost::new().foreground(&ssh_command(&self.config, args))
+    }
+
+    /// How a program that starts ssh itself reaches the same host: ssh with the arguments that come before the
+    /// destination, and the destination.
+    #[must_use]
+    pub fn for_other_programs(&self) -> (Vec<OsString>, &str) {
+        let known = self.known_master().map_or(config::Words::Before8_7, |master| master.words);
+        (self.config.alone(known), &self.config.destination)
     }
 
     /// Most commands at once.

@@ -46,7 +46,7 @@ pub(super) fn exchange(
         let mark = host.ids.fresh();
         order.input = write(&mark)?.encode();
         order.input.extend_from_slice(input);
-        let args = host.config.client_args(&master.socket, BOOTSTRAP);
+        let args = host.config.client_args(master.words, &master.socket, BOOTSTRAP);
         let ssh = super::ssh_command(&host.config, args);
         let client = Exchange::start(&ssh, &mark, &mut order, host.config.connect_limit)?;
         let name = || host.config.destination.clone();
@@ -112,6 +112,10 @@ pub(super) fn broken(host: &SshHost, master: &Arc<Master>, exit: Exit, begun: bo
     let gone = master.ends_within(LAST_WORDS);
     if gone || !begun {
         host.forget(master);
+    }
+    // The shell of the account may have refused the own session of the master first, which has ended it.
+    if gone && let Some(fate) = master.fate() {
+        return fate;
     }
     let reason = if gone { master.last_words() } else { None }.unwrap_or_else(|| last_line(said));
     SshError::Lost { host: name, begun, reason }

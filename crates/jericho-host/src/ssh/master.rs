@@ -20,7 +20,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitIdOptions};
 
-use super::config::SshConfig;
+use super::appears::Appears;
+use super::config::{SshConfig, Words};
 use super::error::{SshError, last_line};
 use crate::cancel::CancelToken;
 use crate::host::{Exit, HostError};
@@ -44,32 +45,47 @@ const SAID: usize = 8 << 10;
 pub(super) struct Master {
     pub(super) socket: PathBuf,
     pub(super) pid: u32,
+    /// What the ssh of this machine knows.
+    pub(super) words: Words,
     ended: OwnedFd,
     /// Closed, it ends the master.
     stop: Option<OwnedFd>,
     keeper: Option<JoinHandle<()>>,
     said: Arc<Mutex<Vec<u8>>>,
+    fate: Arc<Mutex<Option<SshError>>>,
 }
 
 /// What the keeper tells once.
 type Up = Result<(u32, OwnedFd), HostError>;
 
 impl Master {
-    /// Connects; `socket` is free.
+    /// Connects. An ssh that is too old for some of the words is started once more, without them.
     pub(super) fn connect(config: &SshConfig, cancel: &CancelToken) -> Result<Self, HostError> {
+        match Self::connect_with(config, Words::All, cancel) {
+            Err(HostError::Ssh(SshError::Connect { reason, .. })) if Words::are_unknown(&reason) => {
+                Self::connect_with(config, Words::Before8_7, cancel)
+            }
+            connected => connected,
+        }
+    }
+
+    fn connect_with(config: &SshConfig, words: Words, cancel: &CancelToken) -> Result<Self, HostError> {
         if let Some(reason) = cancel.reason() {
             return Err(HostError::Cancelled(reason));
         }
         let socket = free_socket(config)?;
         let (stop_reader, stop) = pipe(None).map_err(|e| HostError::System("cannot make a pipe", e))?;
         let said = Arc::new(Mutex::new(Vec::new()));
+        let fate = Arc::new(Mutex::new(None));
         let (tell, told) = mpsc::sync_channel::<Up>(1);
         let keeper = Keeper {
             config: config.clone(),
+            words,
             socket: socket.clone(),
             cancel: cancel.clone(),
             stop: stop_reader,
             said: Arc::clone(&said),
+            fate: Arc::clone(&fate),
         };
         let thread = std::thread::Builder::new()
             .name("ssh-master".into())
@@ -79,7 +95,9 @@ impl Master {
             Err(HostError::System("the thread of the ssh master is gone", io::ErrorKind::BrokenPipe.into()))
         });
         match up {
-            Ok((pid, ended)) => Ok(Self { socket, pid, ended, stop: Some(stop), keeper: Some(thread), said }),
+            Ok((pid, ended)) => {
+                Ok(Self { socket, pid, words, ended, stop: Some(stop), keeper: Some(thread), said, fate })
+            }
             Err(error) => {
                 // It ends what it has started before it ends.
                 let _ = thread.join();
@@ -96,6 +114,11 @@ impl Master {
     pub(super) fn last_words(&self) -> Option<String> {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         (!said.is_empty()).then(|| last_line(&String::from_utf8_lossy(&said)))
+    }
+
+    /// What the shell of the account had against its session, when that has ended it at once.
+    pub(super) fn fate(&self) -> Option<SshError> {
+        self.fate.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits a moment for the end of a master that is about to end, and says whether it has.
@@ -118,10 +141,12 @@ impl Drop for Master {
 /// The thread of a master, and what it needs.
 struct Keeper {
     config: SshConfig,
+    words: Words,
     socket: PathBuf,
     cancel: CancelToken,
     stop: OwnedFd,
     said: Arc<Mutex<Vec<u8>>>,
+    fate: Arc<Mutex<Option<SshError>>>,
 }
 
 /// Its streams on this side.
@@ -134,11 +159,14 @@ struct Streams {
 
 impl Keeper {
     fn keep(self, tell: &mpsc::SyncSender<Up>) {
+        // Before there is anything to be seen.
+        let appears = Appears::of(&self.socket);
         let (mut child, mut streams, ended) = match self.start() {
             Ok(started) => started,
             Err(error) => return drop(tell.send(Err(error))),
         };
-        let up = self.until_ready(&child, &ended, &mut streams).and_then(|()| {
+        let mut heard = Vec::new();
+        let up = self.until_up(&child, &ended, &mut streams, &appears, &mut heard).and_then(|()| {
             let ended = ended.try_clone().map_err(|e| HostError::System("cannot watch ssh", e))?;
             Ok((child.id(), ended))
         });
@@ -149,12 +177,19 @@ impl Keeper {
         if tell.send(up).is_err() {
             return end(&mut child, &ended, &mut streams, &self.socket);
         }
+        drop(appears);
         loop {
             let mut fds = vec![PollFd::new(&ended, PollFlags::IN), PollFd::new(&self.stop, PollFlags::IN)];
             fds.extend(streams.outputs().map(|fd| PollFd::new(fd, PollFlags::IN)));
             let waited = wait(&mut fds, None);
             drop(fds);
-            self.read(&mut streams, None);
+            let answered = has_answered(&heard);
+            self.read(&mut streams, (!answered).then_some(&mut heard));
+            if is_ready(ended.as_fd()) && !has_answered(&heard) {
+                let why = self.why_it_ended(&child, &heard);
+                let why = why.ok().filter(|why| matches!(why, SshError::Shell { .. }));
+                *self.fate.lock().unwrap_or_else(PoisonError::into_inner) = why;
+            }
             if waited.is_err() || is_ready(ended.as_fd()) || is_ready(self.stop.as_fd()) {
                 return end(&mut child, &ended, &mut streams, &self.socket);
             }
@@ -171,7 +206,7 @@ impl Keeper {
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| no_pipe(e.into()))?;
         let (stdout, stdout_writer) = pipe(None).map_err(no_pipe)?;
         let (stderr, stderr_writer) = pipe(None).map_err(no_pipe)?;
-        let args: Vec<OsString> = self.config.master_args(&self.socket, HOLD);
+        let args: Vec<OsString> = self.config.master_args(self.words, &self.socket, HOLD);
         let env = &self.config.env;
         let mut child =
             crate::sys::bound::spawn(&program, &args, env, stdin_reader, stdout_writer, stderr_writer)
@@ -186,11 +221,18 @@ impl Keeper {
         Ok((child, Streams { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr) }, ended))
     }
 
-    /// Until the other end has answered: from then on its socket takes clients.
-    fn until_ready(&self, child: &Child, ended: &OwnedFd, streams: &mut Streams) -> Result<(), HostError> {
+    /// Until its socket takes clients, which it does once the other end has let us in: they need not wait for the
+    /// session of the master to begin. Where nobody tells of new files, that session says it.
+    fn until_up(
+        &self,
+        child: &Child,
+        ended: &OwnedFd,
+        streams: &mut Streams,
+        appears: &Appears,
+        heard: &mut Vec<u8>,
+    ) -> Result<(), HostError> {
         let host = || self.config.destination.clone();
         let deadline = now().saturating_add(self.config.connect_limit);
-        let mut heard = Vec::new();
         loop {
             if let Some(reason) = self.cancel.reason() {
                 return Err(HostError::Cancelled(reason));
@@ -199,40 +241,43 @@ impl Keeper {
                 let reason = format!("no answer within {} s", self.config.connect_limit.as_secs_f32());
                 return Err(SshError::Connect { host: host(), reason }.into());
             }
-            // Behind whatever a login shell has printed, which need not end with a line.
-            if heard.split(|byte| *byte == b'\n').any(|line| line.ends_with(READY)) {
-                return match fs::symlink_metadata(&self.socket) {
-                    Ok(known) if known.file_type().is_socket() => Ok(()),
-                    _ => {
-                        let reason = "ssh connected, but listens on no control socket".to_owned();
-                        Err(SshError::Settings { host: host(), reason }.into())
-                    }
-                };
-            }
             if is_ready(ended.as_fd()) {
                 // What it said last may still be in the pipe.
-                self.read(streams, Some(&mut heard));
-                let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
-                let exit = pid
-                    .map(|pid| wait_for(pid, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT))
-                    .transpose()?;
-                // Anything else is what the shell of the account has returned.
-                if matches!(exit, Some(Exit::Code(code)) if code != 255) {
-                    let printed = [said, heard].concat();
-                    let reason = last_line(&String::from_utf8_lossy(&printed));
-                    return Err(SshError::Shell { host: host(), reason }.into());
-                }
-                return Err(SshError::of_connection(&host(), &said).into());
+                self.read(streams, Some(heard));
+                return Err(self.why_it_ended(child, heard)?.into());
+            }
+            appears.hear();
+            if fs::symlink_metadata(&self.socket).is_ok_and(|known| known.file_type().is_socket()) {
+                return Ok(());
+            }
+            if has_answered(heard) {
+                let reason = "ssh connected, but listens on no control socket".to_owned();
+                return Err(SshError::Settings { host: host(), reason }.into());
             }
             let token = self.cancel.fd();
             let mut fds =
                 vec![PollFd::new(ended, PollFlags::IN), PollFd::from_borrowed_fd(token, PollFlags::IN)];
+            fds.extend(appears.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             fds.extend(streams.outputs().map(|fd| PollFd::new(fd, PollFlags::IN)));
             wait(&mut fds, Some(deadline)).map_err(|e| HostError::System("cannot wait for ssh", e))?;
             drop(fds);
-            self.read(streams, Some(&mut heard));
+            self.read(streams, Some(heard));
         }
+    }
+
+    /// What it means that it has ended before the other end has answered.
+    fn why_it_ended(&self, child: &Child, heard: &[u8]) -> Result<SshError, HostError> {
+        let host = self.config.destination.clone();
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+        let exit = pid.map(|pid| wait_for(pid, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)).transpose()?;
+        // Anything else is what the shell of the account has returned.
+        if matches!(exit, Some(Exit::Code(code)) if code != 255) {
+            let printed = [said.as_slice(), heard].concat();
+            let reason = last_line(&String::from_utf8_lossy(&printed));
+            return Ok(SshError::Shell { host, reason });
+        }
+        Ok(SshError::of_connection(&host, &said))
     }
 
     /// Takes what is there of both outputs.
@@ -244,6 +289,12 @@ impl Keeper {
             None => read_all(&mut streams.stdout, &mut Vec::new()),
         }
     }
+}
+
+/// Whether the session of the master has said its word, behind whatever a login shell has printed, which need
+/// not end with a line.
+fn has_answered(heard: &[u8]) -> bool {
+    heard.split(|byte| *byte == b'\n').any(|line| line.ends_with(READY))
 }
 
 impl Streams {

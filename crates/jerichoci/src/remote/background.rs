@@ -6,11 +6,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jericho_host::{CancelReason, CancelToken};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Work on a thread of its own. Dropped, it is told to end, and waited for.
 #[derive(Debug)]
 pub(super) struct Background<T> {
     cancel: CancelToken,
+    /// Cancelled, what waits for its time begins.
+    hurry: CancelToken,
     done: Receiver<T>,
     thread: Option<JoinHandle<()>>,
 }
@@ -21,18 +24,45 @@ impl<T: Send + 'static> Background<T> {
         name: &str,
         work: impl FnOnce(&CancelToken) -> T + Send + 'static,
     ) -> io::Result<Self> {
-        let cancel = CancelToken::new()?;
+        Self::start_after(Duration::ZERO, name, work)
+    }
+
+    /// The same after a while, or as soon as [`Background::hurry`] is called.
+    pub(super) fn start_after(
+        pause: Duration,
+        name: &str,
+        work: impl FnOnce(&CancelToken) -> T + Send + 'static,
+    ) -> io::Result<Self> {
+        let (cancel, hurry) = (CancelToken::new()?, CancelToken::new()?);
         let (tell, done) = channel();
-        let token = cancel.clone();
+        let (token, wake) = (cancel.clone(), hurry.clone());
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let mut fds = [&token, &wake].map(|token| PollFd::from_borrowed_fd(token.fd(), PollFlags::IN));
+            let pause = Timespec::try_from(pause).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
+            // An interruption by a signal makes the pause shorter, which nobody minds.
+            let _ = poll(&mut fds, Some(&pause));
             // Nobody may want to know any more.
             let _ = tell.send(work(&token));
         })?;
-        Ok(Self { cancel, done, thread: Some(thread) })
+        Ok(Self { cancel, hurry, done, thread: Some(thread) })
+    }
+
+    /// Begins what waits for its time.
+    pub(super) fn hurry(&self) {
+        self.hurry.cancel(CancelReason::Requested);
+    }
+
+    /// Ends it when a token is cancelled.
+    pub(super) fn heed(&self, cancel: &CancelToken) {
+        let own = self.cancel.clone();
+        cancel.on_cancel(move |reason| {
+            own.cancel(reason);
+        });
     }
 
     /// What came of it, within a time; nothing when it takes longer, and then it is ended.
     pub(super) fn finish(self, within: Duration) -> Option<T> {
+        self.hurry();
         self.done.recv_timeout(within).ok()
     }
 }

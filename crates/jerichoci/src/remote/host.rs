@@ -1,6 +1,7 @@
 //! One host: its connection, and what makes it ready for jobs.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +13,19 @@ use super::background::Background;
 use super::collect::{self, Garbage};
 use super::error::{RemoteError, WorkDirProblem};
 use super::reap::{Leftovers, ReapedJobs, Runs};
-use super::runner_binary::{NAME, Runners};
-use super::sync::Line;
-use super::work_dir::{self, Facts, Look};
+use super::runner_binary::{NAME, Runner, Runners};
+use super::sync::{GRACE, Line, greeting};
+use super::work_dir::{self, Facts, Look, Stayed};
 use crate::causes::with_causes;
 use crate::config::{EngineConfig, HostConfig};
 use crate::model::job::JobRuntimeKind;
+
+/// How long it takes until a host that has become ready is looked through for what dead engines have left: the jobs
+/// that it was made ready for have started by then.
+const REAP_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the error of an attempt that was made ahead counts for those who ask.
+const AHEAD: Duration = Duration::from_secs(2);
 
 /// How long the end of a run waits for what goes on beside it.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -53,10 +61,15 @@ pub struct BuildHost {
     sockets: Arc<SshSockets>,
     runners: Arc<Runners>,
     line: Line,
+    clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
+    engine_id: String,
     /// The engine whose jobs are looked for, and which of them are worked on.
     reaps: Option<(String, Runs)>,
     reaper: Mutex<Option<Background<ReapedJobs>>>,
+    /// Whether guests are to be made there, for whom Incus is asked for as soon as there is a connection.
+    wants_guests: AtomicBool,
+    incus_ahead: Mutex<Option<Background<()>>>,
     followers: Slots,
     turn: Arc<Turn>,
 }
@@ -98,6 +111,10 @@ struct State {
     attempts: u64,
     /// What the last of them ended with.
     error: Option<RemoteError>,
+    /// What an attempt that nobody had asked for yet ended with, and when.
+    ahead: Option<(RemoteError, Duration)>,
+    /// What it had to tell.
+    lines: Vec<String>,
 }
 
 impl BuildHost {
@@ -107,7 +124,7 @@ impl BuildHost {
         clock: Arc<dyn Clock>,
         ids: Arc<dyn IdSource>,
         runners: Arc<Runners>,
-        reaps: Option<(String, Runs)>,
+        (engine_id, reaps): (String, Option<Runs>),
         however_full: bool,
     ) -> Result<Self, RemoteError> {
         let mut config = engine.hosts.get(name);
@@ -127,7 +144,7 @@ impl BuildHost {
             source: Arc::new(source),
         };
         let no_semaphore = |error| failed(HostError::System("cannot make a semaphore", error));
-        let ssh = Arc::new(SshHost::with_parts(ssh, clock, Arc::clone(&ids)).map_err(failed)?);
+        let ssh = Arc::new(SshHost::with_parts(ssh, Arc::clone(&clock), Arc::clone(&ids)).map_err(failed)?);
         let line = Line::new().map_err(no_semaphore)?;
         let followers = Slots::new(followers(&ssh)).map_err(no_semaphore)?;
         Ok(Self {
@@ -139,9 +156,13 @@ impl BuildHost {
             runners,
             line,
             followers,
+            clock,
             ids,
-            reaps,
+            reaps: reaps.map(|runs| (engine_id.clone(), runs)),
+            engine_id,
             reaper: Mutex::default(),
+            wants_guests: AtomicBool::new(false),
+            incus_ahead: Mutex::default(),
             turn: Arc::default(),
         })
     }
@@ -199,7 +220,50 @@ impl BuildHost {
     /// # Errors
     /// [`RemoteError`], at once when the host cannot be reached.
     pub fn ready(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
+        let ready = self.ready_or_error(log, cancel);
+        // Whoever asks first hears of what was done ahead.
+        let lines = std::mem::take(&mut self.turn.state().lines);
+        lines.iter().for_each(|line| log(line));
+        ready
+    }
+
+    /// [`BuildHost::ready`] for somebody without a log: what there was to tell is kept for the first job.
+    ///
+    /// # Errors
+    /// As [`BuildHost::ready`].
+    pub(crate) fn ready_silently(&self, cancel: &CancelToken) -> Result<Ready, RemoteError> {
+        self.ready_or_error(&mut |_line| (), cancel)
+    }
+
+    /// Makes it ready before anybody asks, also for guests. Those who ask soon get what came of it.
+    pub(super) fn make_ready_ahead(&self, for_guests: bool, cancel: &CancelToken) {
+        self.wants_guests.store(for_guests, Ordering::Relaxed);
+        let mut lines = Vec::new();
+        let made = self.ready_or_error(&mut |line| lines.push(line.to_owned()), cancel);
         let mut state = self.turn.state();
+        state.lines = lines;
+        if let Err(error) = made
+            && !matches!(error, RemoteError::Cancelled(_))
+        {
+            state.ahead = Some((error, self.clock.monotonic()));
+        }
+    }
+
+    /// Asks for the socket of Incus there, beside everything else, so that nobody waits for it later.
+    fn reach_incus(&self) {
+        let (sockets, socket) = (Arc::clone(&self.sockets), self.config.incus.socket.clone());
+        // What is wrong with it is told to who uses it.
+        let begun = Background::start("incus-ahead", move |cancel| drop(sockets.connect(&socket, cancel)));
+        *self.incus_ahead.lock().unwrap_or_else(PoisonError::into_inner) = begun.ok();
+    }
+
+    fn ready_or_error(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
+        let mut state = self.turn.state();
+        if let Some((error, at)) = &state.ahead
+            && self.clock.monotonic().saturating_sub(*at) < AHEAD
+        {
+            return Err(error.clone());
+        }
         let before = state.attempts;
         let mut cancelled = None;
         loop {
@@ -319,7 +383,10 @@ impl BuildHost {
         let name = self.name.clone();
         let place = self.collected(ready, engine);
         // Without a thread the next run does it.
-        let started = Background::start("reaper", move |cancel| {
+        let started = Background::start_after(REAP_AFTER, "reaper", move |cancel| {
+            if cancel.is_cancelled() {
+                return ReapedJobs::default();
+            }
             let mut reaped =
                 super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &runs, false, cancel);
             // After the jobs, which may use them.
@@ -331,6 +398,14 @@ impl BuildHost {
             reaped
         });
         *self.reaper.lock().unwrap_or_else(PoisonError::into_inner) = started.ok();
+    }
+
+    /// Begins with what a host is looked through for, if that has not begun yet: its jobs have what they need.
+    pub(crate) fn reap_now(&self) {
+        let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reaper) = &*reaper {
+            reaper.hurry();
+        }
     }
 
     fn collected(&self, ready: &Ready, engine_id: String) -> collect::Place {
@@ -353,7 +428,7 @@ impl BuildHost {
         wanted: &collect::Wanted<'_>,
         cancel: &CancelToken,
     ) -> Result<Garbage, RemoteError> {
-        let ready = self.ready(&mut |_line| (), cancel)?;
+        let ready = self.ready_silently(cancel)?;
         Ok(collect::all(&self.collected(&ready, engine_id.to_owned()), wanted, cancel))
     }
 
@@ -367,7 +442,7 @@ impl BuildHost {
         runs: &Runs,
         cancel: &CancelToken,
     ) -> Result<ReapedJobs, RemoteError> {
-        let ready = self.ready(&mut |_line| (), cancel)?;
+        let ready = self.ready_silently(cancel)?;
         Ok(super::reap::reap(&self.ssh, &ready, engine_id, runs, true, cancel))
     }
 
@@ -391,8 +466,14 @@ impl BuildHost {
             log(&format!("connecting to {}", self.name));
             self.ssh.connect(cancel).map_err(|error| self.error(error))?;
         }
+        if self.wants_guests.swap(false, Ordering::Relaxed) {
+            self.reach_incus();
+        }
         let runners = self.runners.all();
-        let looked = work_dir::look(&*self.ssh, dir, runners, cancel).map_err(|error| self.error(error))?;
+        let (looked, stayed) = self.look(dir, runners, cancel).map_err(|error| self.error(error))?;
+        if let Some(stayed) = stayed {
+            self.line.keep(stayed.conversation, stayed.heard);
+        }
         let facts = match looked {
             Look::Facts(facts) => facts,
             Look::Problem(problem) => return Err(self.bad_work_dir(problem)),
@@ -407,6 +488,21 @@ impl BuildHost {
             });
         }
         self.with_runner(facts, log, cancel)
+    }
+
+    /// Looks at the work directory, and keeps the receiver of snapshots where there is room for a session more.
+    fn look(
+        &self,
+        dir: &Path,
+        runners: &[Runner],
+        cancel: &CancelToken,
+    ) -> Result<(Look, Option<Stayed>), HostError> {
+        match greeting(&self.engine_id) {
+            Ok(hello) if self.ssh.max_sessions() > 1 => {
+                work_dir::look_and_stay(&self.ssh, dir, runners, (hello, GRACE), cancel)
+            }
+            _ => work_dir::look(&*self.ssh, dir, runners, cancel).map(|look| (look, None)),
+        }
     }
 
     fn with_runner(

@@ -20,7 +20,9 @@ use std::time::Duration;
 use jericho_host::{CancelToken, Clock, IdSource};
 
 use crate::config::EngineConfig;
+use crate::model::job::JobRuntimeKind;
 
+use background::Background;
 pub(crate) use collect::Garbage;
 pub use error::{RemoteError, WorkDirProblem};
 pub use host::{BuildHost, Ready};
@@ -43,6 +45,8 @@ pub struct Hosts {
     made: Mutex<BTreeMap<String, Arc<BuildHost>>>,
     /// Those that are reached by another SSH program than the configured one, by name and program.
     other: Mutex<BTreeMap<(String, String), Arc<BuildHost>>>,
+    /// Those that are made ready before anybody asks. Ended when this is dropped.
+    ahead: Mutex<Vec<Background<()>>>,
 }
 
 impl Hosts {
@@ -65,6 +69,33 @@ impl Hosts {
             however_full: false,
             made: Mutex::default(),
             other: Mutex::default(),
+            ahead: Mutex::default(),
+        }
+    }
+
+    /// Begins to make hosts ready that will be asked for in a moment, each for the runtimes that are wanted there.
+    /// What goes wrong is told to those who ask.
+    pub(crate) fn make_ready_ahead<'a>(
+        &self,
+        asked: impl Iterator<Item = (&'a str, JobRuntimeKind)>,
+        cancel: &CancelToken,
+    ) {
+        let mut wanted = BTreeMap::<&str, bool>::new();
+        for (host, runtime) in asked {
+            if self.config.hosts.get(host).allow.contains(&runtime) {
+                *wanted.entry(host).or_default() |= runtime == JobRuntimeKind::Incus;
+            }
+        }
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, has_guests) in wanted {
+            // What cannot be begun here is done by the first job.
+            let Ok(host) = self.get(name) else { continue };
+            let begun =
+                Background::start("host-ahead", move |cancel| host.make_ready_ahead(has_guests, cancel));
+            if let Ok(begun) = begun {
+                begun.heed(cancel);
+                ahead.push(begun);
+            }
         }
     }
 
@@ -138,7 +169,7 @@ impl Hosts {
     /// [`RemoteError`] when the host cannot be made ready.
     pub(crate) fn reap(&self, name: &str, cancel: &CancelToken) -> Result<ReapedJobs, RemoteError> {
         let host = self.get(name)?;
-        host.ready(&mut |_line| (), cancel)?;
+        host.ready_silently(cancel)?;
         let mut reaped = host.settle_within(LONGEST_REAPING);
         for job in &mut reaped.jobs {
             *job = format!("{job} on {name}");
@@ -198,7 +229,7 @@ impl Hosts {
             Arc::clone(&self.clock),
             Arc::clone(&self.ids),
             Arc::clone(&self.runners),
-            self.runs.clone().map(|runs| (self.engine_id.clone(), runs)),
+            (self.engine_id.clone(), self.runs.clone()),
             self.however_full,
         )?;
         Ok(Arc::new(host))

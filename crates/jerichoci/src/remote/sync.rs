@@ -33,6 +33,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 pub use error::SyncError;
 pub use jericho_manifest::protocol::{Collected as Report, Holder, How, Instances, Lease};
 pub use line::Line;
+pub(crate) use line::{GRACE, greeting};
 pub(crate) use spoken::as_lines;
 
 use crate::causes::with_causes;

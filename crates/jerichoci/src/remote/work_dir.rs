@@ -1,8 +1,10 @@
 //! The work directory of a host: made, checked, and what the host says of itself on the way.
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use jericho_host::{CancelToken, Command, Host, HostError};
+use jericho_host::{CancelToken, Command, Conversation, Host, HostError, SshHost};
 
 use super::error::WorkDirProblem;
 use super::runner_binary::{NAME, Runner};
@@ -10,6 +12,8 @@ use super::runner_binary::{NAME, Runner};
 /// The programs for the shell of a host.
 const LOOK: &str = include_str!("look.sh");
 const DELIVER: &str = include_str!("deliver.sh");
+/// More than what a look says.
+const LONGEST: usize = 64 << 10;
 
 /// What a host says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,16 +61,69 @@ pub(super) fn look(
     runners: &[Runner],
     cancel: &CancelToken,
 ) -> Result<Look, HostError> {
-    let mut command = Command::new("sh").args(["-c", LOOK, "sh"]).arg(dir).arg(NAME);
-    for runner in runners {
-        command = command.arg(&runner.arch).arg(&runner.sha256);
-    }
-    let output = host.run(&command, cancel)?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    Ok(read(&said).unwrap_or_else(|| {
-        let words = if said.trim().is_empty() { String::from_utf8_lossy(&output.stderr) } else { said };
+    let output = host.run(&command(dir, runners, false), cancel)?;
+    Ok(seen(&output.stdout, &output.stderr))
+}
+
+/// The same, and where the runner is there, a conversation with it as the receiver of snapshots, which is told
+/// `hello`: a session less than when it is asked for afterwards. With what it has said already.
+pub(super) fn look_and_stay(
+    host: &Arc<SshHost>,
+    dir: &Path,
+    runners: &[Runner],
+    (hello, grace): (Vec<u8>, Duration),
+    cancel: &CancelToken,
+) -> Result<(Look, Option<Stayed>), HostError> {
+    let command = command(dir, runners, true).grace(grace).stdin(hello);
+    let mut conversation = host.converse_kept(&command, cancel)?;
+    let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+    let end = loop {
+        if let Some(end) = end_of_facts(&heard) {
+            break end;
+        }
+        match conversation.receive(&mut buffer)? {
+            0 => {
+                let output = conversation.finish()?;
+                return Ok((seen(&heard, &output.stderr), None));
+            }
+            count => heard.extend_from_slice(&buffer[..count]),
+        }
+        if heard.len() > LONGEST {
+            return Ok((seen(&heard, &[]), None));
+        }
+    };
+    let rest = heard.split_off(end);
+    let look = seen(&heard, &[]);
+    let wanted = |facts: &Facts| runners.iter().any(|runner| Some(&runner.sha256) == facts.runner.as_ref());
+    let stays = matches!(&look, Look::Facts(facts) if wanted(facts));
+    Ok((look, stays.then_some(Stayed { conversation, heard: rest })))
+}
+
+/// A receiver of snapshots that went on from a look.
+pub(super) struct Stayed {
+    pub(super) conversation: Conversation<'static>,
+    /// What it has said.
+    pub(super) heard: Vec<u8>,
+}
+
+fn command(dir: &Path, runners: &[Runner], stays: bool) -> Command {
+    let stays = if stays { "stay" } else { "" };
+    let command = Command::new("sh").args(["-c", LOOK, "sh"]).arg(dir).args([NAME, stays]);
+    runners.iter().fold(command, |command, runner| command.arg(&runner.arch).arg(&runner.sha256))
+}
+
+/// Where what comes after the facts begins.
+fn end_of_facts(heard: &[u8]) -> Option<usize> {
+    const END: &[u8] = b"\nend\n";
+    heard.windows(END.len()).position(|window| window == END).map(|at| at + END.len())
+}
+
+fn seen(stdout: &[u8], stderr: &[u8]) -> Look {
+    let said = String::from_utf8_lossy(stdout);
+    read(&said).unwrap_or_else(|| {
+        let words = if said.trim().is_empty() { String::from_utf8_lossy(stderr) } else { said };
         Look::Unreadable(words.trim().chars().take(300).collect())
-    }))
+    })
 }
 
 fn read(said: &str) -> Option<Look> {
@@ -170,7 +227,8 @@ mod tests {
         let weak = ["--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", "sh", "-c", LOOK, "sh"];
         let own = ["-c", LOOK, "sh"];
         for (program, words, expected) in [("setpriv", &weak[..], false), ("sh", &own[..], true)] {
-            let command = Command::new(program).args(words).arg(dir.path()).arg(NAME).env(path.clone());
+            let command =
+                Command::new(program).args(words).arg(dir.path()).args([NAME, ""]).env(path.clone());
             let output = LocalHost::new().run(&command, &cancel).unwrap();
             let said = String::from_utf8_lossy(&output.stdout);
             let Some(Look::Facts(facts)) = read(&said) else { panic!("{program}: {output:?}") };

@@ -158,6 +158,10 @@ fn stages(
     }
     let infrastructure = Some(Verdict::Failed(FailureKind::Infrastructure));
     let cancel = dispatcher.cancel();
+    // Connections are made while the snapshot is taken.
+    let first = request.jobs.iter().filter(|job| job.needs.is_empty());
+    let asked = first.filter_map(|job| Some((job.placement.host()?, job.runtime.kind())));
+    dispatcher.hosts().make_ready_ahead(asked, cancel);
     let mut phases = Phases::new(&*engine.clock);
     let snapshots = match Snapshots::open(engine, layout) {
         Ok(snapshots) => snapshots,

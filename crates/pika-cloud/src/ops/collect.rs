@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -89,17 +90,7 @@ impl Incus {
         limits: CollectLimits,
     ) -> Result<Collected, OpsError> {
         let policy = &plan.policies.output_collection;
-        let mut collection = Collection {
-            incus: self,
-            instance: InstanceRef::of(plan),
-            into,
-            collected: Collected::default(),
-            looked_at: 0,
-            is_too_much: false,
-            bytes: 0,
-            limits: CollectLimits::default(),
-            others: 0,
-        };
+        let mut collection = Collection::new(self, InstanceRef::of(plan), into);
         if !policy.mode.collects_after(ended) {
             return Ok(collection.collected);
         }
@@ -107,13 +98,11 @@ impl Incus {
         fs::create_dir_all(into).map_err(file_error("make", into))?;
         let paths = &plan.paths;
         if policy.include_result {
-            for (source, name) in [
+            collection.documents(&[
                 (&paths.result_path, "result.json"),
                 (&paths.status_path, "status.json"),
                 (&paths.events_path, "events.jsonl"),
-            ] {
-                collection.entry(source, Path::new(name), &|_| true, 0)?;
-            }
+            ])?;
         }
         if policy.include_logs {
             collection.entry(&paths.logs_dir, Path::new("logs"), &|_| true, DEEPEST)?;
@@ -145,7 +134,48 @@ struct Collection<'a> {
     others: usize,
 }
 
-impl Collection<'_> {
+impl<'a> Collection<'a> {
+    /// One that has brought back nothing yet.
+    fn new(incus: &'a Incus, instance: InstanceRef, into: &'a Path) -> Self {
+        Self {
+            incus,
+            instance,
+            into,
+            collected: Collected::default(),
+            looked_at: 0,
+            is_too_much: false,
+            bytes: 0,
+            limits: CollectLimits::default(),
+            others: 0,
+        }
+    }
+
+    /// Brings back single files, all at once: each costs a round trip or two, and somebody waits for them.
+    fn documents(&mut self, wanted: &[(&str, &str)]) -> Result<(), OpsError> {
+        let (incus, instance, into) = (self.incus, &self.instance, self.into);
+        let brought = std::thread::scope(|scope| {
+            let begun: Vec<_> = wanted
+                .iter()
+                .map(|(source, name)| {
+                    scope.spawn(move || {
+                        let mut one = Collection::new(incus, instance.clone(), into);
+                        one.entry(source, Path::new(name), &|_| true, 0).map(|()| one)
+                    })
+                })
+                .collect();
+            begun.into_iter().map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
+        let brought: Vec<Result<Self, OpsError>> = brought;
+        for one in brought {
+            let one = one?;
+            self.looked_at += one.looked_at;
+            self.bytes += one.bytes;
+            self.collected.files.extend(one.collected.files);
+            self.collected.skipped.extend(one.collected.skipped);
+        }
+        Ok(())
+    }
+
     /// Brings back what is at `source`, as `name`: a file, or the files of a directory that is
     /// looked into for `depth` levels.
     fn entry(

@@ -35,7 +35,7 @@ use crate::model::attempt::ArtifactRecord;
 use crate::model::demands::{ArtifactsWhen, WorkspaceGit};
 use crate::model::job::{JobPlacement, JobRuntimeConfig, JobRuntimeKind};
 use crate::model::outcome::{JobOutcome, Verdict};
-use crate::remote::sync::{Holder, SyncError};
+use crate::remote::sync::Holder;
 use crate::remote::{BuildHost, Ready};
 
 use documents::Documents;
@@ -128,6 +128,7 @@ impl RemoteProcess {
             }
             Err(why) => Waited::told(JobOutcome::errored(why)),
         };
+        host.reap_now();
         let left =
             Left { dir: place.job.clone(), is_unknown: waited.is_unknown, ready: ready.clone(), host, tree };
         told.cleanup = Some(left.into_cleanup());
@@ -162,14 +163,9 @@ impl Run<'_> {
         let mut tree = HostTree::of((self.host, self.ready), job.source, self.tools, &self.place.nonce);
         let log = &mut *job.log;
         let mut say = |line: &str| drop(log.engine_line(line));
-        match tree.deliver(job.source, self.tools, &mut say, job.cancel) {
-            Ok(()) => Ok(tree),
-            Err(SyncError::Cancelled(reason)) => Err(Failure::Cancelled(reason)),
-            Err(SyncError::Host(error)) => Err(self.host.error(error).into()),
-            Err(other) => {
-                Err(Failure::Errored(format!("host {}: {}", self.host.name(), with_causes(&other))))
-            }
-        }
+        tree.deliver(job.source, self.tools, &mut say, job.cancel)
+            .map_err(|error| Failure::of_delivery(self.host, error))?;
+        Ok(tree)
     }
 
     /// Hands the request to the runner. After a lost connection it is asked again, which starts nothing
@@ -251,9 +247,11 @@ impl Run<'_> {
     fn wait(&self, follower: &mut Follower<'_>, job: &mut JobContext<'_>) -> Waited {
         let config = &self.tools.config;
         let limit = longest_wait(job.spec.timeout_secs, config.grace, config.hosts.reconnect);
-        // A job may wait for a cache before its own limit begins.
+        // A job may wait for each of its caches before its own limit begins.
         let waits = !job.spec.caches.is_empty();
-        let watchdog = match Limited::within(if waits { Duration::MAX } else { limit }, job.cancel) {
+        let waiting =
+            config.cache_wait.saturating_mul(u32::try_from(job.spec.caches.len()).unwrap_or(u32::MAX));
+        let watchdog = match Limited::within(limit.saturating_add(waiting), job.cancel) {
             Ok(watchdog) => watchdog,
             Err(error) => {
                 return Waited::unknown(JobOutcome::errored(format!("cannot make a token: {error}")));
@@ -303,7 +301,7 @@ impl Run<'_> {
             if forced_now && !forced { self.cancel(job.cancel, true) } else { Err(why) }
         });
         if let Err(why) = ended {
-            instead.leaked.push(format!(
+            instead.left_behind.push(format!(
                 "{} on {}: {}; the next run that uses the host ends it ({why})",
                 job.tag,
                 self.host.name(),

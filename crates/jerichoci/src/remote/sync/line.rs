@@ -13,7 +13,7 @@ use super::Remote;
 use super::error::SyncError;
 
 /// How long a receiver that is told to end gets to remove what is half done.
-const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// The kept conversation with one host. Jobs of a run share it and wait for one another, so that a
 /// snapshot two of them want is sent once. Dropped, it ends the receiver.
@@ -38,6 +38,12 @@ impl Line {
     /// When the process has no file descriptors left.
     pub fn new() -> io::Result<Self> {
         Ok(Self { turn: Slots::new(1)?, kept: Mutex::default(), turns: AtomicU64::new(0) })
+    }
+
+    /// Takes a conversation with a receiver that has heard [`greeting`] and was asked nothing yet, with what it has
+    /// said.
+    pub(crate) fn keep(&self, conversation: Conversation<'static>, heard: Vec<u8>) {
+        drop(self.replace(Some(Open { conversation, heard })));
     }
 
     /// Ends the conversation, unless somebody is talking at this moment. The next question opens a new one.
@@ -110,8 +116,7 @@ impl Talk<'_> {
         match &mut self.open {
             Some(_) => self.send(&line),
             none => {
-                let hello = Hello { version: VERSION, engine: self.remote.engine_id.to_owned() };
-                let stdin = [line_of(&hello)?, line].concat();
+                let stdin = [greeting(self.remote.engine_id)?, line].concat();
                 let command = Command::new(self.remote.runner)
                     .arg("store")
                     .arg(self.remote.work_dir)
@@ -207,6 +212,11 @@ impl Talk<'_> {
     fn host(&self) -> String {
         self.remote.ssh.label().to_owned()
     }
+}
+
+/// The first line of a conversation.
+pub(crate) fn greeting(engine_id: &str) -> Result<Vec<u8>, SyncError> {
+    line_of(&Hello { version: VERSION, engine: engine_id.to_owned() })
 }
 
 fn line_of(document: &impl serde::Serialize) -> Result<Vec<u8>, SyncError> {
