@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::atomic::Ordering;
 
 use jericho_host::{Clock as _, SystemClock};
-use jerichoci::remote::sync::How;
-use jerichoci::snapshot::Snapshot;
+use jerichoci::remote::sync::{How, SyncError};
+use jerichoci::snapshot::{Snapshot, SnapshotError};
 
 use crate::rig::Rig;
 
@@ -242,6 +242,36 @@ fn a_tree_that_became_another_one_is_looked_at_when_it_would_have_been_before() 
     assert_eq!(delivered.unwrap().how, How::Full);
     assert!(lines.len() == 1 && lines[0].contains("damaged"), "{lines:?}");
     rig.assert_has(&second);
+}
+
+#[test]
+fn a_content_that_is_damaged_here_is_named_and_nothing_is_made_of_it() {
+    let Some(rig) = Rig::start() else { return };
+    rig.write("a", "one\n");
+    rig.write("b", &"precious ".repeat(300_000));
+    let snapshot = rig.take();
+    let mut damaged = 0;
+    for file in fs::read_dir(rig.outside().join("state/store/segments")).unwrap() {
+        let path = file.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(8).position(|text| text == b"precious") {
+            bytes[at] = b'P';
+            fs::write(&path, bytes).unwrap();
+            damaged += 1;
+        }
+    }
+    assert_eq!(damaged, 1);
+    let error = rig.deliver(&snapshot, "j").unwrap_err();
+    assert!(
+        matches!(&error, SyncError::Snapshot(SnapshotError::DamagedObject { file, .. }) if file == "b"),
+        "{error}"
+    );
+    assert_eq!(rig.shelf(), [""; 0]);
+    // It was noted, so that the next snapshot reads the file again.
+    let again = rig.take();
+    assert_eq!(again.hash, snapshot.hash);
+    rig.deliver(&again, "j").unwrap();
+    rig.assert_has(&again);
 }
 
 #[test]
