@@ -9,5 +9,6 @@ mod local;
 mod many;
 mod network;
 mod over_ssh;
+mod placements;
 mod rig;
 mod staged;
