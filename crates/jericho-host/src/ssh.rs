@@ -204,7 +204,8 @@ impl SshHost {
 
     /// Runs a script of the POSIX shell there with this process's own terminal, or whatever its streams are, and waits
     /// for its end. For a person: nothing limits it, and what it is given stands in process lists. Its exit code is
-    /// that of ssh(1), which is 255 also when the connection is lost.
+    /// that of ssh(1), which is 255 also when the connection is lost. A cancellation ends ssh; what runs there has to
+    /// be ended by other means, since without a terminal nothing tells it.
     ///
     /// # Errors
     /// As [`SshHost::connect`]; [`HostError::System`] for a word with a NUL in it.
@@ -225,7 +226,7 @@ impl SshHost {
         let line = line.into_string().map_err(|line| bad(format!("{} is no text", line.display())))?;
         let has_terminal = io::IsTerminal::is_terminal(&io::stdin());
         let args = self.config.terminal_args(master.words, &master.socket, &line, has_terminal);
-        crate::LocalHost::new().foreground(&ssh_command(&self.config, args))
+        crate::LocalHost::new().foreground_until(&ssh_command(&self.config, args), cancel)
     }
 
     /// How a program that starts ssh itself reaches the same host: ssh with the arguments that come before the

@@ -295,6 +295,46 @@ fn a_file_that_has_the_name_of_the_marker_stays_the_users_own() {
     rig.assert_has(&third);
 }
 
+/// As versions of the past have left it: with the marker in the tree too.
+fn put_marker_into(rig: &Rig, snapshot: &jerichoci::snapshot::Snapshot) {
+    let (tree, beside) =
+        (rig.tree_of(&snapshot.hash), rig.dir_of(&snapshot.hash).join("jerichoci-snapshot.json"));
+    let before = fs::metadata(&tree).unwrap().modified().unwrap();
+    fs::copy(beside, tree.join("jerichoci-snapshot.json")).unwrap();
+    fs::File::open(&tree).unwrap().set_modified(before).unwrap();
+}
+
+#[test]
+fn nobody_sees_the_marker_that_an_earlier_version_has_left_in_a_tree() {
+    let Some(rig) = Rig::start() else { return };
+    rig.write("d/a", "one\n");
+    let first = rig.take();
+    rig.deliver(&first, "j").unwrap();
+    rig.release(&first, "j");
+    put_marker_into(&rig, &first);
+    for _ in 0..2 {
+        let (delivered, lines) = rig.deliver_as(&rig.client, &first, &crate::rig::engine_lease("j"));
+        assert_eq!((delivered.unwrap().how, lines), (How::AlreadyThere, Vec::new()));
+        rig.assert_has(&first);
+    }
+    // One that somebody has is left to them as it is.
+    put_marker_into(&rig, &first);
+    let (delivered, lines) = rig.deliver_as(&rig.client, &first, &crate::rig::engine_lease("other"));
+    assert_eq!(delivered.unwrap().how, How::Full);
+    assert!(lines.len() == 1 && lines[0].contains("earlier version"), "{lines:?}");
+    rig.assert_has(&first);
+    let aside = rig.shelf().into_iter().find(|name| name.starts_with("old-")).unwrap();
+    assert!(rig.work_dir().join("snapshots").join(aside).join("snapshot/jerichoci-snapshot.json").exists());
+    rig.release(&first, "j");
+    rig.release(&first, "other");
+    // One to build upon.
+    put_marker_into(&rig, &first);
+    rig.write("d/a", "two\n");
+    let second = rig.take();
+    assert_eq!(rig.deliver(&second, "j").unwrap().how, How::Patched);
+    rig.assert_has(&second);
+}
+
 #[test]
 fn progress_ends_with_everything_that_was_to_be_sent() {
     let Some(rig) = Rig::start() else { return };

@@ -222,7 +222,7 @@ fn client(sshd: &ssh::Rig, engine_id: &str, work_dir: PathBuf, runner: PathBuf) 
     Client { line, ssh, engine_id, work_dir, runner, min_free: 0 }
 }
 
-/// A tree as it is on disk: kind and mode, and content; the marker apart.
+/// A tree as it is on disk: kind and mode, and content.
 pub(crate) type Tree = BTreeMap<String, (String, Vec<u8>)>;
 
 pub(crate) fn read_tree(root: &Path) -> Tree {
@@ -240,7 +240,7 @@ pub(crate) fn read_tree(root: &Path) -> Tree {
             } else if stat.is_symlink() {
                 let target = fs::read_link(&path).unwrap();
                 tree.insert(name, ("l".to_owned(), target.to_str().unwrap().as_bytes().to_vec()));
-            } else if name != jerichoci::snapshot::MARKER {
+            } else {
                 tree.insert(name, (mode, fs::read(&path).unwrap()));
             }
         }
