@@ -36,7 +36,7 @@ use crate::executor::workspace::RunSource;
 use crate::model::attempt::AttemptRecord;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
 use crate::model::job::JobSpec;
-use crate::model::outcome::{FailureKind, Verdict};
+use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
 use crate::model::outputs::PreparedOutputsRecord;
 use crate::model::plan::{PlanNodeRecord, RunPlanRecord};
 use crate::model::record::{JobRecord, RunRecord};
@@ -319,10 +319,11 @@ impl<'a> Dispatcher<'a> {
                     };
                     let (job, layout) = (&jobs[index], &layouts[index]);
                     starts[index] = Some(self.around.tools.clock.monotonic());
-                    let failed = |problem: String| {
-                        let end = Box::new(JobEnd::errored(problem));
+                    let ended = |outcome: JobOutcome| {
+                        let end = Box::new(JobEnd::without_work(outcome));
                         let _ = sender.send(Message::JobEnded { node, end });
                     };
+                    let failed = |problem: String| ended(JobOutcome::errored(problem));
                     let needs = prepares.of(&plan.node(node).depends_on);
                     let waited = needs.iter().map(|(_, duration_ms)| duration_ms).sum();
                     if let Err(problem) = self.start_job(job, layout, waited) {
@@ -332,8 +333,8 @@ impl<'a> Dispatcher<'a> {
                     let ends: Vec<&PrepareEnd> = needs.into_iter().map(|(end, _)| end).collect();
                     let prepared = match preparer.prepared(job, &ends) {
                         Ok(prepared) => prepared,
-                        Err(problem) => {
-                            failed(problem);
+                        Err(outcome) => {
+                            ended(outcome);
                             continue;
                         }
                     };

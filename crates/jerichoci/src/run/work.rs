@@ -73,9 +73,14 @@ pub(crate) struct JobEnd {
 }
 
 impl JobEnd {
-    /// Of a job that got nowhere.
+    /// Of a job that got nowhere, by no fault of its own.
     pub(super) fn errored(problem: String) -> Self {
-        let report = JobReport { outcome: JobOutcome::errored(problem), ..JobReport::default() };
+        Self::without_work(JobOutcome::errored(problem))
+    }
+
+    /// Of a job that got nowhere.
+    pub(super) fn without_work(outcome: JobOutcome) -> Self {
+        let report = JobReport { outcome, ..JobReport::default() };
         Self { report, attempts: Vec::new() }
     }
 }

@@ -35,18 +35,17 @@ fn a_host_is_connected_while_the_snapshot_is_taken() {
     let Some(place) = Place::real(name, &rig, &sshd, GUEST) else { return };
     let (place, calls) = watched(place, &sshd);
     // Git that lists nothing before ssh was started: who connects afterwards waits in vain.
-    let git = std::process::Command::new("sh").args(["-c", "command -v git"]).output().unwrap();
-    let git = String::from_utf8(git.stdout).unwrap();
     let bin = place.tree.outside().join("bin");
     std::fs::create_dir(&bin).unwrap();
     let text = format!(
-        "#!/bin/sh\nn=0\nwhile [ ! -e {} ]; do\n  n=$((n + 1))\n  [ $n -lt 1000 ] || exit 9\n  sleep 0.02\ndone\nexec {} \"$@\"\n",
-        calls.display(),
-        git.trim()
+        "#!/bin/sh\nn=0\nwhile [ ! -e {} ]; do\n  n=$((n + 1))\n  [ $n -lt 1000 ] || exit 9\n  sleep 0.02\ndone\n\
+         PATH=${{PATH#*:}} exec git \"$@\"\n",
+        calls.display()
     );
     script(&bin.join("git"), &text);
     let mut pikaci = place.command(&["run", "t"]);
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let path = pikaci.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, path)| path).unwrap();
+    let path = format!("{}:{}", bin.display(), path.display());
     let ended = crate::common::Ended::of(pikaci.env("PATH", path).output().unwrap()).code(0);
     assert!(ended.stdout.contains("guest passed"), "{ended:?}");
     // What was done ahead is told where somebody looks for it.

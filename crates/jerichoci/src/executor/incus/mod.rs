@@ -185,7 +185,7 @@ impl IncusGuest {
             fingerprint: None,
         });
         let MountSource { source, hold, on } = phases.time("stage_workspace_snapshot", || {
-            let target = place.config.target.as_deref();
+            let target = place.config.target_for(runtime.target.as_deref());
             let member = place.incus.member(target, &instance.name);
             let member = member.map_err(|error| self.failed(&place, made, &image, error))?;
             place.stage(job, &prepared, &self.tools, &instance, member)
@@ -243,6 +243,7 @@ impl IncusGuest {
             let ensured = ensured.map_err(|error| self.failed(&place, made, &image, error))?;
             Ok((plan, ensured))
         });
+        made.warnings.append(&mut told.warnings);
         let (plan, ensured) = match made_ready {
             Ok(made_ready) => made_ready,
             Err(failure) => {
@@ -288,6 +289,7 @@ impl IncusGuest {
             };
             place.incus.follow(&started, &plan.paths, &limits, &mut progress, &mut told)
         });
+        made.warnings.append(&mut told.warnings);
         let ended = match ended {
             Ok(ended) => ended,
             Err(OpsError::Cancelled(reason)) => {
@@ -387,7 +389,7 @@ impl IncusGuest {
         }
         match error {
             OpsError::Cancelled(reason) => Failure::Cancelled(reason),
-            error => Failure::Errored(errors::explain(&error, &place.config, image)),
+            error => Failure::Errored(errors::explain(&error, &place.config, Some(image))),
         }
     }
 }
@@ -408,11 +410,8 @@ pub(crate) fn check_image(
         let place = Place::of(job.placement.host(), tools, cancel)?;
         place.connect(log, cancel)?;
         let image = spec::image(runtime, &place.config);
-        match place.incus.image(&place.config.project, &image.alias) {
-            Ok(_) => Ok(()),
-            Err(OpsError::Cancelled(reason)) => Err(Failure::Cancelled(reason)),
-            Err(error) => Err(Failure::Errored(errors::explain(&error, &place.config, &image))),
-        }
+        let found = place.incus.image(&place.config.project, &image.alias);
+        found.map(drop).map_err(|error| place.failed(&error, Some(&image), cancel))
     };
     check().map_err(Failure::into_outcome)
 }
