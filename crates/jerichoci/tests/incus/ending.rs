@@ -60,7 +60,11 @@ fn a_cancellation_in_any_phase_ends_within_5_s_and_leaves_nothing() {
         });
         assert!(spent < Duration::from_secs(5), "after {delay} ms it took {spent:?}");
         assert_eq!(run.verdict, Verdict::Failed(FailureKind::Cancelled), "{run:#?}");
-        assert_eq!(run.jobs.iter().flat_map(|job| &job.leaked).count(), 0, "{run:#?}");
+        assert_eq!(
+            run.jobs.iter().flat_map(|job| job.leaked.iter().chain(&job.left_behind)).count(),
+            0,
+            "{run:#?}"
+        );
         world.assert_nothing_left();
     }
 }

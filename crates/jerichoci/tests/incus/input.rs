@@ -17,6 +17,7 @@ fn assert_errored(world: &World<'_>, run: &RunRecord, words: &[&str]) {
     }
     assert!(world.host_log(run, "bad").contains(&message), "the log does not say it");
     assert_eq!(record.leaked, Vec::<String>::new());
+    assert_eq!(record.left_behind, Vec::<String>::new());
     world.assert_nothing_left();
 }
 

@@ -91,6 +91,7 @@ fn a_job_that_is_cancelled_is_ended_on_its_host() {
     let record = job(&run, "job");
     assert_eq!(record.verdict, failed(FailureKind::Cancelled), "{record:?}");
     assert_eq!(record.leaked, Vec::<String>::new());
+    assert_eq!(record.left_behind, Vec::<String>::new());
     assert_eq!(rig.commands("sleep 301"), Vec::<u32>::new());
     assert_eq!(rig.left(), Vec::<String>::new());
 }
