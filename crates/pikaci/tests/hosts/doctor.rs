@@ -302,7 +302,7 @@ fn incus_that_cannot_be_asked_is_told_with_the_reason() {
     Incus does not listen at OUTSIDE/nothing
     mend: ssh rig 'systemctl start incus'
     incus problem
-    lost the connection to Incus on rig while it was to describe itself, and did not get it back within TIME: Connection reset by peer (os error 104)
+    no Incus answers at OUTSIDE/dead on rig: Connection reset by peer (os error 104)
     mend: ssh rig 'systemctl restart incus'
     ");
     // Of this machine, as a user without rights.
