@@ -6,14 +6,18 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jericho_host::lock::{FileLock, LockError};
+use jericho_host::lock::{self, FileLock, LockError};
 use jericho_host::{CancelReason, CancelToken, Host, LocalHost, Mount, PrivateMounts};
-use rustix::fs::{AtFlags, Timespec, Timestamps};
+use jericho_manifest::at;
+use rustix::fs::{AtFlags, Mode, Timespec, Timestamps};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use crate::verdict::one_line;
@@ -37,6 +41,12 @@ pub(crate) struct ViewSpec {
     /// Which source the tree is: of one that the caches met last, nothing is newer than it was then.
     #[serde(default)]
     source: Option<String>,
+    /// What others who want a cache are told of this one.
+    #[serde(default)]
+    holder: Option<String>,
+    /// How long a cache of somebody else is waited for; without it, as long as it takes.
+    #[serde(default)]
+    cache_wait_secs: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -48,6 +58,9 @@ struct CacheSpec {
     lock: PathBuf,
     /// Relative to the view.
     path: PathBuf,
+    /// What people call it.
+    #[serde(default)]
+    name: Option<String>,
     /// Others may have it at the same time.
     #[serde(default)]
     shared: bool,
@@ -126,27 +139,41 @@ impl ViewSpec {
 }
 
 impl View {
-    /// Takes the caches, however long it takes to get them, and puts them into the view.
-    pub(crate) fn show_caches(&mut self, cancel: &CancelToken) -> Result<(), String> {
+    /// Takes the caches and puts them into the view. `waits` is told when somebody else has one, and who: the name
+    /// of the cache, and a line for people.
+    pub(crate) fn show_caches(
+        &mut self,
+        cancel: &CancelToken,
+        waits: &mut dyn FnMut(&str, &str) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let limit = self.spec.cache_wait_secs.map_or(Duration::MAX, Duration::from_secs);
         for cache in &self.spec.caches {
-            let failed = |error: &dyn std::fmt::Display| {
-                format!("cannot have the cache {} at {}: {error}", cache.dir.display(), cache.path.display())
-            };
+            let name = cache.name.clone().unwrap_or_else(|| cache.dir.display().to_string());
+            let failed = |error: &dyn std::fmt::Display| format!("the cache `{name}`: {error}");
             fs::create_dir_all(&cache.dir).map_err(|error| failed(&error))?;
-            let lock = lock(&cache.lock, cache.shared, cancel).map_err(|error| failed(&error))?;
+            let lock = match cache.try_lock().map_err(|error| failed(&one_line(&error)))? {
+                Some(lock) => lock,
+                None => {
+                    let holder = lock::holder(&cache.lock).unwrap_or_else(|| "another job".to_owned());
+                    waits(&name, &format!("waiting for the cache `{name}`, which {holder} has"))?;
+                    cache.lock_within(limit, cancel).map_err(|error| failed(&error))?
+                }
+            };
+            // Of those that share it nobody is the one.
+            lock.sign(self.spec.holder.as_deref().filter(|_| !cache.shared).unwrap_or_default());
             // When it was used last.
             let _ = lock.file().set_modified(std::time::SystemTime::from(jericho_host::Clock::now(
                 &jericho_host::SystemClock,
             )));
             self._held.push(lock);
-            let place = self.cwd.join(&cache.path);
+            let above = make_place(&self.cwd, &cache.path).map_err(|error| failed(&error))?;
             let shown = match &self.mounts {
-                Some(mounts) => fs::create_dir_all(&place).map_err(|error| one_line(&error)).and_then(|()| {
-                    let (source, target) = (cache.dir.clone(), place.clone());
+                Some(mounts) => {
+                    let (source, target) = (cache.dir.clone(), self.cwd.join(&cache.path));
                     let bind = Mount::Bind { source, target, read_only: false };
                     mounts.mount(&bind).map_err(|error| one_line(&error))
-                }),
-                None => link(&cache.dir, &place).map_err(|error| one_line(&error)),
+                }
+                None => link(&cache.dir, &above, &cache.path).map_err(|error| one_line(&error)),
             };
             shown.map_err(|error| failed(&error))?;
         }
@@ -176,6 +203,34 @@ impl View {
 }
 
 impl CacheSpec {
+    fn try_lock(&self) -> Result<Option<FileLock>, LockError> {
+        if self.shared { FileLock::try_shared(&self.lock) } else { FileLock::try_exclusive(&self.lock) }
+    }
+
+    fn lock_within(&self, limit: Duration, cancel: &CancelToken) -> Result<FileLock, String> {
+        enum Heard {
+            Locked(Result<FileLock, LockError>),
+            Cancelled(CancelReason),
+        }
+        let wait = if self.shared { FileLock::shared_blocking } else { FileLock::exclusive_blocking };
+        // The kernel cannot be asked for "this lock or that event", so a thread blocks in it.
+        let (tell, heard) = mpsc::channel();
+        let told = tell.clone();
+        cancel.on_cancel(move |reason| drop(told.send(Heard::Cancelled(reason))));
+        let path = self.lock.clone();
+        std::thread::spawn(move || drop(tell.send(Heard::Locked(wait(&path)))));
+        match heard.recv_timeout(limit) {
+            Ok(Heard::Locked(lock)) => lock.map_err(|error| one_line(&error)),
+            Ok(Heard::Cancelled(reason)) => Err(format!("cancelled: {reason}")),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(format!("it was not free within {} s", limit.as_secs()))
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err("the thread that waits for it panicked".to_owned())
+            }
+        }
+    }
+
     /// Since when it has met no other source than this one. Beside its content, where no job clears it away.
     fn met(&self, source: Option<&str>) -> io::Result<SystemTime> {
         let Some(source) = source else {
@@ -208,35 +263,35 @@ fn touch(dir: &Path, times: &Timestamps, but: &[(u64, u64)]) -> io::Result<()> {
     Ok(())
 }
 
-fn link(dir: &Path, place: &Path) -> io::Result<()> {
-    if let Some(above) = place.parent() {
-        fs::create_dir_all(above)?;
+/// Makes the directory of a cache, and those above it, and returns the one that it lies in. Links are not entered:
+/// one of the source may lead anywhere on this machine.
+fn make_place(view: &Path, path: &Path) -> Result<OwnedFd, String> {
+    let mut above = None;
+    let mut dir = at::open_root(view).map_err(|error| one_line(&error))?;
+    let mut way = PathBuf::new();
+    for part in path {
+        way.push(part);
+        match rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(one_line(&error)),
+        }
+        let inner = at::open_dir(&dir, part.as_bytes()).map_err(|error| match error {
+            Errno::LOOP | Errno::MLINK | Errno::NOTDIR => {
+                format!("the source tree has a file or link {}", way.display())
+            }
+            other => one_line(&other),
+        })?;
+        above = Some(std::mem::replace(&mut dir, inner));
     }
-    jericho_host::fs::remove_tree(place)?;
-    symlink(dir, place)
+    above.ok_or_else(|| "its place is the view itself".to_owned())
 }
 
-fn lock(path: &Path, shared: bool, cancel: &CancelToken) -> Result<FileLock, String> {
-    enum Heard {
-        Locked(Result<FileLock, LockError>),
-        Cancelled(CancelReason),
-    }
-    let now = if shared { FileLock::try_shared(path) } else { FileLock::try_exclusive(path) };
-    if let Some(lock) = now.map_err(|error| one_line(&error))? {
-        return Ok(lock);
-    }
-    let wait = if shared { FileLock::shared_blocking } else { FileLock::exclusive_blocking };
-    // The kernel cannot be asked for "this lock or that event", so a thread blocks in it.
-    let (tell, heard) = mpsc::channel();
-    let told = tell.clone();
-    cancel.on_cancel(move |reason| drop(told.send(Heard::Cancelled(reason))));
-    let path = path.to_path_buf();
-    std::thread::spawn(move || drop(tell.send(Heard::Locked(wait(&path)))));
-    match heard.recv() {
-        Ok(Heard::Locked(lock)) => lock.map_err(|error| one_line(&error)),
-        Ok(Heard::Cancelled(reason)) => Err(format!("cancelled: {reason}")),
-        Err(_) => Err("the thread that waits for it panicked".to_owned()),
-    }
+/// Puts a link to a directory where [`make_place`] has made one, which `above` is the parent of.
+fn link(dir: &Path, above: &OwnedFd, path: &Path) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default();
+    // What the source has there is covered.
+    at::remove_all(above.as_fd(), name.as_bytes())?;
+    Ok(rustix::fs::symlinkat(dir, above, name)?)
 }
 
 /// A copy that nothing else gets into: what an earlier job has left would be taken for source.

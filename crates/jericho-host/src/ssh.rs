@@ -255,6 +255,14 @@ impl SshHost {
         crate::LocalHost::new().foreground(&ssh_command(&self.config, args))
     }
 
+    /// How a program that starts ssh itself reaches the same host: ssh with the arguments that come before the
+    /// destination, and the destination.
+    #[must_use]
+    pub fn for_other_programs(&self) -> (Vec<OsString>, &str) {
+        let known = self.known_master().map_or(config::Words::Before8_7, |master| master.words);
+        (self.config.alone(known), &self.config.destination)
+    }
+
     /// Most commands at once.
     #[must_use]
     pub fn max_sessions(&self) -> usize {

@@ -152,6 +152,18 @@ impl SshConfig {
         args
     }
 
+    /// A program with the arguments that come before the destination, for one that makes a connection of its own.
+    pub(super) fn alone(&self, known: Words) -> Vec<OsString> {
+        let mut words = vec![self.program.clone()];
+        words.extend(self.common_args());
+        options(&mut words, ["ControlMaster=no", "ControlPath=none"]);
+        // Some have a local command of their own, which tells them that the connection stands.
+        let is_theirs = |option: &&str| option.starts_with("PermitLocalCommand");
+        options(&mut words, known.fixed().filter(|option| !is_theirs(option)));
+        options(&mut words, &self.options);
+        words
+    }
+
     fn common_args(&self) -> Vec<OsString> {
         self.config_file.iter().flat_map(|file| ["-F".into(), file.clone().into_os_string()]).collect()
     }
@@ -209,6 +221,14 @@ mod tests {
         assert_eq!(
             words(&config.client_args(Words::Before8_7, Path::new("/s"), "run")),
             format!("-F /etc/x -T -S /s -o ControlMaster=no -o ProxyCommand=false {fixed} {own} run")
+        );
+        assert_eq!(
+            words(&config.alone(Words::Before8_7)),
+            format!(
+                "ssh -F /etc/x -o ControlMaster=no -o ControlPath=none {} -o Port=2222 -o BatchMode=no",
+                // Nix has one of its own, and waits for what it says.
+                fixed.replace("-o PermitLocalCommand=no ", "")
+            )
         );
         assert_eq!(
             words(&config.control_args(Path::new("/s"), "forward", Some("/l:/r".as_ref()))),

@@ -25,8 +25,10 @@ pub struct IncusConfig {
     pub guest_role: Option<IncusGuestRole>,
     /// Used in place of the alias of each job and of its role.
     pub image_alias: Option<String>,
-    /// Cluster member, or `@GROUP`; the daemon chooses when absent.
+    /// Cluster member, or `@GROUP`, for jobs that name none; the one with the fewest instances when absent.
     pub target: Option<String>,
+    /// Whether `target` takes the place of what jobs name.
+    pub target_of_all: bool,
     /// Network of the project that jobs with `network` are attached to; `None`: that of the
     /// profile's own device, else the first managed bridge of the project.
     pub network: Option<String>,
@@ -41,8 +43,18 @@ impl Default for IncusConfig {
             guest_role: None,
             image_alias: None,
             target: None,
+            target_of_all: false,
             network: None,
         }
+    }
+}
+
+impl IncusConfig {
+    /// Where in a cluster the guest of a job goes that names this member or group, or none.
+    #[must_use]
+    pub fn target_for<'a>(&'a self, of_job: Option<&'a str>) -> Option<&'a str> {
+        let here = self.target.as_deref();
+        if self.target_of_all { here.or(of_job) } else { of_job.or(here) }
     }
 }
 

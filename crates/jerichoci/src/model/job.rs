@@ -169,6 +169,9 @@ pub struct IncusRuntimeConfig {
     /// Whether the guest has a network.
     #[serde(default, skip_serializing_if = "is_false")]
     pub network: bool,
+    /// Member of the cluster, or a group of members as `@GROUP`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 /// Settings of a Tart VM. What is absent comes from the engine's configuration.

@@ -108,7 +108,8 @@ impl Incus {
                 None => Ok(None),
                 Some(target) => Err(OpsError::Failed {
                     action: format!("place a guest on {target}"),
-                    message: "this Incus is no cluster: take the target away from its settings".to_owned(),
+                    message: "this Incus is no cluster: take the target away from the job or the settings"
+                        .to_owned(),
                 }),
             };
         }

@@ -9,14 +9,14 @@ use serde_json::Value;
 use super::body::{self, Site};
 use super::client::{Answer, Request, Trouble, quoted};
 use super::error::OpsError;
-use super::facts::{Image, Instance, instance_path};
+use super::facts::{Image, Instance, Resources, instance_path};
 use super::filled::VolumeRef;
 use super::incus::{Ending, Incus};
 use super::observer::{Note, Observer};
 use super::patience::Backoff;
 use super::state::is_busy;
 use crate::lifecycle::LifecycleState;
-use crate::plan::IncusRuntimePlan;
+use crate::plan::{IncusRuntimePlan, InstanceType};
 use crate::spec::RuntimeNetwork;
 
 /// How often a creation is tried of which nobody knows how it ended.
@@ -150,7 +150,11 @@ impl Incus {
                 }
             }
         }
-        self.undone(&request, &instance, self.check(plan, &instance))?;
+        let checked = self.check(plan, image.kind, &instance);
+        let member = self.undone(&request, &instance, checked)?;
+        if let Some(warning) = self.too_few_processors(plan, image.kind, &member) {
+            observer.note(Note::Warning(warning));
+        }
         observer.host_saw(LifecycleState::Booted);
         Ok(Ensured { instance, image, created: true })
     }
@@ -287,8 +291,13 @@ impl Incus {
         Ok(Ensured { instance, image: Image { fingerprint, ..image }, created: false })
     }
 
-    /// Checks that what was created runs, with the limits that were asked for in force.
-    fn check(&self, plan: &IncusRuntimePlan, instance: &InstanceRef) -> Result<(), OpsError> {
+    /// Checks that what was created runs, with the limits that were asked for in force. Returns where it is.
+    fn check(
+        &self,
+        plan: &IncusRuntimePlan,
+        kind: InstanceType,
+        instance: &InstanceRef,
+    ) -> Result<String, OpsError> {
         let found = self.instance(&instance.project, &instance.name)?;
         let Some(found) = found else { return Err(self.failed(instance, "it is gone")) };
         if !found.is_running() {
@@ -300,10 +309,16 @@ impl Incus {
                 return Err(self.failed(instance, &format!("{key} is not {value}")));
             }
         }
-        self.check_limits(plan, instance)
+        self.check_limits(plan, kind, instance)?;
+        Ok(found.location)
     }
 
-    fn check_limits(&self, plan: &IncusRuntimePlan, instance: &InstanceRef) -> Result<(), OpsError> {
+    fn check_limits(
+        &self,
+        plan: &IncusRuntimePlan,
+        kind: InstanceType,
+        instance: &InstanceRef,
+    ) -> Result<(), OpsError> {
         const MIB: u64 = 1024 * 1024;
         let disk = plan.resources.root_disk_gib.map(|gib| u64::from(gib) * 1024 * MIB);
         let memory = plan.resources.memory_mib.map(|mib| u64::from(mib) * MIB);
@@ -311,8 +326,12 @@ impl Incus {
             return Ok(());
         }
         let state = self.state(instance)?.ok_or_else(|| self.failed(instance, "it is gone"))?;
-        // A virtual machine says nothing of these before its agent runs: 0 is not known.
-        let is_other = |found: u64, asked: Option<u64>| asked.filter(|asked| found != 0 && found > *asked);
+        // 0 is not known: a virtual machine says nothing of these before its agent runs, and has them by what it is.
+        // Of a container Incus knows every limit that holds.
+        let is_known = |found: u64| found != 0 || kind == InstanceType::Container;
+        let is_other = |found: u64, asked: Option<u64>| {
+            asked.filter(|asked| is_known(found) && (found == 0 || found > *asked))
+        };
         if let Some(asked) = is_other(state.memory.total, memory) {
             let problem = format!("its memory is not limited to {} MiB", asked / MIB);
             return Err(self.failed(instance, &problem));
@@ -320,10 +339,36 @@ impl Incus {
         let root = state.disk.get("root").map_or(0, |root| u64::try_from(root.total).unwrap_or(0));
         if let Some(asked) = is_other(root, disk) {
             let gib = asked / MIB / 1024;
-            let problem = format!("its root disk is not limited to {gib} GiB: the pool has no quotas");
+            let problem = format!(
+                "its root disk is not limited to {gib} GiB: its pool has no quotas, as one on btrfs or zfs has; \
+                 move the pool, or ask for no size"
+            );
             return Err(self.failed(instance, &problem));
         }
         Ok(())
+    }
+
+    /// What there is to say of a container that asks for more processors than its machine has. It gets those
+    /// that there are, which limits nothing and is no reason not to run.
+    fn too_few_processors(
+        &self,
+        plan: &IncusRuntimePlan,
+        kind: InstanceType,
+        member: &str,
+    ) -> Option<String> {
+        let asked = plan.resources.vcpu_count.filter(|_| kind == InstanceType::Container)?;
+        if asked == 1 {
+            return None;
+        }
+        let mut path = "/1.0/resources".to_owned();
+        if !matches!(member, "" | "none") {
+            path.push_str(&format!("?target={}", quoted(member)));
+        }
+        // Not everybody who may make instances may look: then nobody knows.
+        let found: Resources = self.find("count its processors", &Request::get(path)).ok().flatten()?;
+        let there = found.cpu.total;
+        (there != 0 && there < u64::from(asked))
+            .then(|| format!("{asked} processors are asked for, and the machine has {there}"))
     }
 
     /// What a failed creation means, found out by asking where that is possible.

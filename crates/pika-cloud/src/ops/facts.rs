@@ -68,6 +68,19 @@ struct Alias {
     r#type: InstanceType,
 }
 
+/// What the machine of an Incus has.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Resources {
+    pub(crate) cpu: Processors,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Processors {
+    pub(crate) total: u64,
+}
+
 /// An instance as Incus describes it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Instance {

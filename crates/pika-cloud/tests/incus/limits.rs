@@ -1,6 +1,6 @@
 //! Limits of a guest and of a project.
 
-use jericho_testkit::incus::Rig;
+use jericho_testkit::incus::{Project, Rig};
 use pika_cloud::ops::{Note, Observer, OpsError, Patience, Silence};
 use std::time::Duration;
 
@@ -21,6 +21,79 @@ fn a_guest_has_the_processors_memory_and_disk_that_were_asked_for() {
     assert_completed(&outcome);
     assert!(record.text().starts_with("1\n"), "{record:?}");
     assert_nothing_left(&project);
+}
+
+/// A storage pool of one test, in which disks have no limits. It goes when it is dropped.
+struct DirPool<'r> {
+    rig: &'r Rig,
+    name: String,
+}
+
+impl<'r> DirPool<'r> {
+    fn new(rig: &'r Rig) -> Self {
+        let name = format!("dir-{}", std::process::id());
+        let pool = serde_json::json!({ "name": name, "driver": "dir", "config": {} });
+        rig.ask("POST", "/1.0/storage-pools", Some(&pool)).unwrap();
+        Self { rig, name }
+    }
+
+    /// A profile of the project with the root disk there.
+    fn profile(&self, project: &Project<'_>) -> &'static str {
+        let devices = serde_json::json!({ "root": { "type": "disk", "path": "/", "pool": self.name } });
+        let profile = serde_json::json!({ "name": "on-dir", "config": {}, "devices": devices });
+        let path = format!("/1.0/profiles?project={}", project.name());
+        self.rig.ask("POST", &path, Some(&profile)).unwrap();
+        "on-dir"
+    }
+}
+
+impl Drop for DirPool<'_> {
+    fn drop(&mut self) {
+        // It goes with the rig at the latest.
+        let _ = self.rig.ask("DELETE", &format!("/1.0/storage-pools/{}", self.name), None);
+    }
+}
+
+#[test]
+fn a_limit_of_the_disk_that_the_pool_cannot_keep_is_an_error_and_no_guest() {
+    let Some(rig) = Rig::up("a_limit_of_the_disk_that_the_pool_cannot_keep_is_an_error_and_no_guest") else {
+        return;
+    };
+    let pool = DirPool::new(&rig);
+    let project = rig.project(4).unwrap();
+    let mut spec = spec(&rig, &project, "boundless");
+    spec.incus.profile = pool.profile(&project).to_owned();
+    let incus = incus(&rig);
+    let mut limited = spec.clone();
+    limited.resources.root_disk_gib = Some(1);
+    let error = incus.ensure(&limited.plan().unwrap(), &mut Silence).unwrap_err();
+    insta::assert_snapshot!(
+        error.to_string(),
+        @"Incus could not create instance boundless: its root disk is not limited to 1 GiB: its pool has no quotas, as one on btrfs or zfs has; move the pool, or ask for no size"
+    );
+    assert_nothing_left(&project);
+    // One that asks for none is made.
+    let ensured = incus.ensure(&spec.plan().unwrap(), &mut Silence).unwrap();
+    incus.destroy(&ensured.instance).unwrap();
+}
+
+#[test]
+fn processors_that_the_machine_does_not_have_are_a_warning() {
+    let Some(rig) = Rig::up("processors_that_the_machine_does_not_have_are_a_warning") else { return };
+    let project = rig.project(4).unwrap();
+    let warnings = |name: &str, cpus| {
+        let mut record = Record::default();
+        let plan = spec(&rig, &project, name).with_cpus(cpus).plan().unwrap();
+        let ensured = incus(&rig).ensure(&plan, &mut record).unwrap();
+        incus(&rig).destroy(&ensured.instance).unwrap();
+        record.notes
+    };
+    let there = std::thread::available_parallelism().unwrap();
+    assert_eq!(
+        warnings("too-many", 255),
+        [Note::Warning(format!("255 processors are asked for, and the machine has {there}"))]
+    );
+    assert_eq!(warnings("all", u8::try_from(there.get()).unwrap_or(u8::MAX)), []);
 }
 
 /// Says when a place in the project is waited for.

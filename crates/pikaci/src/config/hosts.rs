@@ -300,6 +300,7 @@ impl IncusSettings {
             guest_role,
             image_alias: self.image.value.clone().filter(|_| self.image.origin != Origin::UserFile),
             target: self.target.value.clone(),
+            target_of_all: self.target.origin == Origin::Flag,
             network: self.network.value.clone(),
         }
     }

@@ -56,7 +56,12 @@ pub(crate) const INCUS: TableSpec = TableSpec {
             "image of jobs that name neither an `image` nor a `role`",
             "that of the role",
         ),
-        key("target", Shape::Text, "cluster member, or group of members as `@GROUP`", "chosen by Incus"),
+        key(
+            "target",
+            Shape::Text,
+            "cluster member, or group of members as `@GROUP`, of jobs that name no `target`",
+            "chosen by Incus",
+        ),
         key(
             "network",
             Shape::Text,

@@ -12,11 +12,11 @@ use crate::causes::with_causes;
 use crate::doctor::facts::Facts;
 use crate::doctor::mend::{Mend, disk_paths, quoted};
 
-/// The error that matters, and what is still there although it should not.
-pub(super) fn left_behind(error: OpsError) -> (OpsError, Option<String>) {
+/// The error that matters, and of an instance that is still there although it should not: its name, and why.
+pub(super) fn left_behind(error: OpsError) -> (OpsError, Option<(String, String)>) {
     match error {
         OpsError::LeftBehind { instance, cleanup, error } => {
-            (*error, Some(format!("instance {instance} ({cleanup})")))
+            (*error, Some((instance, with_causes(&*cleanup))))
         }
         other => (other, None),
     }

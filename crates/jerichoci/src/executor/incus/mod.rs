@@ -34,8 +34,8 @@ pub(crate) use caches::{Buried, Undertaker};
 pub(crate) use intent::places;
 pub use intent::{GuestIntent, GuestPlace};
 use place::{Place, Prepared};
-use remove::{KEPT_FOR, Leftover};
-pub(crate) use remove::{is_kept, keep_for_a_person};
+use remove::{KEPT_FOR, Leftover, still_there};
+pub(crate) use remove::{is_kept, keep_for_a_person, note_kept};
 use snapshot::MountSource;
 pub(crate) use spec::{WORKSPACE, shell_environment};
 use told::Told;
@@ -93,7 +93,7 @@ struct Made {
     instance: Option<String>,
     cleanup: Option<Cleanup>,
     warnings: Vec<String>,
-    leaked: Vec<String>,
+    left_behind: Vec<String>,
 }
 
 impl IncusGuest {
@@ -112,7 +112,7 @@ impl Executor for IncusGuest {
         let ran = self.run(&mut job, &mut phases, &mut made);
         let mut outcome = ran.unwrap_or_else(Failure::into_outcome);
         outcome.warnings.append(&mut made.warnings);
-        outcome.leaked.append(&mut made.leaked);
+        outcome.left_behind.append(&mut made.left_behind);
         if let Err(error) = self.tools.host.remove(job.scratch) {
             outcome.warnings.push(with_causes(&error));
         }
@@ -185,7 +185,7 @@ impl IncusGuest {
             fingerprint: None,
         });
         let MountSource { source, hold, on } = phases.time("stage_workspace_snapshot", || {
-            let target = place.config.target.as_deref();
+            let target = place.config.target_for(runtime.target.as_deref());
             let member = place.incus.member(target, &instance.name);
             let member = member.map_err(|error| self.failed(&place, made, &image, cancel, error))?;
             place.stage(job, &prepared, &self.tools, &instance, member)
@@ -196,7 +196,7 @@ impl IncusGuest {
             runner_dir = on.runner.map(PathBuf::from);
         }
         made.instance = Some(instance.name.clone());
-        let intent = GuestIntent { place: place.record(), instance: instance.name.clone() };
+        let intent = GuestIntent { place: place.record(), instance: instance.name.clone(), kept_until: None };
         let (volumes, cache_labels) = (caches.volumes().clone(), caches.labels());
         let mut leftover = Leftover {
             incus: place.incus.clone(),
@@ -243,10 +243,11 @@ impl IncusGuest {
             let ensured = ensured.map_err(|error| self.failed(&place, made, &image, cancel, error))?;
             Ok((plan, ensured))
         });
+        made.warnings.append(&mut told.warnings);
         let (plan, ensured) = match made_ready {
             Ok(made_ready) => made_ready,
             Err(failure) => {
-                leftover.was_not_made(made.leaked.is_empty());
+                leftover.was_not_made(made.left_behind.is_empty());
                 return Err(failure);
             }
         };
@@ -288,6 +289,7 @@ impl IncusGuest {
             };
             place.incus.follow(&started, &plan.paths, &limits, &mut progress, &mut told)
         });
+        made.warnings.append(&mut told.warnings);
         let ended = match ended {
             Ok(ended) => ended,
             Err(OpsError::Cancelled(reason)) => {
@@ -389,8 +391,8 @@ impl IncusGuest {
         error: OpsError,
     ) -> Failure {
         let (error, left) = errors::left_behind(error);
-        if let Some(left) = left {
-            made.leaked.push(format!("{left} on {}; the next command there ends it", place.name()));
+        if let Some((instance, why)) = left {
+            made.left_behind.push(still_there(&place.record(), &instance, &why));
         }
         match error {
             OpsError::Cancelled(reason) => Failure::Cancelled(reason),

@@ -23,6 +23,8 @@ pub(super) struct Told<'a> {
     /// The host log could not be written.
     pub(super) problem: Option<io::Error>,
     host: String,
+    /// What belongs into the record of the job, and with that into its log.
+    pub(super) warnings: Vec<String>,
 }
 
 impl<'a> Told<'a> {
@@ -35,6 +37,7 @@ impl<'a> Told<'a> {
             is_away: false,
             problem: None,
             host: host.to_owned(),
+            warnings: Vec::new(),
         }
     }
 
@@ -99,7 +102,7 @@ impl Observer for Told<'_> {
             Note::Waiting { reason } => self.line(&format!("waiting for a place: {reason}")),
             Note::Reconnected => self.connected_again(),
             Note::OperationLost => self.line("Incus was restarted; looking for the runner in the guest"),
-            Note::Warning(text) => self.line(&format!("warning: {text}")),
+            Note::Warning(text) => self.warnings.push(text),
             _ => {}
         }
     }

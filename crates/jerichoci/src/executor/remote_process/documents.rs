@@ -123,11 +123,13 @@ fn globs(patterns: &[String]) -> Vec<String> {
 fn view(run: &Run<'_>, job: &JobContext<'_>, tree: &Path) -> Result<Value, String> {
     let mut all = Vec::new();
     for (name, cache) in &job.spec.caches {
+        caches::check(name, cache, job.source.manifest())?;
         let dir = run.place.cache(name);
         all.push(json!({
             "dir": text(&dir.join("data"))?,
             "lock": text(&dir.join("lock"))?,
             "path": cache.path,
+            "name": name,
             "shared": cache.sharing == CacheSharing::Shared,
         }));
     }
@@ -137,6 +139,7 @@ fn view(run: &Run<'_>, job: &JobContext<'_>, tree: &Path) -> Result<Value, Strin
     let source = job.source.manifest().hash().to_string();
     Ok(json!({
         "schema_version": 1, "tree": text(tree)?, "hidden": hidden, "caches": all, "source": source,
+        "holder": caches::holder(job), "cache_wait_secs": run.tools.config.cache_wait.as_secs(),
     }))
 }
 

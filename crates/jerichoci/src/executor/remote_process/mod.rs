@@ -246,9 +246,11 @@ impl Run<'_> {
     fn wait(&self, follower: &mut Follower<'_>, job: &mut JobContext<'_>) -> Waited {
         let config = &self.tools.config;
         let limit = longest_wait(job.spec.timeout_secs, config.grace, config.hosts.reconnect);
-        // A job may wait for a cache before its own limit begins.
+        // A job may wait for each of its caches before its own limit begins.
         let waits = !job.spec.caches.is_empty();
-        let watchdog = match Limited::within(if waits { Duration::MAX } else { limit }, job.cancel) {
+        let waiting =
+            config.cache_wait.saturating_mul(u32::try_from(job.spec.caches.len()).unwrap_or(u32::MAX));
+        let watchdog = match Limited::within(limit.saturating_add(waiting), job.cancel) {
             Ok(watchdog) => watchdog,
             Err(error) => {
                 return Waited::unknown(JobOutcome::errored(format!("cannot make a token: {error}")));
@@ -298,7 +300,7 @@ impl Run<'_> {
             if forced_now && !forced { self.cancel(job.cancel, true) } else { Err(why) }
         });
         if let Err(why) = ended {
-            instead.leaked.push(format!(
+            instead.left_behind.push(format!(
                 "{} on {}: {}; the next run that uses the host ends it ({why})",
                 job.tag,
                 self.host.name(),

@@ -1,6 +1,6 @@
 //! Collects what nobody needs: runs beyond those that are kept, snapshots without a run, caches
 //! that nobody used for a while, and what is too much altogether. Never touches a run that an
-//! engine works on, or a cache that a job uses.
+//! engine works on, one that has a guest to be looked at, or a cache that a job uses.
 
 mod caches;
 mod elsewhere;
@@ -22,6 +22,7 @@ use usage::disk_usage;
 use super::layout::{Layout, RunLayout};
 use super::list::list_runs;
 use super::owner::{Ownership, is_alive};
+use super::prepare::roots::has_kept_guest;
 use super::snapshots::{Snapshots, kept_by};
 use super::store::{file_error, refuse_links};
 use crate::causes::with_causes;
@@ -66,6 +67,8 @@ pub struct GcReport {
     pub removed_runs: Vec<String>,
     /// Runs that would have gone but have an engine working on them.
     pub kept_live: Vec<String>,
+    /// Runs that would have gone but have a guest that is kept: it sees the source and the prepared outputs of its run.
+    pub kept_guests: Vec<String>,
     /// Cache directories, relative to the state root.
     pub removed_caches: Vec<String>,
     /// Bytes on the disk.
@@ -132,17 +135,21 @@ enum Item {
 }
 
 impl Collection<'_> {
-    /// Removes one run, unless an engine works on it. Returns the bytes that it took.
+    /// Removes one run, unless an engine works on it or a guest of it is kept. Returns the bytes that it took.
     fn remove_run(&mut self, id: RunId) -> Option<u64> {
         let run = self.layout.run(&id);
-        match remove_run(&run, self.policy.dry_run) {
-            Ok(Some(bytes)) => {
+        match remove_run(&run, self.engine.clock.now(), self.policy.dry_run) {
+            Ok(Removal::Done(bytes)) => {
                 self.report.freed_bytes += bytes;
                 self.report.removed_runs.push(id.to_string());
                 return Some(bytes);
             }
-            Ok(None) => {
+            Ok(Removal::IsLive) => {
                 self.report.kept_live.push(id.to_string());
+                self.kept.push(id);
+            }
+            Ok(Removal::HasGuest) => {
+                self.report.kept_guests.push(id.to_string());
                 self.kept.push(id);
             }
             // Somebody else collects at the same time.
@@ -194,11 +201,12 @@ impl Collection<'_> {
             .filter(worth_it)
             .map(|cache| (cache.used.into(), Item::Cache(cache)))
             .collect();
-        let live: HashSet<String> = self.report.kept_live.iter().cloned().collect();
+        let stay = self.report.kept_live.iter().chain(&self.report.kept_guests);
+        let stay: HashSet<String> = stay.cloned().collect();
         let idle = std::mem::take(&mut self.kept);
         for id in idle {
             match second_of(&id) {
-                Some(start) if !live.contains(id.as_str()) && !is_alive(&layout.run(&id)) => {
+                Some(start) if !stay.contains(id.as_str()) && !is_alive(&layout.run(&id)) => {
                     items.push((start, Item::Run(id)));
                 }
                 _ => self.kept.push(id),
@@ -308,13 +316,32 @@ fn second_of(id: &RunId) -> Option<DateTime<Utc>> {
     start.ok().map(|start| start.and_utc())
 }
 
-/// Removes one run; nothing when an engine works on it.
-fn remove_run(run: &RunLayout, dry_run: bool) -> Result<Option<u64>, EngineError> {
+/// What became of a run.
+enum Removal {
+    /// It is gone, or would be; the bytes that it took.
+    Done(u64),
+    /// An engine works on it.
+    IsLive,
+    /// A person wants to look at a guest of it.
+    HasGuest,
+}
+
+/// Removes one run, unless somebody needs it.
+fn remove_run(run: &RunLayout, now: DateTime<Utc>, dry_run: bool) -> Result<Removal, EngineError> {
     if dry_run {
-        return Ok((!is_alive(run)).then(|| disk_usage(run.dir())));
+        return Ok(if is_alive(run) {
+            Removal::IsLive
+        } else if has_kept_guest(run, now) {
+            Removal::HasGuest
+        } else {
+            Removal::Done(disk_usage(run.dir()))
+        });
     }
     // Held until the directory is gone, so that nobody takes the run in between.
-    let Some(_ownership) = Ownership::try_take(run)? else { return Ok(None) };
+    let Some(_ownership) = Ownership::try_take(run)? else { return Ok(Removal::IsLive) };
+    if has_kept_guest(run, now) {
+        return Ok(Removal::HasGuest);
+    }
     let bytes = disk_usage(run.dir());
     let mut again = 0..10;
     loop {
@@ -324,5 +351,5 @@ fn remove_run(run: &RunLayout, dry_run: bool) -> Result<Option<u64>, EngineError
             removed => break removed.map_err(file_error("remove", run.dir()))?,
         }
     }
-    Ok(Some(bytes))
+    Ok(Removal::Done(bytes))
 }

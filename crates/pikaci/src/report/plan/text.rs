@@ -141,10 +141,9 @@ pub(crate) fn place(job: &JobSpec) -> String {
         },
         JobRuntimeConfig::Incus(config) => {
             let role = config.guest_role.as_ref().map(word);
-            match config.image_alias.clone().or(role) {
-                Some(image) => format!("incus {image}"),
-                None => "incus".to_owned(),
-            }
+            let words = [Some("incus".to_owned()), config.image_alias.clone().or(role)];
+            let at = config.target.as_ref().map(|target| format!("at {target}"));
+            words.into_iter().chain([at]).flatten().collect::<Vec<_>>().join(" ")
         }
         JobRuntimeConfig::Tart(config) => match &config.base_vm {
             Some(vm) => format!("tart {vm}"),

@@ -295,6 +295,12 @@ pub(crate) const JOB: TableSpec = TableSpec {
             "`\"jericho-runner\"`",
         ),
         key(
+            "target",
+            Shape::Text,
+            "member of the cluster that the guest goes to, or group of members as `@GROUP`; for `incus`",
+            "as the host says",
+        ),
+        key(
             "writable",
             Shape::Boolean,
             "whether a guest may write its workspace; a host process always may, in a private copy",

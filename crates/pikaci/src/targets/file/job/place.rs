@@ -11,6 +11,7 @@ use super::super::keys::{Fields, ROLES, RUNTIMES};
 use super::super::reader::{Key, Reader, Value, list};
 use super::super::size;
 use super::super::target::Context;
+use crate::operator::is_word;
 use crate::targets::error::quoted;
 
 /// Name of this machine where a host is named.
@@ -54,6 +55,7 @@ struct Settings {
     memory_mib: Option<u32>,
     disk_gib: Option<u32>,
     network: Option<bool>,
+    target: Option<String>,
     writable: Option<bool>,
 }
 
@@ -72,6 +74,7 @@ impl Settings {
             memory_mib: fields.get("memory").and_then(|value| amount(reader, value, 20)),
             disk_gib: fields.get("disk").and_then(|value| amount(reader, value, 30)),
             network: fields.get("network").and_then(|value| reader.boolean(value)),
+            target: fields.get("target").and_then(|value| target(reader, value)),
             writable: fields.get("writable").and_then(|value| reader.boolean(value)),
         }
     }
@@ -89,6 +92,7 @@ impl Settings {
                 memory_mib: self.memory_mib,
                 root_disk_gib: self.disk_gib,
                 network: self.network.unwrap_or(false),
+                target: self.target,
             }),
             JobRuntimeKind::Tart => JobRuntimeConfig::Tart(TartRuntimeConfig {
                 base_vm: self.image,
@@ -103,9 +107,19 @@ impl Settings {
 
 /// Reports keys that say nothing for a runtime. What is so anyway may be said.
 fn check_meaning(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, runtime: JobRuntimeKind) {
-    for name in
-        ["nix_shell", "image", "role", "cpus", "memory", "disk", "root", "network", "writable", "staged"]
-    {
+    for name in [
+        "nix_shell",
+        "image",
+        "role",
+        "target",
+        "cpus",
+        "memory",
+        "disk",
+        "root",
+        "network",
+        "writable",
+        "staged",
+    ] {
         let Some((key, value)) = fields.entry(name) else { continue };
         let Some(why) = meaningless(name, value.value, runtime) else { continue };
         let word = word(runtime);
@@ -133,6 +147,9 @@ fn meaningless(name: &str, value: &DeValue<'_>, runtime: JobRuntimeKind) -> Opti
     match (name, runtime) {
         ("image" | "role", HostProcess) => Some("it has the tools of its machine, and no image"),
         ("cpus" | "memory" | "disk", HostProcess) => Some("it shares its machine with everything else"),
+        ("target", HostProcess | Tart) => {
+            Some("it names a member of a cluster of Incus, and only guests of Incus go there")
+        }
         ("root", HostProcess) => Some("it is the user who runs it"),
         ("network", HostProcess) if denied => Some("it has the network of its machine"),
         ("writable", HostProcess) if denied => Some("it always has a private copy that it may write"),
@@ -201,6 +218,17 @@ fn image(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Option<String> {
     if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
         let message = format!("{} is not the name of an image", quoted(name));
         reader.problem(value.at, message, "a name is one word, such as `\"jericho/dev\"`");
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+/// A member of a cluster, or a group of members.
+fn target(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Option<String> {
+    let name = reader.string(value)?;
+    if !is_word(name) || name == "@" {
+        let message = format!("{} is neither a member of a cluster nor a group of members", quoted(name));
+        reader.problem(value.at, message, "write `\"MEMBER\"` or `\"@GROUP\"`");
         return None;
     }
     Some(name.to_owned())

@@ -28,6 +28,7 @@ fn all_that_a_guest_can_ask_for_arrives() {
         image = "jericho/dev"
         writable = true
         network = true
+        target = "@builders"
         cpus = 2
         memory = "4GiB"
         disk = "20GiB"
@@ -46,6 +47,7 @@ fn all_that_a_guest_can_ask_for_arrives() {
             memory_mib: Some(4096),
             root_disk_gib: Some(20),
             network: true,
+            target: Some("@builders".to_owned()),
         })
     );
     assert_eq!(job.placement, JobPlacement::RemoteSsh { host: "builder".to_owned() });
@@ -157,6 +159,8 @@ fn a_key_without_a_meaning_for_its_runtime_is_refused_with_the_reason() {
         "command = 'x'\nruntime = 'tart'\nstaged = { deps = 'a', build = 'b', prefix = 'c' }",
         "command = 'x'\nruntime = 'incus'\nroot = true\nstaged = { deps = 'a', build = 'b', prefix = 'c' }",
         "command = 'x'\nruntime = 'incus'\nimage = 'a'\nrole = 'jericho-runner'",
+        "command = 'x'\ntarget = 'n2'",
+        "command = 'x'\nruntime = 'tart'\ntarget = '@fast'",
     ]), @r#"
     command = 'x'\nimage = 'a'\nrole = 'jericho-runner'
         jericho.toml:3:1: `image` has no meaning where the runtime is `host_process`: it has the tools of its machine, and no image; leave it out, or write `runtime = "incus"`
@@ -185,6 +189,10 @@ fn a_key_without_a_meaning_for_its_runtime_is_refused_with_the_reason() {
         jericho.toml:4:1: `root` has no meaning beside `staged`: wrappers of prepared outputs run as the guest's own user; leave it out
     command = 'x'\nruntime = 'incus'\nimage = 'a'\nrole = 'jericho-runner'
         jericho.toml:5:1: `image` and `role` both say the image; leave one out
+    command = 'x'\ntarget = 'n2'
+        jericho.toml:3:1: `target` has no meaning where the runtime is `host_process`: it names a member of a cluster of Incus, and only guests of Incus go there; leave it out, or write `runtime = "incus"`
+    command = 'x'\nruntime = 'tart'\ntarget = '@fast'
+        jericho.toml:4:1: `target` has no meaning where the runtime is `tart`: it names a member of a cluster of Incus, and only guests of Incus go there; leave it out
     "#);
 }
 
@@ -197,6 +205,8 @@ fn what_a_job_cannot_ask_for_is_told_with_its_place() {
         "command = 'x'\nruntime = 'incus'\ncpus = 0\nmemory = '4GB'\ndisk = 20",
         "command = 'x'\nruntime = 'incus'\ncpus = 256\nmemory = '0MiB'\ndisk = '1500MiB'",
         "command = 'x'\nruntime = 'incus'\nimage = '--force'",
+        "command = 'x'\nruntime = 'incus'\ntarget = '-n2'",
+        "command = 'x'\nruntime = 'incus'\ntarget = '@'",
         "command = 'x'\nruntime = 'incus'\nrole = 'jericho-runer'",
         "command = 'x'\nruntime = 'incus'\nwritable = 'yes'\nnetwork = 1\nroot = 'no'",
         "command = 'x'\ncaches = { cargo = '/cargo' }",
@@ -236,6 +246,10 @@ fn what_a_job_cannot_ask_for_is_told_with_its_place() {
         jericho.toml:6:8: `1500MiB` is not a whole number of GiB; write a whole number of `MiB`, `GiB` or `TiB`, such as `"512MiB"`, `"4GiB"`
     command = 'x'\nruntime = 'incus'\nimage = '--force'
         jericho.toml:4:9: `--force` is not the name of an image; a name is one word, such as `"jericho/dev"`
+    command = 'x'\nruntime = 'incus'\ntarget = '-n2'
+        jericho.toml:4:10: `-n2` is neither a member of a cluster nor a group of members; write `"MEMBER"` or `"@GROUP"`
+    command = 'x'\nruntime = 'incus'\ntarget = '@'
+        jericho.toml:4:10: `@` is neither a member of a cluster nor a group of members; write `"MEMBER"` or `"@GROUP"`
     command = 'x'\nruntime = 'incus'\nrole = 'jericho-runer'
         jericho.toml:4:8: `role` cannot be `jericho-runer`; did you mean `jericho-runner`?
     command = 'x'\nruntime = 'incus'\nwritable = 'yes'\nnetwork = 1\nroot = 'no'
@@ -246,6 +260,10 @@ fn what_a_job_cannot_ask_for_is_told_with_its_place() {
         jericho.toml:3:20: a cache cannot be at `/cargo`: a host process sees its caches below its workspace; write a relative path
     command = 'x'\nruntime = 'incus'\ncaches = { cargo = 'cargo' }
         jericho.toml:4:20: a cache cannot be at `cargo`: in a guest it is absolute; write a path that starts with `/`
+    command = 'x'\nruntime = 'incus'\ncaches = { a = '/workspace/snapshot/', b = '/proc/x', c = '/usr', d = '/usr/local/x', e = '/workspace/snapshot/x' }
+        jericho.toml:4:16: a cache cannot be at `/workspace/snapshot/`: the source of the job is there; choose a directory of its own, such as `"/cache"`, or one below `/workspace/snapshot`
+        jericho.toml:4:44: a cache cannot be at `/proc/x`: the guest has /proc of its own; choose a directory of its own, such as `"/cache"`, or one below `/workspace/snapshot`
+        jericho.toml:4:59: a cache cannot be at `/usr`: the guest has /usr of its own; choose a directory of its own, such as `"/cache"`, or one below `/workspace/snapshot`
     command = 'x'\ncaches = { a = '../x', b = '.', c = '', d = 'x//y', e = '.git/x' }
         jericho.toml:3:16: a cache cannot be at `../x`: it is no plain path to a directory; write it without `.`, `..` and empty parts
         jericho.toml:3:28: a cache cannot be at `.`: it is no plain path to a directory; write it without `.`, `..` and empty parts

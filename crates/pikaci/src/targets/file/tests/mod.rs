@@ -353,7 +353,7 @@ fn what_a_job_cannot_say_is_told_with_its_place() {
         jericho.toml:3:1: `staged` has no `deps`
         jericho.toml:3:1: `staged` has no `prefix`
     command = 'x'\nwidth = 1
-        jericho.toml:3:1: unknown key `width` in job `a`; the keys are `command`, `description`, `needs`, `matrix`, `timeout`, `retries`, `env`, `secrets`, `caches`, `artifacts`, `artifacts_when`, `group`, `git`, `runtime`, `on`, `nix_shell`, `image`, `role`, `writable`, `network`, `cpus`, `memory`, `disk`, `root`, `staged`
+        jericho.toml:3:1: unknown key `width` in job `a`; the keys are `command`, `description`, `needs`, `matrix`, `timeout`, `retries`, `env`, `secrets`, `caches`, `artifacts`, `artifacts_when`, `group`, `git`, `runtime`, `on`, `nix_shell`, `image`, `role`, `target`, `writable`, `network`, `cpus`, `memory`, `disk`, `root`, `staged`
     run = 'x'
         jericho.toml:2:1: unknown key `run` in job `a`; did you mean `command`?
     command = 1
