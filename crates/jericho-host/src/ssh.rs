@@ -37,12 +37,13 @@ mod files;
 mod forward;
 mod master;
 mod report;
+mod silence;
 mod wire;
 
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::cancel::CancelToken;
@@ -68,6 +69,8 @@ pub struct SshHost {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     master: Mutex<Option<Arc<master::Master>>>,
+    /// How long it was silent when it was given up.
+    given_up: OnceLock<Duration>,
     /// Whose turn it is to connect: one at a time, and who waits for it still hears its token.
     turn: crate::slots::Slots,
     slots: crate::slots::Slots,
@@ -108,7 +111,15 @@ impl SshHost {
             made.map_err(|error| HostError::System("cannot make a semaphore", error))
         };
         let (turn, slots) = (slots(1)?, slots(config.max_sessions)?);
-        Ok(Self { config: Arc::new(config), clock, ids, master: Mutex::default(), turn, slots })
+        Ok(Self {
+            config: Arc::new(config),
+            clock,
+            ids,
+            master: Mutex::default(),
+            given_up: OnceLock::new(),
+            turn,
+            slots,
+        })
     }
 
     /// Connects, unless it is connected. One attempt.
@@ -167,6 +178,22 @@ impl SshHost {
     /// Ends the connection. The next thing that is asked makes a new one.
     pub fn disconnect(&self) {
         drop(self.keep(None));
+    }
+
+    /// Whether the other end says nothing until `patience` is cancelled. It is asked to begin with a command of no
+    /// consequence, beside all others and however many they are. A connection that cannot be had is no silence.
+    #[must_use]
+    pub fn is_silent(&self, patience: &CancelToken) -> bool {
+        silence::is_silent(self, patience)
+    }
+
+    /// Ends the connection for good, with everything that goes over it: what waits for an answer fails at once, and so
+    /// does whatever is asked later, with [`SshError::GivenUp`]. `waited` is told there.
+    pub fn give_up(&self, waited: Duration) {
+        let _ = self.given_up.set(waited);
+        if let Some(master) = self.keep(None) {
+            master.end_now();
+        }
     }
 
     /// Makes `remote`, a socket at the other end, reachable here, until the result is dropped.
@@ -251,6 +278,7 @@ impl SshHost {
     /// The connection; a new one when there is none, or none any more. Who comes while one is being
     /// made waits for it.
     fn master(&self, cancel: &CancelToken) -> Result<Arc<master::Master>, HostError> {
+        self.is_not_given_up()?;
         let alive = || self.known_master().filter(|master| master.is_alive());
         if let Some(master) = alive() {
             return Ok(master);
@@ -262,7 +290,13 @@ impl SshHost {
         let master = Arc::new(master::Master::connect(&self.config, cancel)?);
         let earlier = self.keep(Some(Arc::clone(&master)));
         drop(earlier);
+        self.is_not_given_up()?;
         Ok(master)
+    }
+
+    fn is_not_given_up(&self) -> Result<(), SshError> {
+        let host = || self.config.destination.clone();
+        self.given_up.get().map_or(Ok(()), |waited| Err(SshError::GivenUp { host: host(), waited: *waited }))
     }
 
     /// Replaces the known connection; the earlier one ends when it is dropped, which may take a

@@ -263,6 +263,48 @@ fn a_connection_that_hangs_holds_nobody_who_wants_to_end() {
 }
 
 #[test]
+fn a_host_that_says_nothing_is_found_out_and_given_up_for_good() {
+    let Some(rig) = ssh_rig(&[]) else { return };
+    let host = ssh_host(&rig);
+    host.connect(&token()).unwrap();
+    let limit = |limit: Duration| {
+        let token = token();
+        let theirs = token.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(limit);
+            theirs.cancel(CancelReason::Requested);
+        });
+        token
+    };
+    assert!(!host.is_silent(&limit(Duration::from_secs(20))));
+    let cancel = token();
+    let (tell, told) = std::sync::mpsc::channel();
+    let mut sink = When::new("ready", || {
+        rig.stop_sessions();
+        tell.send(()).unwrap();
+        Ok(())
+    });
+    let supervision = ssh_supervision(&unique("silent"));
+    let started = SystemClock.monotonic();
+    let script = sh("echo ready; exec sleep 300");
+    std::thread::scope(|scope| {
+        let command = scope.spawn(|| host.supervise(&script, &supervision, &mut sink, &cancel));
+        told.recv().unwrap();
+        assert!(host.is_silent(&limit(Duration::from_millis(300))));
+        host.give_up(Duration::from_secs(3));
+        // What goes over the connection ends with it, and nothing makes another one.
+        assert!(matches!(
+            ssh_error(command.join().unwrap().unwrap_err()),
+            SshError::Lost { begun: true, .. }
+        ));
+    });
+    let error = ssh_error(host.run(&sh("true"), &token()).unwrap_err());
+    assert!(matches!(error, SshError::GivenUp { .. }) && !error.is_transient(), "{error}");
+    assert!(SystemClock.monotonic() - started < Duration::from_secs(20));
+    rig.continue_sessions();
+}
+
+#[test]
 #[ignore = "takes a minute and a half"]
 fn a_connection_that_hangs_for_longer_is_lost_and_a_new_one_is_made() {
     let Some(rig) = ssh_rig(&[]) else { return };

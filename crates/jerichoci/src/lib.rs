@@ -13,6 +13,7 @@ pub mod config;
 pub mod doctor;
 pub mod engine;
 pub mod executor;
+mod limit;
 mod lock;
 pub mod model;
 mod nix;

@@ -65,6 +65,15 @@ pub enum SshError {
         /// Since it was told to.
         waited: Duration,
     },
+    /// It was connected, answered nothing for a while, and was given up: see
+    /// [`SshHost::give_up`](super::SshHost::give_up).
+    #[error("{host} has not said anything for {} s and was given up", waited.as_secs())]
+    GivenUp {
+        /// As ssh(1) calls it.
+        host: String,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// The master does not forward.
     #[error("{host} does not forward {socket}: {reason}")]
     Forward {
@@ -97,6 +106,7 @@ impl SshError {
             Self::Authentication { .. }
             | Self::HostKey { .. }
             | Self::Shell { .. }
+            | Self::GivenUp { .. }
             | Self::Forward { .. }
             | Self::Settings { .. } => false,
         }

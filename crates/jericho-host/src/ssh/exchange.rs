@@ -388,7 +388,7 @@ impl Exchange {
     }
 
     /// Ends ssh, which has nothing to say any more.
-    fn end_client(&mut self) {
+    pub(super) fn end_client(&mut self) {
         if self.reaped.is_some() {
             return;
         }
@@ -437,7 +437,8 @@ impl Drop for Exchange {
     }
 }
 
-struct Nowhere;
+/// What nobody wants to hear.
+pub(super) struct Nowhere;
 
 impl Sink for Nowhere {
     fn stdout(&mut self, _: &[u8]) -> Result<(), HostError> {

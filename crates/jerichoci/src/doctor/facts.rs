@@ -1,11 +1,10 @@
 //! What a machine says of itself: one script, one answer.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use jericho_host::{CancelToken, Clock as _, Command, Environment, Host, HostError, SystemClock};
-
-use super::Place;
 
 /// Lines `name=value`. It needs a shell, coreutils or busybox, and writes nothing.
 const SCRIPT: &str = r#"
@@ -52,9 +51,20 @@ hook=$(sed -n 's/^lxc\.hook\.post-stop *= *//p' "$hooks" 2>/dev/null | head -n 1
 say end yes
 "#;
 
+/// What is asked about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    /// Work directory, or state root.
+    pub(crate) dir: &'a Path,
+    /// Of Incus.
+    pub(crate) socket: &'a Path,
+    /// The program.
+    pub(crate) nix: &'a str,
+}
+
 /// What was said.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     said: BTreeMap<String, String>,
     /// How far the clock of the machine is ahead of this one's, in seconds, at least; negative when it is behind.
     pub(super) clock_ahead: f64,
@@ -64,14 +74,14 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Asks.
-    pub(super) fn gather(
+    pub(crate) fn gather(
         host: &dyn Host,
         environment: &Environment,
-        place: &Place,
+        asked: &Asked<'_>,
         cancel: &CancelToken,
     ) -> Result<Self, HostError> {
         let command = Command::new("/bin/sh").args(["-c", SCRIPT, "sh"]);
-        let command = command.arg(&place.dir).arg(&place.incus.socket).arg(&place.nix);
+        let command = command.arg(asked.dir).arg(asked.socket).arg(asked.nix);
         let clock = SystemClock;
         let (before, started) = (seconds(clock.now()), clock.monotonic());
         let output = host.run(&command.env(environment.clone()), cancel)?;
@@ -99,35 +109,35 @@ impl Facts {
         Ok(facts)
     }
 
-    pub(super) fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let said = text.lines().filter_map(|line| line.split_once('='));
         let said = said.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect();
         Self { said, ..Self::default() }
     }
 
     /// What was said of something, unless it was nothing.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.said.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    pub(super) fn is(&self, name: &str, value: &str) -> bool {
+    pub(crate) fn is(&self, name: &str, value: &str) -> bool {
         self.get(name) == Some(value)
     }
 
-    pub(super) fn number(&self, name: &str) -> Option<u64> {
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
         self.get(name)?.parse().ok()
     }
 
-    pub(super) fn is_root(&self) -> bool {
+    pub(crate) fn is_root(&self) -> bool {
         self.is("uid", "0")
     }
 
-    pub(super) fn account(&self) -> &str {
+    pub(crate) fn account(&self) -> &str {
         self.get("account").unwrap_or("this account")
     }
 
     /// Size of the file system of the directory, and what is free of it, in bytes.
-    pub(super) fn disk(&self) -> Option<(u64, u64)> {
+    pub(crate) fn disk(&self) -> Option<(u64, u64)> {
         let (size, free) = self.get("disk")?.split_once(' ')?;
         let kib = |text: &str| text.trim().parse::<u64>().ok()?.checked_mul(1024);
         Some((kib(size)?, kib(free)?))

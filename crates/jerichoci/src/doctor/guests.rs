@@ -1,7 +1,5 @@
 //! Whether guests can be made on a machine: its Incus, and what they are made from.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +8,7 @@ use pika_cloud::ops::{Incus, OpsError, Patience, Server, SocketHost};
 use pika_incus_guest_role::IncusGuestRole;
 
 use super::facts::Facts;
+use super::mend::disk_paths;
 use super::{Place, Visit, quoted};
 use crate::engine::EngineError;
 
@@ -52,8 +51,8 @@ pub(super) fn check(
         Ok(server) => server,
         Err(error) => {
             let mend = match &error {
-                OpsError::NoRights { .. } => grant(visit, facts),
-                _ => visit.as_root(facts, "systemctl restart incus"),
+                OpsError::NoRights { .. } => place.mend(visit).grant(facts),
+                _ => place.mend(visit).daemon_is_to("restart", facts),
             };
             return failed(visit, "incus", error, mend);
         }
@@ -93,10 +92,7 @@ fn target(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<(), Eng
             if allowed {
                 visit.ok(CHECK, found);
             } else {
-                let mend = visit.ssh(&format!(
-                    "incus project set {} restricted.cluster.target=allow",
-                    quoted(&place.incus.project)
-                ));
+                let mend = place.mend(visit).set(&["restricted.cluster.target=allow".to_owned()]);
                 let found =
                     format!("the project {} does not let anybody say where guests go", place.incus.project);
                 visit.problem(CHECK, found, mend);
@@ -104,7 +100,7 @@ fn target(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<(), Eng
             Ok(())
         }
         Err(error) => {
-            let mend = visit.ssh("incus cluster list");
+            let mend = place.mend(visit).incus("cluster list");
             failed(visit, CHECK, error, format!("{mend}; then another `target`, or none"))
         }
     }
@@ -117,17 +113,19 @@ fn socket(visit: &mut Visit<'_>, place: &Place, facts: &Facts) -> bool {
     match (facts.get("socket"), facts.is("socket_usable", "yes")) {
         (Some("there"), true) => true,
         (Some(_), _) => {
-            let mend = grant(visit, facts);
+            let mend = place.mend(visit).grant(facts);
             visit.problem(CHECK, format!("{} has no right to use Incus at {path}", facts.account()), mend);
             false
         }
         (None, _) => {
             let (found, mend) = match facts.is("incusd", "yes") {
                 true => {
-                    let start = visit.as_root(facts, "systemctl start incus");
+                    let start = place.mend(visit).daemon_is_to("start", facts);
                     (format!("Incus does not listen at {path}"), start)
                 }
-                false => (format!("there is no Incus: nothing is at {path}"), set_up(visit, place, facts)),
+                false => {
+                    (format!("there is no Incus: nothing is at {path}"), place.mend(visit).set_up(facts))
+                }
             };
             match visit.is_remote() || facts.is("incusd", "yes") {
                 true => visit.problem(CHECK, found, mend),
@@ -137,31 +135,6 @@ fn socket(visit: &mut Visit<'_>, place: &Place, facts: &Facts) -> bool {
             false
         }
     }
-}
-
-/// Makes a Debian machine a build host, or what is missing of it. On another system the page of operations says
-/// what belongs there.
-fn set_up(visit: &Visit<'_>, place: &Place, facts: &Facts) -> String {
-    const SCRIPT: &str = "scripts/setup-build-host";
-    let options = format!(
-        "--account {} --project {} --profile {} --work-dir {}",
-        quoted(facts.account()),
-        quoted(&place.incus.project),
-        quoted(&place.incus.profile),
-        quoted(&place.dir.to_string_lossy())
-    );
-    match (&visit.destination, facts.is_root()) {
-        (None, true) => format!("{SCRIPT} {options}"),
-        (None, false) => format!("sudo {SCRIPT} {options}"),
-        (Some(host), true) => format!("ssh {} bash -s -- {options} <{SCRIPT}", quoted(host)),
-        (Some(host), false) => format!("ssh {} sudo bash -s -- {options} <{SCRIPT}", quoted(host)),
-    }
-}
-
-/// Lets the account in. It is root on that machine then, which the page of the docs says.
-fn grant(visit: &Visit<'_>, facts: &Facts) -> String {
-    let command = format!("usermod -aG incus-admin {}", quoted(facts.account()));
-    format!("{}; then log in anew", visit.as_root(facts, &command))
 }
 
 fn api(visit: &mut Visit<'_>, facts: &Facts, server: &Server) {
@@ -202,14 +175,11 @@ fn project(visit: &mut Visit<'_>, place: &Place, facts: &Facts, incus: &Incus) -
     let config = match incus.project_config(name) {
         Ok(config) => config,
         Err(error) => {
-            let mend = set_up(visit, place, facts);
+            let mend = place.mend(visit).set_up(facts);
             return failed(visit, CHECK, error, mend).map(|()| false);
         }
     };
-    let set = |visit: &Visit<'_>, settings: &[String]| {
-        let settings: Vec<String> = settings.iter().map(|setting| quoted(setting)).collect();
-        visit.ssh(&format!("incus project set {} {}", quoted(name), settings.join(" ")))
-    };
+    let set = |visit: &Visit<'_>, settings: &[String]| place.mend(visit).set(settings);
     let is = |key: &str, value: &str| config.get(key).is_some_and(|found| found == value);
     let paths = format!("restricted.devices.disk.paths={dir}");
     if !is("restricted", "true") {
@@ -245,25 +215,6 @@ fn project(visit: &mut Visit<'_>, place: &Place, facts: &Facts, incus: &Incus) -
     Ok(true)
 }
 
-/// What has to be set for guests to see a directory of the host; nothing when they can.
-fn disk_paths(config: &BTreeMap<String, String>, dir: &Path) -> Option<Vec<String>> {
-    let value = |key: &str| config.get(key).map_or("", String::as_str);
-    let paths = value("restricted.devices.disk.paths");
-    let covered =
-        paths.split(',').map(str::trim).any(|path| !path.is_empty() && dir.starts_with(Path::new(path)));
-    // Without paths, all of the host is allowed.
-    let open = paths.is_empty();
-    if value("restricted.devices.disk") == "allow" && covered {
-        return None;
-    }
-    let all = match open {
-        true => dir.to_string_lossy().into_owned(),
-        false if covered => paths.to_owned(),
-        false => format!("{paths},{}", dir.to_string_lossy()),
-    };
-    Some(vec!["restricted.devices.disk=allow".to_owned(), format!("restricted.devices.disk.paths={all}")])
-}
-
 /// Looks at both profiles; returns the pool of the root disk.
 fn profile(
     visit: &mut Visit<'_>,
@@ -279,7 +230,7 @@ fn profile(
         match incus.profile_facts(project, name) {
             Ok(found) => pool = found.root_pool().map(str::to_owned).or(pool),
             Err(error) => {
-                let mend = set_up(visit, place, facts);
+                let mend = place.mend(visit).set_up(facts);
                 return failed(visit, CHECK, error, mend).map(|()| None);
             }
         }
@@ -292,7 +243,7 @@ fn profile(
         None => {
             let found =
                 format!("{} of {project}: no root disk, so there is no pool for guests", names.join(" and "));
-            let mend = set_up(visit, place, facts);
+            let mend = place.mend(visit).set_up(facts);
             visit.problem(CHECK, found, mend);
             Ok(None)
         }
@@ -304,7 +255,7 @@ fn storage(visit: &mut Visit<'_>, place: &Place, incus: &Incus, pool: &str) -> R
     let driver = match incus.pool_driver(pool) {
         Ok(driver) => driver,
         Err(error) => {
-            let mend = visit.ssh("incus storage list");
+            let mend = place.mend(visit).incus("storage list");
             return failed(visit, CHECK, error, mend);
         }
     };
@@ -331,12 +282,11 @@ fn network(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<(), En
     match incus.has_network(project, network) {
         Ok(true) => visit.ok(CHECK, format!("{network} is there for jobs that have a network")),
         Ok(false) => {
-            let mend =
-                visit.ssh(&format!("incus network create {} --project {}", quoted(network), quoted(project)));
+            let mend = place.mend(visit).network(network);
             visit.problem(CHECK, format!("there is no network {network} for jobs that have one"), mend);
         }
         Err(error) => {
-            let mend = visit.ssh("incus network list");
+            let mend = place.mend(visit).incus("network list");
             return failed(visit, CHECK, error, mend);
         }
     }
@@ -358,16 +308,7 @@ fn image(visit: &mut Visit<'_>, place: &Place, incus: &Incus) -> Result<(), Engi
             Ok(())
         }
         Err(error) => {
-            let host = match &visit.destination {
-                None => String::new(),
-                Some(destination) => format!(" --remote-host {}", quoted(destination)),
-            };
-            let mend = format!(
-                "scripts/incus-role-image.sh --role {} build-import{host} --project {} --alias {}",
-                role.as_str(),
-                quoted(&place.incus.project),
-                quoted(alias)
-            );
+            let mend = place.mend(visit).image(role, alias);
             failed(visit, CHECK, error, mend)
         }
     }

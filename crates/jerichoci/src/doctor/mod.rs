@@ -8,11 +8,13 @@
 //! | `facts.rs` | what one script on the machine tells |
 //! | `machine.rs` | work directory, disk, clock, programs |
 //! | `guests.rs` | Incus: access, project, profile, storage, image |
+//! | `mend.rs` | the commands that mend what guests lack |
 
 mod connection;
-mod facts;
+pub(crate) mod facts;
 mod guests;
 mod machine;
+pub(crate) mod mend;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +26,8 @@ use serde::Serialize;
 use crate::config::{HostConfig, IncusConfig};
 use crate::engine::{Engine, EngineError};
 use crate::model::job::JobRuntimeKind;
-use facts::Facts;
+use facts::{Asked, Facts};
+use mend::{Mend, quoted};
 
 /// How a check went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -101,7 +104,8 @@ impl Engine {
             takes_guests: true,
             min_free: crate::config::MIN_FREE,
         };
-        let facts = Facts::gather(self.host.as_ref(), &config.caller_environment, &place, visit.cancel)?;
+        let facts =
+            Facts::gather(self.host.as_ref(), &config.caller_environment, &place.asked(), visit.cancel)?;
         machine::check(visit, &place, &facts, &self.config.hosts.runner_dirs);
         guests::check(visit, &place, &facts, Arc::new(jericho_host::LocalHost::new()))
     }
@@ -112,7 +116,7 @@ impl Engine {
         let ssh: Arc<SshHost> = Arc::new(ssh);
         let place = Place::of(&settings);
         let none = jericho_host::Environment::empty();
-        let facts = match Facts::gather(ssh.as_ref() as &dyn Host, &none, &place, visit.cancel) {
+        let facts = match Facts::gather(ssh.as_ref() as &dyn Host, &none, &place.asked(), visit.cancel) {
             Ok(facts) => facts,
             Err(HostError::Cancelled(reason)) => return Err(HostError::Cancelled(reason).into()),
             Err(error) => {
@@ -150,6 +154,14 @@ impl Place {
             takes_guests: host.allow.contains(&JobRuntimeKind::Incus),
             min_free: host.min_free,
         }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked { dir: &self.dir, socket: &self.incus.socket, nix: &self.nix }
+    }
+
+    fn mend(&self, visit: &Visit<'_>) -> Mend<'_> {
+        Mend { destination: visit.destination.clone(), incus: &self.incus, dir: &self.dir }
     }
 }
 
@@ -199,34 +211,11 @@ impl<'v> Visit<'v> {
 
     /// A command of that machine, as it is typed on this one.
     fn ssh(&self, command: &str) -> String {
-        match &self.destination {
-            None => command.to_owned(),
-            Some(destination) => format!("ssh {} {}", quoted(destination), quoted(command)),
-        }
+        mend::on(self.destination.as_deref(), command)
     }
 
     /// The same for what only root may do there.
     fn as_root(&self, facts: &Facts, command: &str) -> String {
-        match (&self.destination, facts.is_root()) {
-            (_, true) => self.ssh(command),
-            (None, false) => format!("sudo {command}"),
-            // sudo asks for a password.
-            (Some(destination), false) => {
-                format!("ssh -t {} {}", quoted(destination), quoted(&format!("sudo {command}")))
-            }
-        }
-    }
-}
-
-/// A word that can be typed. A setting `key=value` stays as it is: it is never the first word.
-fn quoted(word: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"@%_+=:,./-".contains(&b);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
-    match jericho_host::quote::quote(word.as_ref()) {
-        Ok(quoted) => quoted.to_string_lossy().into_owned(),
-        // No program can be given it; so it stays what a person reads.
-        Err(_) => word.to_owned(),
+        mend::as_root(self.destination.as_deref(), facts, command)
     }
 }

@@ -332,6 +332,11 @@ impl BuildHost {
         }
     }
 
+    /// Whether it is connected, or was.
+    pub(super) fn was_reached(&self) -> bool {
+        self.ssh.is_connected() || self.turn.state().ready.is_some()
+    }
+
     /// Connects again, for as long as the settings say. `log` hears of each attempt.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use std::time::Duration;
 use jericho_host::{CancelToken, Clock, IdSource};
 
 use crate::config::EngineConfig;
+use crate::limit::Limited;
 use crate::model::job::JobRuntimeKind;
 
 use background::Background;
@@ -27,6 +28,9 @@ pub(crate) use collect::Garbage;
 pub use error::{RemoteError, WorkDirProblem};
 pub use host::{BuildHost, Ready};
 pub use reap::ReapedJobs;
+
+/// How long a host may say nothing once the run was cancelled.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// How long somebody who asked for it waits for the jobs that a dead engine has left on a host.
 const LONGEST_REAPING: Duration = Duration::from_secs(120);
@@ -45,8 +49,9 @@ pub struct Hosts {
     made: Mutex<BTreeMap<String, Arc<BuildHost>>>,
     /// Those that are reached by another SSH program than the configured one, by name and program.
     other: Mutex<BTreeMap<(String, String), Arc<BuildHost>>>,
-    /// Those that are made ready before anybody asks. Ended when this is dropped.
-    ahead: Mutex<Vec<Background<()>>>,
+    /// Those that are made ready before anybody asks, and those that are asked whether they are there. Ended when
+    /// this is dropped.
+    beside: Mutex<Vec<Background<()>>>,
 }
 
 impl Hosts {
@@ -69,7 +74,7 @@ impl Hosts {
             however_full: false,
             made: Mutex::default(),
             other: Mutex::default(),
-            ahead: Mutex::default(),
+            beside: Mutex::default(),
         }
     }
 
@@ -86,7 +91,7 @@ impl Hosts {
                 *wanted.entry(host).or_default() |= runtime == JobRuntimeKind::Incus;
             }
         }
-        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, has_guests) in wanted {
             // What cannot be begun here is done by the first job.
             let Ok(host) = self.get(name) else { continue };
@@ -94,9 +99,27 @@ impl Hosts {
                 Background::start("host-ahead", move |cancel| host.make_ready_ahead(has_guests, cancel));
             if let Ok(begun) = begun {
                 begun.heed(cancel);
-                ahead.push(begun);
+                beside.push(begun);
             }
         }
+    }
+
+    /// The run was cancelled: a host that says nothing from now on is given up in a moment, and nobody waits for it any
+    /// more, whatever they are at.
+    pub(crate) fn give_up_the_silent(&self) {
+        let mut hosts: Vec<_> =
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        hosts.extend(self.other.lock().unwrap_or_else(PoisonError::into_inner).values().cloned());
+        hosts.retain(|host| host.was_reached());
+        let asked = hosts.into_iter().map(|host| {
+            Background::start("host-silence", move |cancel| {
+                let Ok(limited) = Limited::within(SILENCE, cancel) else { return };
+                if host.ssh().is_silent(limited.token()) && limited.has_passed() {
+                    host.ssh().give_up(SILENCE);
+                }
+            })
+        });
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner).extend(asked.flatten());
     }
 
     /// Each host that becomes ready is rid of the jobs of this engine that nobody works on, while other

@@ -435,9 +435,11 @@ impl<'a> Dispatcher<'a> {
                 self.update(|record| record.warnings.push(format!("the output was closed: {error}")));
             }
             // The token itself says so; the message wakes the loop.
-            Message::Cancelled => {
-                self.cancelled_at.get_or_insert_with(|| self.around.tools.clock.monotonic());
+            Message::Cancelled if self.cancelled_at.is_none() => {
+                self.cancelled_at = Some(self.around.tools.clock.monotonic());
+                self.around.tools.hosts.give_up_the_silent();
             }
+            Message::Cancelled => {}
             Message::JobEnded { .. } | Message::PrepareEnded { .. } | Message::JobRetried { .. } => {}
         }
     }

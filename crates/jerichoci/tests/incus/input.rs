@@ -1,6 +1,6 @@
 //! Bad input: an error that names the thing and the way out, and nothing half-made.
 
-use jericho_testkit::incus::Rig;
+use jericho_testkit::incus::{Project, Rig};
 use jerichoci::model::demands::CacheSpec;
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::record::RunRecord;
@@ -19,6 +19,12 @@ fn assert_errored(world: &World<'_>, run: &RunRecord, words: &[&str]) {
     assert_eq!(record.leaked, Vec::<String>::new());
     assert_eq!(record.left_behind, Vec::<String>::new());
     world.assert_nothing_left();
+}
+
+/// The directories that guests of a project may be given.
+fn allowed_paths(rig: &Rig, project: &Project<'_>) -> String {
+    let project = rig.ask("GET", &format!("/1.0/projects/{}", project.name()), None).unwrap();
+    project["config"]["restricted.devices.disk.paths"].as_str().unwrap().to_owned()
 }
 
 #[test]
@@ -51,9 +57,17 @@ fn what_is_missing_is_named_with_the_command_that_makes_it() {
     rig.ask("DELETE", &format!("/1.0/projects/{own}"), None).unwrap();
 
     let none = world(&|config| config.incus.project = "nowhere".to_owned()).unwrap();
-    assert_errored(&none, &none.run(bad()), &["project nowhere", "incus project create nowhere"]);
+    assert_errored(
+        &none,
+        &none.run(bad()),
+        &["project nowhere", "scripts/setup-build-host --account ", "--project nowhere"],
+    );
     let none = world(&|config| config.incus.profile = "nobody".to_owned()).unwrap();
-    assert_errored(&none, &none.run(bad()), &["profile nobody", "incus profile create nobody"]);
+    assert_errored(
+        &none,
+        &none.run(bad()),
+        &["profile nobody", "scripts/setup-build-host --account ", "--profile nobody"],
+    );
     let none = world(&|config| config.incus.socket = "/nonexistent/socket".into()).unwrap();
     assert_errored(&none, &none.run(bad()), &["/nonexistent/socket", "systemctl start incus"]);
     let mut cached = guest("bad", "true");
@@ -62,7 +76,13 @@ fn what_is_missing_is_named_with_the_command_that_makes_it() {
     // A snapshot where the project does not let guests look.
     let outside = tempfile::tempdir().unwrap();
     let refused = world(&|config| config.state_root = outside.path().join("state")).unwrap();
-    assert_errored(&refused, &refused.run(bad()), &["does not allow", "restricted.devices.disk.paths"]);
+    // What it lets them see already stays in the list.
+    let all_paths = format!(
+        "restricted.devices.disk.paths={},{}/state",
+        allowed_paths(&rig, &project),
+        outside.path().display()
+    );
+    assert_errored(&refused, &refused.run(bad()), &["does not allow", "incus project set", &all_paths]);
     // No runner at all.
     let none = world(&|config| config.hosts.runner_dirs = Vec::new()).unwrap();
     let run = none.run(bad());
@@ -87,5 +107,9 @@ fn what_a_guest_cannot_be_given_is_refused_before_anything_is_made() {
     incus(&mut no_network).network = true;
     let mut world = world;
     world.config.incus.network = Some("nowhere".to_owned());
-    assert_errored(&world, &world.run(vec![no_network]), &["network", "nowhere"]);
+    assert_errored(
+        &world,
+        &world.run(vec![no_network]),
+        &["there is no network nowhere", "incus network create nowhere --project "],
+    );
 }

@@ -10,7 +10,7 @@ use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::{ReapOptions, RunRequest};
 
 use crate::doomed::doomed_engine;
-use crate::rig::{World, await_file, guest, job, monotonic, on_host};
+use crate::rig::{World, await_file, find, guest, job, monotonic, on_host};
 
 #[test]
 fn a_guest_of_a_host_sees_the_snapshot_that_was_sent_there() {
@@ -219,14 +219,66 @@ fn a_host_that_does_not_let_guests_be_made_or_cannot_be_reached_says_so() {
     host.allow.push(jerichoci::model::job::JobRuntimeKind::Incus);
     host.incus.project = "nowhere".to_owned();
     world.config.hosts.named.insert("box".to_owned(), host.clone());
-    errored(&world, "incus project create nowhere");
+    errored(&world, "ssh rig env INCUS_SOCKET=");
+    errored(&world, "bash -s -- --account ");
+    errored(&world, "--project nowhere");
+    host.incus.project = project.name().to_owned();
+    host.incus.image_alias = Some("no such".to_owned());
+    world.config.hosts.named.insert("box".to_owned(), host.clone());
+    errored(&world, " build-import --remote-host rig --remote-socket ");
+    errored(&world, " --alias 'no such'");
     host.incus.socket = "/nonexistent/incus.socket".into();
     world.config.hosts.named.insert("box".to_owned(), host.clone());
-    world.config.hosts.reconnect = std::time::Duration::from_secs(3);
-    errored(&world, "Incus");
+    errored(&world, "no Incus answers at /nonexistent/incus.socket on rig");
+    errored(&world, "it: ssh rig ");
+    errored(&world, "`pikaci doctor box` says more");
     host.ssh = "nowhere.invalid".to_owned();
     world.config.hosts.named.insert("box".to_owned(), host);
     errored(&world, "nowhere.invalid");
+}
+
+#[test]
+fn a_cancellation_while_the_host_says_nothing_ends_soon_whatever_the_run_is_at() {
+    let test = "a_cancellation_while_the_host_says_nothing_ends_soon_whatever_the_run_is_at";
+    let Some(rig) = Rig::up(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let world = world.with_host(&sshd);
+    let runs = world.config.state_root.join("runs");
+    let begun =
+        || find(&runs, "guest.log").iter().any(|log| fs::metadata(log).is_ok_and(|log| log.len() > 0));
+    for (phase, has_come) in [
+        // Written down before it is made.
+        ("about to be made", &(|| !find(&runs, "instance.json").is_empty()) as &dyn Fn() -> bool),
+        ("made", &|| !project.instances().unwrap().is_empty()),
+        ("running", &begun),
+    ] {
+        let cancel = CancelToken::new().unwrap();
+        let (run, spent) = std::thread::scope(|scope| {
+            let endless = on_host(guest("endless", "echo begun; sleep 300"));
+            let running = scope.spawn(|| world.run_until(&RunRequest::new(vec![endless]), &cancel));
+            while !has_come() {
+                std::thread::yield_now();
+            }
+            sshd.stop_sessions();
+            let begun = monotonic();
+            cancel.cancel(CancelReason::Signal);
+            (running.join().unwrap(), monotonic().saturating_sub(begun))
+        });
+        assert!(spent < std::time::Duration::from_secs(5), "{phase}: {spent:?}");
+        let record = job(&run, "endless");
+        assert_eq!(run.verdict, Verdict::Failed(FailureKind::Cancelled), "{phase}: {record:#?}");
+        for left in project.instances().unwrap() {
+            let is_named = |line: &String| line.contains(&left) && line.contains("box");
+            assert!(record.left_behind.iter().any(is_named), "{phase}: {record:#?}");
+        }
+        sshd.continue_sessions();
+        let next = world.run(vec![on_host(guest("next", "true"))]);
+        assert_eq!(next.verdict, Verdict::Passed, "{phase}: {next:#?}");
+        world.assert_nothing_left();
+        fs::remove_dir_all(&runs).unwrap();
+    }
 }
 
 #[test]

@@ -163,7 +163,8 @@ pub(crate) fn await_file_or(dir: &Path, name: &str, word: &str, over: impl Fn() 
     panic!("no {name} with {word} below {}", dir.display());
 }
 
-fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
+/// Files of that name below a directory.
+pub(crate) fn find(dir: &Path, name: &str) -> Vec<PathBuf> {
     let (mut dirs, mut found) = (vec![dir.to_path_buf()], Vec::new());
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

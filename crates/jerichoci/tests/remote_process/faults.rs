@@ -134,6 +134,45 @@ fn cancelled_while_the_host_is_away_a_run_ends_soon_and_names_what_is_left() {
 }
 
 #[test]
+fn cancelled_while_the_host_says_nothing_a_run_ends_soon_whatever_it_is_at() {
+    let name = "cancelled_while_the_host_says_nothing_a_run_ends_soon_whatever_it_is_at";
+    let is_there = |rig: &Rig, name: &str| rig.work_dir().join(name).exists();
+    let marker = "sleep 3021";
+    for (phase, has_come) in [
+        ("connecting", &(|rig: &Rig| !rig.sshd.sessions().is_empty()) as &dyn Fn(&Rig) -> bool),
+        ("looking", &|rig| is_there(rig, "")),
+        ("sending", &|rig| is_there(rig, "snapshots")),
+        ("handing over", &|rig| is_there(rig, "runs")),
+        ("running", &|rig| !rig.commands(marker).is_empty()),
+    ] {
+        let Some(rig) = Rig::start(name) else { return };
+        let cancel = token();
+        let request = RunRequest::new(vec![sh("job", marker)]);
+        let (run, took) = std::thread::scope(|scope| {
+            let run = scope.spawn(|| rig.run_until(&request, &cancel));
+            while !has_come(&rig) {
+                std::thread::yield_now();
+            }
+            rig.sshd.stop_sessions();
+            let cancelled_at = rig.now();
+            cancel.cancel(CancelReason::Signal);
+            (run.join().unwrap(), rig.now() - cancelled_at)
+        });
+        assert!(took < Duration::from_secs(5), "{phase}: {took:?}");
+        let record = job(&run, "job");
+        assert_eq!(run.verdict, Verdict::Failed(FailureKind::Cancelled), "{phase}: {record:?}");
+        if phase == "running" {
+            let is_named = |line: &String| line.contains("the next run that uses the host ends it");
+            assert!(record.left_behind.iter().any(is_named), "{record:?}");
+        }
+        rig.sshd.continue_sessions();
+        rig.run(vec![sh("next", "true")]);
+        assert_eq!(rig.commands(marker), Vec::<u32>::new(), "{phase}");
+        assert_eq!(rig.left(), Vec::<String>::new(), "{phase}");
+    }
+}
+
+#[test]
 fn a_runner_that_is_killed_is_no_verdict_of_the_command() {
     let name = "a_runner_that_is_killed_is_no_verdict_of_the_command";
     let Some(mut rig) = Rig::start(name) else { return };

@@ -153,13 +153,9 @@ fn nics(
         RuntimeNetwork::Off => None,
         RuntimeNetwork::On { network: None } if !site.nics.is_empty() => return Ok(()),
         RuntimeNetwork::On { network } => {
-            let network = network.as_ref().or(site.bridge.as_ref()).ok_or_else(|| OpsError::Failed {
-                action: format!("create instance {}", plan.identity.instance_name),
-                message: format!(
-                    "a network is asked for, and neither the profiles {} nor the project {} have one",
-                    profiles(plan).join(", "),
-                    plan.incus.project
-                ),
+            let network = network.as_ref().or(site.bridge.as_ref()).ok_or_else(|| OpsError::NoNetwork {
+                project: plan.incus.project.clone(),
+                profiles: profiles(plan).join(", "),
             })?;
             Some(network)
         }

@@ -17,6 +17,7 @@ use super::patience::Backoff;
 use super::state::is_busy;
 use crate::lifecycle::LifecycleState;
 use crate::plan::{IncusRuntimePlan, InstanceType};
+use crate::spec::RuntimeNetwork;
 
 /// How often a creation is tried of which nobody knows how it ended.
 const CREATIONS: u32 = 3;
@@ -377,6 +378,14 @@ impl Incus {
         }
         if let Err(error) = self.image(&plan.incus.project, &plan.incus.image_alias) {
             return error;
+        }
+        if let RuntimeNetwork::On { network: Some(network) } = &plan.network
+            && matches!(self.has_network(&plan.incus.project, network), Ok(false))
+        {
+            return OpsError::NetworkMissing {
+                project: plan.incus.project.clone(),
+                network: network.clone(),
+            };
         }
         if let Some(source) = missing_source(&message) {
             return OpsError::NotFound { what: "mount source", name: source };

@@ -84,6 +84,22 @@ pub enum OpsError {
         /// The alias.
         alias: String,
     },
+    /// There is no such network in the project.
+    #[error("there is no network {network} in the Incus project {project}")]
+    NetworkMissing {
+        /// Its project.
+        project: String,
+        /// Its name.
+        network: String,
+    },
+    /// A network is asked for, and nothing says which.
+    #[error("a network is asked for, and neither the profiles {profiles} nor the project {project} have one")]
+    NoNetwork {
+        /// The project.
+        project: String,
+        /// Their names.
+        profiles: String,
+    },
     /// A guest role nobody knows.
     #[error("unknown guest role {role:?} (known: managed-openclaw, jericho-runner)")]
     RoleUnknown {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jericho_host::{CancelToken, Clock, IdSource, SystemClock, SystemIds};
+use jericho_host::{CancelToken, Clock, HostError, IdSource, SystemClock, SystemIds};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -133,11 +133,25 @@ impl Incus {
         let host = self.client.host.socket_host().to_owned();
         let socket = self.client.socket.clone();
         match trouble {
+            // The way to the host, and not the socket there.
+            Trouble::Connect(source) if source.get_ref().is_some_and(|cause| cause.is::<HostError>()) => {
+                if self.client.is_known() && source.kind() != io::ErrorKind::PermissionDenied {
+                    return self.lost(action, source);
+                }
+                OpsError::Unreachable { host, socket, source }
+            }
             Trouble::Connect(source) if source.kind() == io::ErrorKind::PermissionDenied => {
                 OpsError::NoRights { host, socket, reason: source.to_string() }
             }
             Trouble::Connect(source) if !self.client.is_known() => {
                 OpsError::Unreachable { host, socket, source }
+            }
+            // A socket that is forwarded breaks where one of this machine refuses. Nothing was had that could be lost.
+            Trouble::Broken(source) if !self.client.is_known() => {
+                OpsError::Unreachable { host, socket, source }
+            }
+            Trouble::Silent if !self.client.is_known() => {
+                OpsError::Unreachable { host, socket, source: io::ErrorKind::TimedOut.into() }
             }
             Trouble::Connect(source) | Trouble::Broken(source) => self.lost(action, source),
             Trouble::Silent => self.lost(action, io::ErrorKind::TimedOut.into()),

@@ -224,34 +224,34 @@ fn what_guests_lack_is_told_with_the_command_that_mends_it() {
     insta::assert_snapshot!(all, @r"
     incus_project problem
     the project PROJECT does not let guests see SHARED/work, where their sources lie
-    mend: ssh rig 'incus project set PROJECT restricted.devices.disk=allow restricted.devices.disk.paths=/srv/elsewhere,SHARED/work'
+    mend: ssh rig 'INCUS_SOCKET=SOCKET incus project set PROJECT restricted.devices.disk=allow restricted.devices.disk.paths=/srv/elsewhere,SHARED/work'
     incus_project problem
     the project PROJECT allows privileged containers, which are root of the host
-    mend: ssh rig 'incus project set PROJECT restricted.containers.privilege=unprivileged'
+    mend: ssh rig 'INCUS_SOCKET=SOCKET incus project set PROJECT restricted.containers.privilege=unprivileged'
     incus_project problem
     the project PROJECT is not restricted, so a job could be root of the host
-    mend: ssh rig 'incus project set PROJECT restricted=true restricted.devices.disk=allow restricted.devices.disk.paths=SHARED/work'
+    mend: ssh rig 'INCUS_SOCKET=SOCKET incus project set PROJECT restricted=true restricted.devices.disk=allow restricted.devices.disk.paths=SHARED/work'
     incus_profile problem
     default of PROJECT: no root disk, so there is no pool for guests
-    mend: ssh rig bash -s -- --account root --project PROJECT --profile default --work-dir SHARED/work <scripts/setup-build-host
+    mend: ssh rig env INCUS_SOCKET=SOCKET bash -s -- --account root --project PROJECT --profile default --work-dir SHARED/work <scripts/setup-build-host
     incus_project problem
     there is no Incus project no-such-project
-    mend: ssh rig bash -s -- --account root --project no-such-project --profile default --work-dir SHARED/work <scripts/setup-build-host
+    mend: ssh rig env INCUS_SOCKET=SOCKET bash -s -- --account root --project no-such-project --profile default --work-dir SHARED/work <scripts/setup-build-host
     incus_network problem
     there is no network no-such for jobs that have one
-    mend: ssh rig 'incus network create no-such --project PROJECT'
+    mend: ssh rig 'INCUS_SOCKET=SOCKET incus network create no-such --project PROJECT'
     incus_image problem
     no image has the alias no/such in the Incus project PROJECT
-    mend: scripts/incus-role-image.sh --role jericho-runner build-import --remote-host rig --project PROJECT --alias no/such
+    mend: scripts/incus-role-image.sh --role jericho-runner build-import --remote-host rig --remote-socket SOCKET --project PROJECT --alias no/such
     incus_profile problem
     there is no profile no-such in the Incus project PROJECT
-    mend: ssh rig bash -s -- --account root --project PROJECT --profile no-such --work-dir SHARED/work <scripts/setup-build-host
+    mend: ssh rig env INCUS_SOCKET=SOCKET bash -s -- --account root --project PROJECT --profile no-such --work-dir SHARED/work <scripts/setup-build-host
     incus_network problem
     there is no network no-such for jobs that have one
-    mend: ssh rig 'incus network create no-such --project PROJECT'
+    mend: ssh rig 'INCUS_SOCKET=SOCKET incus network create no-such --project PROJECT'
     incus_image problem
     no image has the alias no/such in the Incus project PROJECT
-    mend: scripts/incus-role-image.sh --role jericho-runner build-import --remote-host rig --project PROJECT --alias no/such
+    mend: scripts/incus-role-image.sh --role jericho-runner build-import --remote-host rig --remote-socket SOCKET --project PROJECT --alias no/such
     ");
 }
 
@@ -302,7 +302,7 @@ fn incus_that_cannot_be_asked_is_told_with_the_reason() {
     Incus does not listen at OUTSIDE/nothing
     mend: ssh rig 'systemctl start incus'
     incus problem
-    lost the connection to Incus on rig while it was to describe itself, and did not get it back within TIME: Connection reset by peer (os error 104)
+    no Incus answers at OUTSIDE/dead on rig: Connection reset by peer (os error 104)
     mend: ssh rig 'systemctl restart incus'
     ");
     // Of this machine, as a user without rights.

@@ -151,7 +151,7 @@ impl IncusGuest {
         phases: &mut Phases<'_>,
         made: &mut Made,
     ) -> Result<JobOutcome, Failure> {
-        let config = &self.tools.config;
+        let (config, cancel) = (&self.tools.config, job.cancel);
         let JobRuntimeConfig::Incus(runtime) = &job.spec.runtime else {
             return Err(Failure::Errored("the job is not one for Incus".to_owned()));
         };
@@ -187,7 +187,7 @@ impl IncusGuest {
         let MountSource { source, hold, on } = phases.time("stage_workspace_snapshot", || {
             let target = place.config.target_for(runtime.target.as_deref());
             let member = place.incus.member(target, &instance.name);
-            let member = member.map_err(|error| self.failed(&place, made, &image, error))?;
+            let member = member.map_err(|error| self.failed(&place, made, &image, cancel, error))?;
             place.stage(job, &prepared, &self.tools, &instance, member)
         })?;
         let (mut around_config, mut runner_dir) = (place.config.clone(), prepared.runner_dir.clone());
@@ -240,7 +240,7 @@ impl IncusGuest {
                 .plan()
                 .map_err(|error| Failure::Errored(with_causes(&error)))?;
             let ensured = place.incus.ensure(&plan, &mut told);
-            let ensured = ensured.map_err(|error| self.failed(&place, made, &image, error))?;
+            let ensured = ensured.map_err(|error| self.failed(&place, made, &image, cancel, error))?;
             Ok((plan, ensured))
         });
         made.warnings.append(&mut told.warnings);
@@ -279,7 +279,7 @@ impl IncusGuest {
             };
             place.incus.start_detached(&plan, &launch)
         });
-        let started = started.map_err(|error| self.failed(&place, made, &image, error))?;
+        let started = started.map_err(|error| self.failed(&place, made, &image, cancel, error))?;
 
         let mut progress = Progress::default();
         let ended = phases.time("wait_for_completion", || {
@@ -301,7 +301,7 @@ impl IncusGuest {
             }
             Err(error) => {
                 told.finish();
-                return Err(self.failed(&place, made, &image, error));
+                return Err(self.failed(&place, made, &image, cancel, error));
             }
         };
         told.finish();
@@ -382,14 +382,21 @@ impl IncusGuest {
     }
 
     /// What to tell of an operation that failed.
-    fn failed(&self, place: &Place, made: &mut Made, image: &spec::Image, error: OpsError) -> Failure {
+    fn failed(
+        &self,
+        place: &Place,
+        made: &mut Made,
+        image: &spec::Image,
+        cancel: &CancelToken,
+        error: OpsError,
+    ) -> Failure {
         let (error, left) = errors::left_behind(error);
         if let Some((instance, why)) = left {
             made.left_behind.push(still_there(&place.record(), &instance, &why));
         }
         match error {
             OpsError::Cancelled(reason) => Failure::Cancelled(reason),
-            error => Failure::Errored(errors::explain(&error, &place.config, Some(image))),
+            error => Failure::Errored(errors::explain(&error, place, Some(image), cancel)),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use jericho_host::{CancelToken, LocalHost, SystemIds};
+use jericho_host::{CancelToken, Environment, Host, LocalHost, SystemIds};
 use pika_cloud::ops::{Incus, InstanceRef, OpsError, Patience};
 
 use super::intent::GuestPlace;
@@ -16,19 +16,27 @@ use super::snapshot::{self, Hold, MountSource};
 use super::spec::Image;
 use super::{errors, kit};
 use crate::config::IncusConfig;
+use crate::doctor::facts::{Asked, Facts};
+use crate::doctor::mend::{Mend, quoted};
 use crate::executor::failure::Failure;
 use crate::executor::{JobContext, JobLog, Tools};
+use crate::limit::Limited;
 use crate::model::job::JobRuntimeKind;
 use crate::remote::{BuildHost, Ready};
 
 /// How long a host may say nothing. ssh(1) calls it gone after 60 s, and then the connection is made anew.
 const SILENCE: Duration = Duration::from_secs(75);
 
+/// How long a machine may take to say what it lacks.
+const FACTS: Duration = Duration::from_secs(5);
+
 /// The machine of a guest.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) config: IncusConfig,
     pub(super) incus: Incus,
+    /// Where the sources of guests lie there.
+    dir: PathBuf,
     machine: Machine,
 }
 
@@ -52,21 +60,22 @@ impl Place {
     pub(super) fn of(host: Option<&str>, tools: &Tools, cancel: &CancelToken) -> Result<Self, Failure> {
         let settings = &tools.config;
         let mut patience = Patience { reconnect: settings.hosts.reconnect, ..Patience::default() };
-        let (config, incus, machine) = match host {
+        let (config, incus, dir, machine) = match host {
             None => {
                 let config = settings.incus.clone();
                 let incus = Incus::new(Arc::new(LocalHost::new()), &config.socket, cancel);
-                (config, incus, Machine::This)
+                (config, incus, settings.state_root.clone(), Machine::This)
             }
             Some(host) => {
                 let host = tools.hosts.get(host).map_err(|error| Failure::of_host(cancel, error))?;
                 patience.request = SILENCE;
                 host.permit(JobRuntimeKind::Incus).map_err(|error| Failure::of_host(cancel, error))?;
-                (host.config().incus.clone(), host.incus(cancel), Machine::Host(host))
+                let config = host.config();
+                (config.incus.clone(), host.incus(cancel), config.work_dir.clone(), Machine::Host(host))
             }
         };
         let incus = incus.with_patience(patience).with_clock(Arc::clone(&tools.clock), Arc::new(SystemIds));
-        Ok(Self { config, incus, machine })
+        Ok(Self { config, incus, dir, machine })
     }
 
     /// Makes sure that the machine can be asked.
@@ -99,12 +108,40 @@ impl Place {
         GuestPlace::new(host, self.config.socket.clone(), self.config.project.clone())
     }
 
+    /// What mends it.
+    pub(super) fn mend(&self) -> Mend<'_> {
+        let destination = match &self.machine {
+            Machine::This => None,
+            Machine::Host(host) => Some(host.config().ssh.clone()),
+        };
+        Mend { destination, incus: &self.config, dir: &self.dir }
+    }
+
+    /// Who knows more.
+    pub(super) fn doctor(&self) -> String {
+        match &self.machine {
+            Machine::This => "`pikaci doctor` says more".to_owned(),
+            Machine::Host(host) => format!("`pikaci doctor {}` says more", quoted(host.name())),
+        }
+    }
+
+    /// What the machine says of itself, when it says it soon.
+    pub(super) fn facts(&self, cancel: &CancelToken) -> Option<Facts> {
+        let limited = Limited::within(FACTS, cancel).ok()?;
+        let asked = Asked { dir: &self.dir, socket: &self.config.socket, nix: "nix" };
+        let ask = |host: &dyn Host| Facts::gather(host, &Environment::empty(), &asked, limited.token()).ok();
+        match &self.machine {
+            Machine::This => ask(&LocalHost::new()),
+            Machine::Host(host) => ask(host.ssh().as_ref()),
+        }
+    }
+
     /// What to tell of an operation on its Incus that failed.
     pub(super) fn failed(&self, error: &OpsError, image: Option<&Image>, cancel: &CancelToken) -> Failure {
         match (error, cancel.reason()) {
             (OpsError::Cancelled(reason), _) => Failure::Cancelled(*reason),
             (_, Some(reason)) => Failure::Cancelled(reason),
-            _ => Failure::Errored(errors::explain(error, &self.config, image)),
+            _ => Failure::Errored(errors::explain(error, self, image, cancel)),
         }
     }
 

@@ -181,8 +181,8 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
-    use super::super::limit::Limited;
     use super::*;
+    use crate::limit::Limited;
 
     #[test]
     fn the_limit_of_a_job_that_waits_for_caches_begins_when_its_command_does() {

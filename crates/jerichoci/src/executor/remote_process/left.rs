@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jericho_host::{CancelToken, Host as _, HostError};
 
-use super::limit::Limited;
 use crate::causes::with_causes;
 use crate::executor::after::{Cleaned, Cleanup};
 use crate::executor::host_tree::HostTree;
+use crate::limit::Limited;
 use crate::remote::{BuildHost, Ready, reap};
 
 /// How long the host may take.

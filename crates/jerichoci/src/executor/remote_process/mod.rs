@@ -16,7 +16,6 @@ mod documents;
 mod follow;
 mod frames;
 mod left;
-mod limit;
 mod place;
 mod result;
 
@@ -31,6 +30,7 @@ use super::host_tree::HostTree;
 use super::process::{cancelled, note, write_result};
 use super::{Executor, JobContext, JobReport, Phases, Tools};
 use crate::causes::with_causes;
+use crate::limit::Limited;
 use crate::model::attempt::ArtifactRecord;
 use crate::model::demands::{ArtifactsWhen, WorkspaceGit};
 use crate::model::job::{JobPlacement, JobRuntimeConfig, JobRuntimeKind};
@@ -41,7 +41,6 @@ use crate::remote::{BuildHost, Ready};
 use documents::Documents;
 use follow::{Ended, FollowError, Follower};
 use left::Left;
-use limit::Limited;
 use place::Place;
 
 /// Starts a runner.

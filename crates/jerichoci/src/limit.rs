@@ -9,7 +9,7 @@ use std::time::Duration;
 use jericho_host::{CancelReason, CancelToken};
 
 /// A token with a limit. The limit ends with it.
-pub(super) struct Limited {
+pub(crate) struct Limited {
     token: CancelToken,
     passed: Arc<AtomicBool>,
     end: Sender<Duration>,
@@ -17,7 +17,7 @@ pub(super) struct Limited {
 
 impl Limited {
     /// Cancelled after `limit`.
-    pub(super) fn of(limit: Duration) -> io::Result<Self> {
+    pub(crate) fn of(limit: Duration) -> io::Result<Self> {
         let token = CancelToken::new()?;
         let passed = Arc::new(AtomicBool::new(false));
         let (end, ended) = channel::<Duration>();
@@ -38,7 +38,7 @@ impl Limited {
     }
 
     /// Cancelled after `limit`, and with `outer`.
-    pub(super) fn within(limit: Duration, outer: &CancelToken) -> io::Result<Self> {
+    pub(crate) fn within(limit: Duration, outer: &CancelToken) -> io::Result<Self> {
         let this = Self::of(limit)?;
         let token = this.token.clone();
         outer.on_cancel(move |reason| _ = token.cancel(reason));
@@ -46,7 +46,7 @@ impl Limited {
     }
 
     /// Cancelled when `outer` is forced, too.
-    pub(super) fn hears_force(&self, outer: &CancelToken) {
+    pub(crate) fn hears_force(&self, outer: &CancelToken) {
         let token = self.token.clone();
         outer.on_cancel(move |reason| {
             if reason == CancelReason::Forced {
@@ -56,18 +56,18 @@ impl Limited {
     }
 
     /// What, when it is called, puts this limit in the place of the one so far.
-    pub(super) fn renewal(&self, limit: Duration) -> impl FnOnce() + 'static {
+    pub(crate) fn renewal(&self, limit: Duration) -> impl FnOnce() + 'static {
         let end = self.end.clone();
         // One that has passed cannot be renewed.
         move || _ = end.send(limit)
     }
 
-    pub(super) fn token(&self) -> &CancelToken {
+    pub(crate) fn token(&self) -> &CancelToken {
         &self.token
     }
 
     /// Whether the limit is what has cancelled it.
-    pub(super) fn has_passed(&self) -> bool {
+    pub(crate) fn has_passed(&self) -> bool {
         self.passed.load(Ordering::SeqCst)
     }
 }
