@@ -90,7 +90,7 @@ rig_start_daemon() {
     rm -f "$rig_dir$RIG_SOCKET"
     # No descriptor of ours: a lock that the daemon inherits would never be free again.
     INCUS_DIR=$rig_dir/incus INCUS_LXC_TEMPLATE_CONFIG=$rig_dir/lxc INCUS_SKIP_INSTANCE_TYPES=1 setsid /usr/libexec/incus/incusd \
-      --logfile "$rig_dir/incusd.log" <&- >"$rig_dir/incusd.out" 2>&1 8>&- 9>&- &
+      --logfile "$rig_dir/incusd.log" <&- >"$rig_dir/incusd.out" 2>&1 3<&- 8>&- 9>&- &
     echo $! >"$rig_dir/incusd.pid"
     disown
   fi
@@ -150,42 +150,58 @@ rig_image() {
 # Prints the alias of an image that boots systemd, made by the recipe of the images of roles, without the packages of
 # one, and with the runner of the directory $1. The base is built once per recipe (about a minute).
 rig_systemd_image() {
-  local runners=$1 recipe hash base alias packages=() building
+  local runners=$1 recipe hash base alias building
   if [[ ! -x $runners/jerichoci-incus-run ]]; then
     echo "scripts/rig: no jerichoci-incus-run in $runners" >&2
     echo "hint: scripts/build-guest" >&2
     exit 3
   fi
   rig_status >/dev/null
-  mapfile -t packages < <(role_image_list common.packages)
   recipe=$(role_image_recipe)
   hash=$(cat "$runners/jerichoci-incus-run" "$runners/pika-cloud-lifecycle" | sha256sum)
   alias=jericho-rig/systemd-$recipe-${hash:0:12}
-  base=$rig_cache/systemd-$recipe
-  exec 7>>"$rig_cache/lock" 9>>"$rig_dir/users"
+  exec 9>>"$rig_dir/users"
   flock --shared 9 # nobody ends it meanwhile
+  base=$(rig_systemd_base)
+  exec 7>>"$rig_cache/lock"
   flock 7
   if ! rig_api GET "/1.0/images/aliases/$(incus_quoted "$alias")" >/dev/null 2>&1; then
     rm -rf -- "$rig_cache"/.building.*
-    if [[ ! -s $base/base.tar ]]; then
-      echo "scripts/rig: building the base of $alias (about a minute)" >&2
-      building=$(mktemp -d "$rig_cache/.building.XXXXXX")
-      role_image_base "$building/base.tar" guest "${packages[@]}" 7>&- 9>&- 2>"$rig_dir/systemd.log" || {
-        tail -n 20 "$rig_dir/systemd.log" >&2
-        return 1
-      }
-      chmod 0755 "$building"
-      mv -T "$building" "$base"
-    fi
-    touch "$base"
-    find "$rig_cache" -maxdepth 1 -name 'systemd-*' -mtime +14 -exec rm -rf -- {} +
     building=$(mktemp -d "$rig_cache/.building.XXXXXX")
-    SOURCE_DATE_EPOCH=1700000000 role_image_finish "$base/base.tar" "$runners" "$building" guest "guest of the tests"
+    SOURCE_DATE_EPOCH=1700000000 role_image_finish "$base" "$runners" "$building" guest "guest of the tests"
     role_image_import "$(rig_socket)" default "$alias" "$building" >/dev/null
     rm -rf -- "$building"
     rig_forget_images "$alias"
   fi
   printf '%s\n' "$alias"
+}
+
+# Prints the file of a base of the images of roles, without the packages of one; it is built once per recipe.
+rig_systemd_base() {
+  local recipe base packages=() building
+  recipe=$(role_image_recipe)
+  base=$rig_cache/systemd-$recipe
+  install -d -m 0755 "$rig_cache"
+  exec 7>>"$rig_cache/lock"
+  flock 7
+  rm -rf -- "$rig_cache"/.building.*
+  if [[ ! -s $base/base.tar ]]; then
+    echo "scripts/rig: building the base of images that boot systemd (about a minute)" >&2
+    mapfile -t packages < <(role_image_list common.packages)
+    building=$(mktemp -d "$rig_cache/.building.XXXXXX")
+    role_image_base "$building/base.tar" guest "${packages[@]}" 7>&- 9>&- 2>"$building/log" || {
+      tail -n 20 "$building/log" >&2
+      return 1
+    }
+    rm -f -- "$building/log"
+    chmod 0755 "$building"
+    mv -T "$building" "$base"
+  fi
+  touch "$base"
+  find "$rig_cache" -maxdepth 1 -name 'systemd-*' -mtime +14 -exec rm -rf -- {} +
+  exec 7>&-
+  printf '%s
+' "$base/base.tar"
 }
 
 # Images of runners that were built since lie in memory: the oldest go, but for eight and that of the alias $1.
@@ -286,6 +302,6 @@ rig_unmount() {
   local mount
   awk -v dir="$rig_dir/" 'index($2, dir) == 1 { print $2 }' /proc/mounts | sort -r |
     while IFS= read -r mount; do
-      umount "$mount" || umount --lazy "$mount"
+      umount "$mount" 2>/dev/null || umount --lazy "$mount"
     done
 }

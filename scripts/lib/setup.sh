@@ -43,6 +43,7 @@ readonly ROOT_PACKAGES=(
   "xz-utils|xz|tests"
   "curl|curl|tests"
   "dnsmasq-base|dnsmasq|tests"
+  "sudo|sudo|tests"
 )
 
 # setup MODE STEP...: makes sure that all the steps need is present, installing it as MODE says

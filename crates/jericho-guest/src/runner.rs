@@ -221,7 +221,10 @@ impl Job {
                 .map_err(|error| format!("cannot go into the background: {error}"))?;
         }
         if let Some(view) = &mut view {
-            view.show_caches(&token)?;
+            view.show_caches(&token, &mut |cache, line| {
+                let details = json!({ "waiting_for_cache": cache });
+                tell(state.report(LifecycleState::Booted, line, Some(details)))
+            })?;
         }
         let details =
             json!({ "command": plan.masked(request.command()), "run_as_root": request.run_as_root() });

@@ -9,9 +9,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jericho_host::lock::{FileLock, LockError};
+use jericho_host::lock::{self, FileLock, LockError};
 use jericho_host::{CancelReason, CancelToken, Host, LocalHost, Mount, PrivateMounts};
 use rustix::fs::{AtFlags, Timespec, Timestamps};
 use serde::Deserialize;
@@ -37,6 +37,12 @@ pub(crate) struct ViewSpec {
     /// Which source the tree is: of one that the caches met last, nothing is newer than it was then.
     #[serde(default)]
     source: Option<String>,
+    /// What others who want a cache are told of this one.
+    #[serde(default)]
+    holder: Option<String>,
+    /// How long a cache of somebody else is waited for; without it, as long as it takes.
+    #[serde(default)]
+    cache_wait_secs: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -48,6 +54,9 @@ struct CacheSpec {
     lock: PathBuf,
     /// Relative to the view.
     path: PathBuf,
+    /// What people call it.
+    #[serde(default)]
+    name: Option<String>,
     /// Others may have it at the same time.
     #[serde(default)]
     shared: bool,
@@ -126,14 +135,28 @@ impl ViewSpec {
 }
 
 impl View {
-    /// Takes the caches, however long it takes to get them, and puts them into the view.
-    pub(crate) fn show_caches(&mut self, cancel: &CancelToken) -> Result<(), String> {
+    /// Takes the caches and puts them into the view. `waits` is told when somebody else has one, and who: the name
+    /// of the cache, and a line for people.
+    pub(crate) fn show_caches(
+        &mut self,
+        cancel: &CancelToken,
+        waits: &mut dyn FnMut(&str, &str) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let limit = self.spec.cache_wait_secs.map_or(Duration::MAX, Duration::from_secs);
         for cache in &self.spec.caches {
-            let failed = |error: &dyn std::fmt::Display| {
-                format!("cannot have the cache {} at {}: {error}", cache.dir.display(), cache.path.display())
-            };
+            let name = cache.name.clone().unwrap_or_else(|| cache.dir.display().to_string());
+            let failed = |error: &dyn std::fmt::Display| format!("the cache `{name}`: {error}");
             fs::create_dir_all(&cache.dir).map_err(|error| failed(&error))?;
-            let lock = lock(&cache.lock, cache.shared, cancel).map_err(|error| failed(&error))?;
+            let lock = match cache.try_lock().map_err(|error| failed(&one_line(&error)))? {
+                Some(lock) => lock,
+                None => {
+                    let holder = lock::holder(&cache.lock).unwrap_or_else(|| "another job".to_owned());
+                    waits(&name, &format!("waiting for the cache `{name}`, which {holder} has"))?;
+                    cache.lock_within(limit, cancel).map_err(|error| failed(&error))?
+                }
+            };
+            // Of those that share it nobody is the one.
+            lock.sign(self.spec.holder.as_deref().filter(|_| !cache.shared).unwrap_or_default());
             // When it was used last.
             let _ = lock.file().set_modified(std::time::SystemTime::from(jericho_host::Clock::now(
                 &jericho_host::SystemClock,
@@ -176,6 +199,34 @@ impl View {
 }
 
 impl CacheSpec {
+    fn try_lock(&self) -> Result<Option<FileLock>, LockError> {
+        if self.shared { FileLock::try_shared(&self.lock) } else { FileLock::try_exclusive(&self.lock) }
+    }
+
+    fn lock_within(&self, limit: Duration, cancel: &CancelToken) -> Result<FileLock, String> {
+        enum Heard {
+            Locked(Result<FileLock, LockError>),
+            Cancelled(CancelReason),
+        }
+        let wait = if self.shared { FileLock::shared_blocking } else { FileLock::exclusive_blocking };
+        // The kernel cannot be asked for "this lock or that event", so a thread blocks in it.
+        let (tell, heard) = mpsc::channel();
+        let told = tell.clone();
+        cancel.on_cancel(move |reason| drop(told.send(Heard::Cancelled(reason))));
+        let path = self.lock.clone();
+        std::thread::spawn(move || drop(tell.send(Heard::Locked(wait(&path)))));
+        match heard.recv_timeout(limit) {
+            Ok(Heard::Locked(lock)) => lock.map_err(|error| one_line(&error)),
+            Ok(Heard::Cancelled(reason)) => Err(format!("cancelled: {reason}")),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                Err(format!("it was not free within {} s", limit.as_secs()))
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Err("the thread that waits for it panicked".to_owned())
+            }
+        }
+    }
+
     /// Since when it has met no other source than this one. Beside its content, where no job clears it away.
     fn met(&self, source: Option<&str>) -> io::Result<SystemTime> {
         let Some(source) = source else {
@@ -214,29 +265,6 @@ fn link(dir: &Path, place: &Path) -> io::Result<()> {
     }
     jericho_host::fs::remove_tree(place)?;
     symlink(dir, place)
-}
-
-fn lock(path: &Path, shared: bool, cancel: &CancelToken) -> Result<FileLock, String> {
-    enum Heard {
-        Locked(Result<FileLock, LockError>),
-        Cancelled(CancelReason),
-    }
-    let now = if shared { FileLock::try_shared(path) } else { FileLock::try_exclusive(path) };
-    if let Some(lock) = now.map_err(|error| one_line(&error))? {
-        return Ok(lock);
-    }
-    let wait = if shared { FileLock::shared_blocking } else { FileLock::exclusive_blocking };
-    // The kernel cannot be asked for "this lock or that event", so a thread blocks in it.
-    let (tell, heard) = mpsc::channel();
-    let told = tell.clone();
-    cancel.on_cancel(move |reason| drop(told.send(Heard::Cancelled(reason))));
-    let path = path.to_path_buf();
-    std::thread::spawn(move || drop(tell.send(Heard::Locked(wait(&path)))));
-    match heard.recv() {
-        Ok(Heard::Locked(lock)) => lock.map_err(|error| one_line(&error)),
-        Ok(Heard::Cancelled(reason)) => Err(format!("cancelled: {reason}")),
-        Err(_) => Err("the thread that waits for it panicked".to_owned()),
-    }
 }
 
 /// A copy that nothing else gets into: what an earlier job has left would be taken for source.

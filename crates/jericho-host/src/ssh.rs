@@ -228,6 +228,13 @@ impl SshHost {
         crate::LocalHost::new().foreground(&ssh_command(&self.config, args))
     }
 
+    /// How a program that starts ssh itself reaches the same host: ssh with the arguments that come before the
+    /// destination, and the destination.
+    #[must_use]
+    pub fn for_other_programs(&self) -> (Vec<OsString>, &str) {
+        (self.config.alone(), &self.config.destination)
+    }
+
     /// Most commands at once.
     #[must_use]
     pub fn max_sessions(&self) -> usize {

@@ -58,10 +58,7 @@ impl Rig {
     /// As [`Rig::up`].
     #[must_use]
     pub fn own(test: &str) -> Option<Self> {
-        let mut dir = directory().into_os_string();
-        // `scripts/rig down` removes those whose process is gone.
-        dir.push(format!(".own-{}", std::process::id()));
-        Self::of(test, Path::new(&dir), true)
+        Self::of(test, &own_directory(), true)
     }
 
     fn of(test: &str, dir: &Path, is_own: bool) -> Option<Self> {
@@ -103,7 +100,7 @@ impl Rig {
     }
 
     /// The rig that is up, held; nothing when none is.
-    fn join(dir: &Path) -> Result<Option<Self>> {
+    pub(crate) fn join(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join("users");
         let Ok(users) = File::open(&path) else { return Ok(None) };
         users.lock_shared().context("lock of the rig")?;
@@ -168,6 +165,16 @@ impl Rig {
             Ok(alias) => Some(alias.trim().to_owned()),
             Err(error) => panic!("the image that boots systemd cannot be made: {error:#}"),
         }
+    }
+
+    /// The root file system that images of roles are made from, as a tar archive, without the packages of
+    /// one role and without the runner. Made when it is not there, which takes a minute the first time.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn systemd_base(&self) -> Result<PathBuf> {
+        script(&self.dir, &["systemd-base"]).map(|path| path.trim().into())
     }
 
     /// Process id of the daemon now.
@@ -414,6 +421,13 @@ fn command(program: &Path) -> std::process::Command {
     let mut command = std::process::Command::new(program);
     command.stdin(std::process::Stdio::null());
     command
+}
+
+/// The directory of a rig of this process's own; `scripts/rig down` removes those whose process is gone.
+pub(crate) fn own_directory() -> PathBuf {
+    let mut dir = directory().into_os_string();
+    dir.push(format!(".own-{}", std::process::id()));
+    dir.into()
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests are told by the environment where the rig is")]

@@ -5,6 +5,7 @@
 //! | [`children`] | programs that misbehave, to be supervised |
 //! | [`cluster`] | a real cluster of three members of Incus |
 //! | [`incus`] | the real Incus with a project of its own for each test |
+//! | [`machine`] | a machine with Incus that nobody has set up yet |
 //! | [`need`] | what a test needs of the machine, and who is told when it is not there |
 //! | [`nix`] | the real nix with a store of its own |
 //! | [`ssh`] | a real sshd on loopback |
@@ -16,6 +17,7 @@
 pub mod children;
 pub mod cluster;
 pub mod incus;
+pub mod machine;
 pub mod need;
 pub mod nix;
 pub mod program;

@@ -13,6 +13,7 @@
 //! | `rig-nowhere` | a name that does not exist |
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
@@ -32,6 +33,8 @@ pub struct Rig {
     dir: tempfile::TempDir,
     port: u16,
     options: String,
+    /// What the daemon is started by: words before its own.
+    enter: Vec<String>,
     sshd: Option<Sshd>,
 }
 
@@ -53,6 +56,17 @@ impl Rig {
         Self::start_with(test, &[])
     }
 
+    /// The same in the mounts of another process: who logs in sees the paths that it sees.
+    ///
+    /// # Panics
+    ///
+    /// As [`Rig::start`].
+    #[must_use]
+    pub fn start_among_mounts_of(test: &str, pid: u32) -> Option<Self> {
+        let enter = ["nsenter", "--target", &pid.to_string(), "--mount", "--"].map(str::to_owned);
+        Self::start_as(test, &[], enter.into())
+    }
+
     /// The same with more lines for `sshd_config`.
     ///
     /// # Panics
@@ -60,16 +74,20 @@ impl Rig {
     /// As [`Rig::start`].
     #[must_use]
     pub fn start_with(test: &str, options: &[&str]) -> Option<Self> {
+        Self::start_as(test, options, Vec::new())
+    }
+
+    fn start_as(test: &str, options: &[&str], enter: Vec<String>) -> Option<Self> {
         if !need::needs(test, "needs openssh-server", sshd().is_some())
             || !need::needs_program(test, "ssh")
             || !need::needs(test, "needs a user with a login shell", has_login_shell())
         {
             return None;
         }
-        Some(Self::make(&options.join("\n")).unwrap_or_else(|error| panic!("no sshd: {error:?}")))
+        Some(Self::make(&options.join("\n"), enter).unwrap_or_else(|error| panic!("no sshd: {error:?}")))
     }
 
-    fn make(options: &str) -> Result<Self> {
+    fn make(options: &str, enter: Vec<String>) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("jericho-sshd.").tempdir_in("/tmp")?;
         for key in ["host_key", "other_host_key", "key", "wrong_key"] {
             let made = program("ssh-keygen")
@@ -79,7 +97,7 @@ impl Rig {
             anyhow::ensure!(made.status.success(), "ssh-keygen: {}", String::from_utf8_lossy(&made.stderr));
         }
         fs::copy(dir.path().join("key.pub"), dir.path().join("authorized_keys"))?;
-        let mut rig = Self { dir, port: 0, options: options.to_owned(), sshd: None };
+        let mut rig = Self { dir, port: 0, options: options.to_owned(), enter, sshd: None };
         for _ in 0..20 {
             rig.port = free_port()?;
             rig.write_configuration()?;
@@ -141,7 +159,10 @@ impl Rig {
         }
         // By its whole path, with which it starts itself again for each connection.
         let sshd = sshd().context("there is no sshd")?;
-        let mut listener = program(&sshd)
+        let words: Vec<OsString> =
+            self.enter.iter().map(OsString::from).chain([sshd.into_os_string()]).collect();
+        let mut listener = program(&words[0])
+            .args(&words[1..])
             .args(["-D", "-e", "-f"])
             .arg(self.dir.path().join("sshd_config"))
             .stdin(Stdio::null())

@@ -1,6 +1,6 @@
 //! Waiting for a file lock in a way that can be given up.
 
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -51,18 +51,6 @@ pub(crate) fn within(
 ) -> Result<FileLock, WaitError> {
     let lock = if shared { FileLock::shared_blocking } else { FileLock::exclusive_blocking };
     wait(path, lock, limit, cancel)
-}
-
-/// Says in a locked file whose it is, for those who wait. Nobody minds when it cannot be said.
-pub(crate) fn sign(lock: &FileLock, holder: &str) {
-    let _ = lock.file().set_len(0).and_then(|()| lock.file().write_all_at(holder.as_bytes(), 0));
-}
-
-/// Who has the lock at a path, as far as they say.
-pub(crate) fn holder(path: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let plain = text.len() < 1000 && !text.contains(char::is_control);
-    (plain && !text.is_empty()).then_some(text)
 }
 
 /// Whether a lock is on the file that has this name now.
@@ -122,8 +110,8 @@ mod tests {
         let other = CancelToken::new().unwrap();
         let error = within(&path, false, Duration::from_millis(10), &other).unwrap_err();
         assert!(matches!(error, WaitError::TooLong(_)), "{error}");
-        sign(&held, "job `a` of run r");
-        assert_eq!(holder(&path).as_deref(), Some("job `a` of run r"));
+        held.sign("job `a` of run r");
+        assert_eq!(jericho_host::lock::holder(&path).as_deref(), Some("job `a` of run r"));
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| within(&path, false, Duration::MAX, &other));
             drop(held);

@@ -115,6 +115,19 @@ impl SshConfig {
         args
     }
 
+    /// A program with the arguments that come before the destination, for one that makes a connection of its own.
+    pub(super) fn alone(&self) -> Vec<OsString> {
+        let mut words = vec![self.program.clone()];
+        words.extend(self.common_args());
+        options(&mut words, &["ControlMaster=no", "ControlPath=none"]);
+        // Some have a local command of their own, which tells them that the connection stands.
+        let is_theirs = |option: &&str| option.starts_with("PermitLocalCommand");
+        let ours: Vec<&str> = FIXED.into_iter().filter(|option| !is_theirs(option)).collect();
+        options(&mut words, &ours);
+        options(&mut words, &self.options);
+        words
+    }
+
     fn common_args(&self) -> Vec<OsString> {
         self.config_file.iter().flat_map(|file| ["-F".into(), file.clone().into_os_string()]).collect()
     }
@@ -163,6 +176,14 @@ mod tests {
         assert_eq!(
             words(&config.client_args(Path::new("/s"), "run")),
             format!("-F /etc/x -T -S /s -o ControlMaster=no -o ProxyCommand=false {fixed} {own} run")
+        );
+        assert_eq!(
+            words(&config.alone()),
+            format!(
+                "ssh -F /etc/x -o ControlMaster=no -o ControlPath=none {} -o Port=2222 -o BatchMode=no",
+                // Nix has one of its own, and waits for what it says.
+                fixed.replace("-o PermitLocalCommand=no ", "")
+            )
         );
         assert_eq!(
             words(&config.control_args(Path::new("/s"), "forward", Some("/l:/r".as_ref()))),

@@ -1,6 +1,7 @@
 //! One host: its connection, and what makes it ready for jobs.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -66,6 +67,9 @@ pub struct BuildHost {
     /// The engine whose jobs are looked for, and which of them are worked on.
     reaps: Option<(String, Runs)>,
     reaper: Mutex<Option<Background<ReapedJobs>>>,
+    /// Whether guests are to be made there, for whom Incus is asked for as soon as there is a connection.
+    wants_guests: AtomicBool,
+    incus_ahead: Mutex<Option<Background<()>>>,
     followers: Slots,
     turn: Arc<Turn>,
 }
@@ -157,6 +161,8 @@ impl BuildHost {
             reaps: reaps.map(|runs| (engine_id.clone(), runs)),
             engine_id,
             reaper: Mutex::default(),
+            wants_guests: AtomicBool::new(false),
+            incus_ahead: Mutex::default(),
             turn: Arc::default(),
         })
     }
@@ -221,8 +227,17 @@ impl BuildHost {
         ready
     }
 
-    /// Makes it ready before anybody asks. Those who ask soon get what came of it.
-    pub(super) fn make_ready_ahead(&self, cancel: &CancelToken) {
+    /// [`BuildHost::ready`] for somebody without a log: what there was to tell is kept for the first job.
+    ///
+    /// # Errors
+    /// As [`BuildHost::ready`].
+    pub(crate) fn ready_silently(&self, cancel: &CancelToken) -> Result<Ready, RemoteError> {
+        self.ready_or_error(&mut |_line| (), cancel)
+    }
+
+    /// Makes it ready before anybody asks, also for guests. Those who ask soon get what came of it.
+    pub(super) fn make_ready_ahead(&self, for_guests: bool, cancel: &CancelToken) {
+        self.wants_guests.store(for_guests, Ordering::Relaxed);
         let mut lines = Vec::new();
         let made = self.ready_or_error(&mut |line| lines.push(line.to_owned()), cancel);
         let mut state = self.turn.state();
@@ -234,10 +249,12 @@ impl BuildHost {
         }
     }
 
-    /// Asks for the socket of Incus there, so that nobody waits for it later.
-    pub(super) fn reach_incus(&self, cancel: &CancelToken) {
+    /// Asks for the socket of Incus there, beside everything else, so that nobody waits for it later.
+    fn reach_incus(&self) {
+        let (sockets, socket) = (Arc::clone(&self.sockets), self.config.incus.socket.clone());
         // What is wrong with it is told to who uses it.
-        let _ = self.sockets.connect(&self.config.incus.socket, cancel);
+        let begun = Background::start("incus-ahead", move |cancel| drop(sockets.connect(&socket, cancel)));
+        *self.incus_ahead.lock().unwrap_or_else(PoisonError::into_inner) = begun.ok();
     }
 
     fn ready_or_error(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
@@ -411,7 +428,7 @@ impl BuildHost {
         wanted: &collect::Wanted<'_>,
         cancel: &CancelToken,
     ) -> Result<Garbage, RemoteError> {
-        let ready = self.ready(&mut |_line| (), cancel)?;
+        let ready = self.ready_silently(cancel)?;
         Ok(collect::all(&self.collected(&ready, engine_id.to_owned()), wanted, cancel))
     }
 
@@ -425,7 +442,7 @@ impl BuildHost {
         runs: &Runs,
         cancel: &CancelToken,
     ) -> Result<ReapedJobs, RemoteError> {
-        let ready = self.ready(&mut |_line| (), cancel)?;
+        let ready = self.ready_silently(cancel)?;
         Ok(super::reap::reap(&self.ssh, &ready, engine_id, runs, true, cancel))
     }
 
@@ -448,6 +465,9 @@ impl BuildHost {
         if !self.ssh.is_connected() {
             log(&format!("connecting to {}", self.name));
             self.ssh.connect(cancel).map_err(|error| self.error(error))?;
+        }
+        if self.wants_guests.swap(false, Ordering::Relaxed) {
+            self.reach_incus();
         }
         let runners = self.runners.all();
         let (looked, stayed) = self.look(dir, runners, cancel).map_err(|error| self.error(error))?;

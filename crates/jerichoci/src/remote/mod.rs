@@ -90,12 +90,9 @@ impl Hosts {
         for (name, has_guests) in wanted {
             // What cannot be begun here is done by the first job.
             let Ok(host) = self.get(name) else { continue };
-            let guests = has_guests.then(|| {
-                let host = Arc::clone(&host);
-                Background::start("incus-ahead", move |cancel| host.reach_incus(cancel))
-            });
-            let host = Background::start("host-ahead", move |cancel| host.make_ready_ahead(cancel));
-            for begun in guests.into_iter().chain([host]).flatten() {
+            let begun =
+                Background::start("host-ahead", move |cancel| host.make_ready_ahead(has_guests, cancel));
+            if let Ok(begun) = begun {
                 begun.heed(cancel);
                 ahead.push(begun);
             }
@@ -172,7 +169,7 @@ impl Hosts {
     /// [`RemoteError`] when the host cannot be made ready.
     pub(crate) fn reap(&self, name: &str, cancel: &CancelToken) -> Result<ReapedJobs, RemoteError> {
         let host = self.get(name)?;
-        host.ready(&mut |_line| (), cancel)?;
+        host.ready_silently(cancel)?;
         let mut reaped = host.settle_within(LONGEST_REAPING);
         for job in &mut reaped.jobs {
             *job = format!("{job} on {name}");

@@ -116,7 +116,7 @@ impl Reaper {
             None => Incus::new(Arc::new(LocalHost::new()), &place.socket, cancel),
             Some(name) => {
                 let host = self.hosts.get(name).map_err(|error| with_causes(&error))?;
-                host.ready(&mut |_line| (), cancel).map_err(|error| with_causes(&error))?;
+                host.ready_silently(cancel).map_err(|error| with_causes(&error))?;
                 host.incus(cancel)
             }
         };
@@ -148,7 +148,7 @@ impl Reaper {
     fn rooted(&self, place: &GuestPlace, cancel: &CancelToken) -> Result<Vec<Rooted>, Problem> {
         let Some(name) = &place.host else { return Ok(roots::rooted_here(&self.layout)) };
         let host = self.hosts.get(name).map_err(|error| with_causes(&error))?;
-        let ready = host.ready(&mut |_line| (), cancel).map_err(|error| with_causes(&error))?;
+        let ready = host.ready_silently(cancel).map_err(|error| with_causes(&error))?;
         let ssh = Arc::clone(host.ssh()) as Arc<dyn Host>;
         Ok(roots::rooted_on(&ssh, &ready.work_dir.join("runs"), self.hosts.engine_id(), &self.layout))
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::rig::{World, guest, job, monotonic, pause};
 
 /// What it was brought for, and the member that it is on, of each volume that engines have brought.
-fn brought(cluster: &Cluster, project: &Project<'_>) -> Vec<(String, String)> {
+pub(crate) fn brought(cluster: &Cluster, project: &Project<'_>) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let of = |one: &Value| (text(&one["config"]["user.jerichoci.brought"]), text(&one["location"]));
     let mut all: Vec<_> = volumes(cluster, project).iter().map(of).collect();
@@ -22,7 +22,7 @@ fn brought(cluster: &Cluster, project: &Project<'_>) -> Vec<(String, String)> {
 }
 
 /// All volumes of the project, on all members.
-fn volumes(cluster: &Cluster, project: &Project<'_>) -> Vec<Value> {
+pub(crate) fn volumes(cluster: &Cluster, project: &Project<'_>) -> Vec<Value> {
     let path = format!(
         "/1.0/storage-pools/{}/volumes/custom?recursion=1&project={}",
         cluster.rig().pool(),
@@ -41,7 +41,7 @@ fn without_paths(cluster: &Cluster, project: &Project<'_>) {
     cluster.rig().ask("PUT", &path, Some(&body)).unwrap();
 }
 
-fn assert_passed(world: &World<'_>, run: &RunRecord) {
+pub(crate) fn assert_passed(world: &World<'_>, run: &RunRecord) {
     for job in &run.jobs {
         let host_log = world.host_log(run, &job.id);
         assert_eq!(job.verdict, Verdict::Passed, "{}: {:?}\n{host_log}", job.id, job.message);

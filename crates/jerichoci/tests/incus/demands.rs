@@ -184,6 +184,48 @@ fn what_a_cache_of_a_guest_holds_of_another_source_is_older_than_every_file() {
     world.assert_nothing_left();
 }
 
+#[test]
+fn of_the_caches_of_a_guest_the_one_that_met_another_source_last_decides() {
+    let test = "of_the_caches_of_a_guest_the_one_that_met_another_source_last_decides";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    // As make does, in each cache that is there.
+    let build = "cd /workspace/snapshot; for c in first second; do [ -d /$c ] || continue; \
+                 if [ -e /$c/built ] && [ ! a.txt -nt /$c/built ]; then echo $c is fresh; \
+                 else cp a.txt /$c/built; echo $c is built; fi; cat /$c/built; done; cat a.txt";
+    let (first, second) = (&["first"][..], &["second"][..]);
+    let both = &["first", "second"][..];
+    // Source, caches, and what becomes of each.
+    let runs: [(&str, &[&str], &[&str]); 10] = [
+        ("one", &[], &[]),
+        ("one", first, &["first is built"]),
+        ("one", first, &["first is fresh"]),
+        ("two", second, &["second is built"]),
+        // The first one knows this source, and the second another one.
+        ("one", both, &["first is built", "second is built"]),
+        ("one", both, &["first is fresh", "second is fresh"]),
+        ("two", first, &["first is built"]),
+        // The same the other way round.
+        ("one", both, &["first is built", "second is built"]),
+        ("one", second, &["second is fresh"]),
+        ("two", &[], &[]),
+    ];
+    for (number, (source, caches, expected)) in runs.into_iter().enumerate() {
+        fs::write(world.root.join("a.txt"), format!("{source}\n")).unwrap();
+        let mut job = guest("build", build);
+        for name in caches {
+            let cache = CacheSpec { path: format!("/{name}"), sharing: CacheSharing::Locked };
+            job.caches.insert((*name).to_owned(), cache);
+        }
+        let run = world.run(vec![job]);
+        let built = expected.iter().map(|line| format!("{line}\n{source}\n")).collect::<String>();
+        let told = (number, world.guest_log(&run, "build"));
+        assert_eq!(told, (number, format!("{built}{source}\n")), "{}", world.host_log(&run, "build"));
+    }
+    world.assert_nothing_left();
+}
+
 const SECRET: &str = "hunter22-is-no-good";
 
 /// Everything that Incus tells of the project's instances and operations, again and again until told to end.

@@ -1,6 +1,7 @@
 //! Jobs in real guests on Incus.
 
 mod cluster;
+mod cluster_care;
 mod demands;
 mod doomed;
 mod ending;

@@ -7,6 +7,7 @@ use jericho_host::{CancelToken, Command, Host as _, LocalHost};
 use jericho_testkit::incus::Rig;
 use jericho_testkit::need::needs_program;
 use jericho_testkit::{nix, ssh};
+use jerichoci::GcPolicy;
 use jerichoci::RunRequest;
 use jerichoci::config::HostConfig;
 use jerichoci::model::job::{JobPlacement, JobSpec};
@@ -182,7 +183,7 @@ fn keep_and_collect(rig: &Rig, world: &World<'_>, nix: &nix::Rig, place: &JobPla
         let run = world.run_request(&request);
         let guest = job(&run, "bad").remote_linux_vm_execution.clone().unwrap();
         let paths = outputs(&run).outputs.into_iter().map(|output| output.realized_path).collect();
-        (guest.kept.unwrap_or_else(|| panic!("{run:#?}")).instance, paths)
+        (guest.kept.unwrap_or_else(|| panic!("{run:#?}")).instance, paths, run.run_id)
     };
     let reap = || {
         let reaped = world.engine().reap_all(&ReapOptions::default(), &CancelToken::new().unwrap()).unwrap();
@@ -190,22 +191,28 @@ fn keep_and_collect(rig: &Rig, world: &World<'_>, nix: &nix::Rig, place: &JobPla
         reaped
     };
     let (project, cat) = (world.project, "cat /staged/linux-rust/workspace-deps/lib");
-    let (kept, paths): (String, Vec<String>) = fails();
+    let (kept, paths, run_id): (String, Vec<String>, String) = fails();
     let path = format!("/1.0/instances/{kept}?project={}", project.name());
     // Neither a reaping nor another run of the same engine takes them from the guest.
     assert_eq!(reap().kept.len(), 1);
     let mut next = staged("next");
     next.placement = place.clone();
     assert_eq!(world.run(vec![next]).verdict, Verdict::Passed);
+    // Nor does a collection of runs, which leaves this one.
+    let all = GcPolicy { keep_runs: 0, max_bytes: Some(0), ..GcPolicy::default() };
+    assert_eq!(world.engine().gc(&all).unwrap().kept_guests, [&*run_id]);
     assert_eq!(survive_a_collection(nix, &paths), [true, true]);
     assert_eq!(project.exec(&kept, cat).unwrap(), "from the deps\n");
+    assert!(!project.exec(&kept, "ls /workspace/snapshot").unwrap().is_empty());
     let past = serde_json::json!({ "config": { "user.jerichoci.keep_until": "1970-01-01T00:00:00Z" } });
     rig.ask("PATCH", &path, Some(&past)).unwrap();
     assert_eq!(reap().instances.len(), 1);
     assert_eq!(survive_a_collection(nix, &paths), [false, false]);
+    let gone = world.engine().gc(&all).unwrap();
+    assert_eq!((&*gone.removed_runs, gone.kept_guests.len()), (&[run_id][..], 0), "{gone:?}");
 
     // The same when somebody removes the guest by hand.
-    let (kept, paths): (String, Vec<String>) = fails();
+    let (kept, paths, _): (String, Vec<String>, String) = fails();
     assert_eq!(survive_a_collection(nix, &paths), [true, true]);
     let instance = format!("/1.0/instances/{kept}");
     let stop = serde_json::json!({ "action": "stop", "force": true });

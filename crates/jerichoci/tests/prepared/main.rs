@@ -219,6 +219,28 @@ fn what_the_flake_does_not_have_is_the_sources_fault_and_a_nix_that_is_not_there
 }
 
 #[test]
+fn what_a_flake_throws_is_its_own_fault_in_whatever_words() {
+    let Some(tree) = Tree::new("what_a_flake_throws_is_its_own_fault_in_whatever_words") else { return };
+    let flake = tree.root.join("flake.nix");
+    let sound = fs::read_to_string(&flake).unwrap();
+    let words = ["opening `/x`: Permission denied", "No space left on device", "cannot connect to socket"];
+    for (word, broken) in words.iter().flat_map(|word| {
+        let thrown = format!("throw ''{word}''");
+        // An output that is no more than that, and one that has it inside.
+        [
+            (word, sound.replacen("deps = sh {", &format!("deps = {thrown}; other = sh {{"), 1)),
+            (word, sound.replacen("name = \"deps\";", &format!("name = {thrown};"), 1)),
+        ]
+    }) {
+        assert_ne!(broken, sound);
+        fs::write(&flake, broken).unwrap();
+        let run = tree.run(vec![staged("a", "run-test")]);
+        assert_eq!(run.verdict, Verdict::Failed(FailureKind::TestFailure), "{word}: {run:#?}");
+        assert!(job(&run, "a").message.as_ref().unwrap().contains(word), "{run:#?}");
+    }
+}
+
+#[test]
 fn a_wrapper_that_says_no_fails_its_job_alone() {
     let Some(tree) = Tree::new("a_wrapper_that_says_no_fails_its_job_alone") else { return };
     let jobs = vec![staged("good", "run-test"), staged("bad", "run-bad")];

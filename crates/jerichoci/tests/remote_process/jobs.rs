@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use jericho_host::CancelReason;
-use jerichoci::RunRequest;
 use jerichoci::model::demands::{
     ArtifactsWhen, CacheSharing, CacheSpec, SecretDelivery, SecretSpec, WorkspaceGit,
 };
 use jerichoci::model::job::JobRuntimeKind;
 use jerichoci::model::outcome::{FailureKind, Verdict};
+use jerichoci::{Engine, EngineConfig, RunRequest};
 
 use crate::rig::{Rig, job, sh, token};
 
@@ -207,6 +208,51 @@ fn a_cache_is_kept_from_run_to_run_and_a_locked_one_is_waited_for() {
     let run = rig.run(vec![using("one", alone), using("two", alone)]);
     assert_eq!(run.verdict, Verdict::Passed, "{}", rig.log(&run, "two", "host.log"));
     assert!(rig.log(&run, "one", "host.log").contains("kept\n"));
+}
+
+#[test]
+fn who_waits_for_a_cache_of_a_host_is_told_whose_it_is_and_waits_no_longer_than_it_may() {
+    let name = "who_waits_for_a_cache_of_a_host_is_told_whose_it_is_and_waits_no_longer_than_it_may";
+    let Some(mut rig) = Rig::start(name) else { return };
+    let using = |id: &str, script: &str, limit: u64| {
+        let mut job = sh(id, script);
+        // Waiting is no part of it.
+        job.timeout_secs = limit;
+        let cache = CacheSpec { path: "store".into(), sharing: CacheSharing::Locked };
+        job.caches.insert("store".to_owned(), cache);
+        job
+    };
+    rig.config.cache_wait = Duration::from_secs(2);
+    let patient = EngineConfig { cache_wait: Duration::from_secs(600), ..rig.config.clone() };
+    std::thread::scope(|scope| {
+        let has = using("has", "echo have it; until [ -e store/go ]; do sleep 0.05; done", 600);
+        let has = scope.spawn(|| rig.run(vec![has]));
+        rig.wait_for_log("has", "have it");
+        let run = rig.run(vec![using("wants", "true", 1)]);
+        let message = job(&run, "wants").message.clone().unwrap();
+        assert_eq!(job(&run, "wants").verdict, failed(FailureKind::Infrastructure), "{run:#?}");
+        assert_eq!(message, "host box: the cache `store`: it was not free within 2 s");
+        let waits = scope.spawn(|| {
+            let request = RunRequest::new(vec![using("waits", "true", 1)]);
+            Engine::new(patient).run(&request, &mut rig.reporter(), &token()).unwrap()
+        });
+        rig.wait_for_log("waits", "waiting for the cache");
+        // Longer than its own limit.
+        let (_never, pause) = std::sync::mpsc::channel::<()>();
+        let _ = pause.recv_timeout(Duration::from_millis(1200));
+        let caches = rig.work_dir().join("cache/named");
+        let own = fs::read_dir(caches).unwrap().next().unwrap().unwrap().path();
+        fs::write(own.join("store/data/go"), "").unwrap();
+        let (has, waits) = (has.join().unwrap(), waits.join().unwrap());
+        assert_eq!(has.verdict, Verdict::Passed, "{}", rig.log(&has, "has", "host.log"));
+        assert_eq!(waits.verdict, Verdict::Passed, "{}", rig.log(&waits, "waits", "host.log"));
+        let line = format!("waiting for the cache `store`, which job `has` of run {} has", has.run_id);
+        for (run, job) in [(&run, "wants"), (&waits, "waits")] {
+            let log = rig.log(run, job, "host.log");
+            assert!(log.contains(&format!("[jerichoci] {line}\n")), "{log}");
+        }
+    });
+    assert_eq!(rig.left(), Vec::<String>::new());
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::atomic::Ordering;
 
+use jericho_host::{Clock as _, SystemClock};
 use jerichoci::remote::sync::How;
+use jerichoci::snapshot::Snapshot;
 
 use crate::rig::Rig;
 
@@ -184,6 +186,44 @@ fn a_list_that_is_damaged_here_costs_a_whole_delivery_and_nothing_else() {
         rig.release(&next, "j");
         last = next;
     }
+}
+
+/// When every file of a snapshot was looked at last, as the host notes it, and a way to note another time.
+fn checked_at(rig: &Rig, snapshot: &Snapshot, another: Option<i64>) -> i64 {
+    let path = rig.dir_of(&snapshot.hash).join("used");
+    let mut used: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    if let Some(another) = another {
+        used["checked_at"] = another.into();
+        fs::write(&path, used.to_string()).unwrap();
+    }
+    used["checked_at"].as_i64().unwrap()
+}
+
+#[test]
+fn a_tree_that_became_another_one_is_looked_at_when_it_would_have_been_before() {
+    let Some(rig) = Rig::start() else { return };
+    // So many that a host does not look at each of them again within a minute.
+    for number in 0..20_001 {
+        rig.write(&format!("d{}/f{number}", number % 10), "the same\n");
+    }
+    let first = rig.take();
+    rig.deliver(&first, "j").unwrap();
+    rig.release(&first, "j");
+    rig.write("d1/f1", "another content\n");
+    let second = rig.take();
+    let before = SystemClock.now().timestamp() - 2;
+    checked_at(&rig, &first, Some(before));
+    assert_eq!(rig.deliver(&second, "j").unwrap().how, How::Patched);
+    assert_eq!(checked_at(&rig, &second, None), before, "all but one file was not looked at since");
+    // A minute later it is.
+    fs::write(rig.tree_of(&second.hash).join("d2/f2"), "damaged\n").unwrap();
+    rig.release(&second, "j");
+    let lease = crate::rig::engine_lease("j");
+    checked_at(&rig, &second, Some(before - 60));
+    let (delivered, lines) = rig.deliver_as(&rig.client, &second, &lease);
+    assert_eq!(delivered.unwrap().how, How::Full);
+    assert!(lines.len() == 1 && lines[0].contains("damaged"), "{lines:?}");
+    rig.assert_has(&second);
 }
 
 #[test]

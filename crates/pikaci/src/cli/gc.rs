@@ -16,7 +16,7 @@ use crate::render::text::{bytes, counted};
 /// Removes old runs, and what only they needed
 ///
 /// A run stays when it is within all the limits that are given; without any, the newest 10 stay. A
-/// run that goes on is never touched.
+/// run that goes on, or whose guest is kept, is never touched.
 ///
 /// On the hosts of the user's file: snapshots beyond the disk budget, what jobs have left that nobody works on, and
 /// runners and caches that were not used for two weeks. In each Incus where guests are made: volumes that no guest
@@ -63,6 +63,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     out.flush().map_err(CliError::output)?;
     for run in &report.kept_live {
         note(&format!("{run} goes on and was kept"));
+    }
+    for run in &report.kept_guests {
+        note(&format!("{run} has a guest that is kept, and stays as long as that does"));
     }
     if !report.removed_caches.is_empty() {
         let verb = if args.dry_run { "would go" } else { "removed" };

@@ -2,13 +2,16 @@
 
 use std::io::Write as _;
 
+use jerichoci::model::record::KeptInstanceRecord;
 use jerichoci::{ReapOptions, ReapReport};
+use serde::Serialize;
 
 use super::run::Interrupt;
 use super::session::Session;
 use crate::config::{HostFlags, word};
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::render::document;
 use crate::render::report::{note, warn};
 use crate::render::text::{counted, printable};
 
@@ -28,8 +31,34 @@ pub(crate) struct Args {
     /// Say what would be ended, and end nothing
     #[arg(long)]
     dry_run: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     hosts: HostFlags,
+}
+
+const SCHEMA_VERSION: u32 = 1;
+
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    schema_version: u32,
+    /// Whether nothing was ended yet.
+    dry_run: bool,
+    /// In the order of the lines.
+    ended: Vec<Ended<'a>>,
+    /// Guests that a person wants to look at.
+    kept: &'a [KeptInstanceRecord],
+    /// What could not be looked at or ended, one line each.
+    problems: &'a [String],
+}
+
+/// What was ended, or would be: a line of the other output.
+#[derive(Debug, Serialize)]
+struct Ended<'a> {
+    /// `run`, `process`, `job` (of a host) or `instance` (a guest).
+    kind: &'static str,
+    what: &'a str,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
@@ -38,23 +67,35 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let options = ReapOptions { hosts, expired: args.expired, dry_run: args.dry_run };
     let interrupt = Interrupt::listen()?;
     let report = engine.reap_all(&options, &interrupt.cancel).map_err(|error| session.engine_error(error))?;
-    tell(&report).map_err(CliError::output)?;
+    if args.json {
+        let (kept, problems) = (&report.kept, &report.problems);
+        let (schema_version, dry_run, ended) = (SCHEMA_VERSION, args.dry_run, ended(&report));
+        document::print(&Document { schema_version, dry_run, ended, kept, problems })?;
+    } else {
+        tell(&report).map_err(CliError::output)?;
+    }
     if interrupt.cancel.is_cancelled() {
         return Ok(Exit::Cancelled);
     }
     Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Infrastructure })
 }
 
+fn ended(report: &ReapReport) -> Vec<Ended<'_>> {
+    let of = |kind, all| <[String]>::iter(all).map(move |what| Ended { kind, what });
+    let runs = of("run", &report.runs).chain(of("process", &report.processes)).chain(of("job", &report.jobs));
+    let instances = report.instances.iter();
+    // The kind is the first of its words.
+    let instances = instances
+        .map(|what| Ended { kind: "instance", what: what.strip_prefix("instance ").unwrap_or(what) });
+    runs.chain(instances).collect()
+}
+
 /// What was ended stands on standard output, one line each.
 fn tell(report: &ReapReport) -> std::io::Result<()> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let runs = report.runs.iter().map(|run| format!("run {run}"));
-    let processes = report.processes.iter().map(|process| format!("process {process}"));
-    let jobs = report.jobs.iter().map(|job| format!("job {job}"));
-    let mut ended = 0;
-    for line in runs.chain(processes).chain(jobs).chain(report.instances.iter().cloned()) {
-        writeln!(out, "{}", printable(line.as_bytes()))?;
-        ended += 1;
+    let ended = ended(report);
+    for Ended { kind, what } in &ended {
+        writeln!(out, "{kind} {}", printable(what.as_bytes()))?;
     }
     out.flush()?;
     if !report.kept.is_empty() {
@@ -64,7 +105,7 @@ fn tell(report: &ReapReport) -> std::io::Result<()> {
     for problem in &report.problems {
         warn(problem);
     }
-    if ended == 0 && report.problems.is_empty() {
+    if ended.is_empty() && report.problems.is_empty() {
         note("nothing was left by anybody");
     }
     Ok(())

@@ -132,6 +132,7 @@ impl Prepared {
         let chosen =
             closure_of_needs(&target.jobs, &only).map_err(|error| session.engine_error(error.into()))?;
         target.jobs = placed(&chosen, &args.on, &settings)?;
+        settings.outputs.check(&target.jobs)?;
         Ok(Self { config, catalog, target, only, base })
     }
 

@@ -6,11 +6,13 @@
 //! | `FULFILL_INVOCATION` | how a helper is started |
 //! | `FULFILL_LAUNCHER_TRANSPORT` | how a launcher is reached |
 //!
-//! The variables for programs are read also when nothing of today's mode needs them: a rerun may.
+//! The variables for programs are read also when nothing of today's mode needs them: a rerun may. So are the last
+//! two where this process makes the links, and there is nothing to start.
 
 use std::path::{Path, PathBuf};
 
 use jerichoci::config::OutputsConfig;
+use jerichoci::model::job::JobSpec;
 use jerichoci::run::outputs::mode::{Invocation, Mode, Transport};
 use jerichoci::run::outputs::staged_linux_remote_defaults;
 
@@ -25,6 +27,8 @@ const LAUNCHER: &str = "pikaci-launch-fulfill-prepared-output";
 pub(crate) struct Outputs {
     pub(crate) consumer: Setting<Option<String>>,
     config: OutputsConfig,
+    /// A transport of a launcher, where the helper is started without one.
+    without_launcher: Option<&'static str>,
 }
 
 impl Outputs {
@@ -37,6 +41,24 @@ impl Outputs {
     /// As the engine takes them.
     pub(super) fn config(&self) -> OutputsConfig {
         self.config.clone()
+    }
+
+    /// Whether a new run of these jobs can be what all words together say. A rerun has its own words, and of these
+    /// only what its own leave open.
+    pub(crate) fn check(&self, jobs: &[JobSpec]) -> Result<(), CliError> {
+        let Some(word) = self.without_launcher.filter(|_| jobs.iter().any(|job| job.staged.is_some())) else {
+            return Ok(());
+        };
+        let message = format!(
+            "{}={word} is a way to reach a launcher, and direct_helper_exec_v1 starts the helper without one",
+            names::LAUNCHER_TRANSPORT
+        );
+        let hint = format!(
+            "export {}=external_wrapper_command_v1, or unset {}",
+            names::INVOCATION,
+            names::LAUNCHER_TRANSPORT
+        );
+        Err(CliError::usage(message).hint(hint))
     }
 }
 
@@ -116,6 +138,12 @@ impl Read<'_> {
                 Mode::Fulfill { subprocess, invocation }
             }
         };
+        let direct = matches!(mode, Mode::Fulfill { invocation: Invocation::Direct, .. });
+        let without_launcher = reach.filter(|_| direct).and_then(|reach| match reach {
+            Reach::Direct => None,
+            Reach::Command => Some("command_transport_v1"),
+            Reach::Ssh => Some("ssh_launcher_transport_v1"),
+        });
         if subprocess {
             self.note("mode");
             self.note("consumer");
@@ -138,7 +166,7 @@ impl Read<'_> {
             ssh_origins: self.ssh_origins,
             ..OutputsConfig::default()
         };
-        Ok(Outputs { consumer, config })
+        Ok(Outputs { consumer, config, without_launcher })
     }
 
     /// SSH to where the build host is.

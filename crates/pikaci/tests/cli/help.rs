@@ -170,6 +170,34 @@ fn every_command_has_its_help() {
           --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
                               $XDG_CONFIG_HOME or ~/.config]
     ");
+    insta::assert_snapshot!(tree.run(&["reap", "-h"]).code(0).stdout, @r"
+    Ends what nobody owns any more: what engines that died have left running
+
+    Usage: pikaci reap [OPTIONS]
+
+    Options:
+          --host <HOST>  Of the hosts only this one, as in the user's file or for ssh; `local` for none.
+                         Can be given several times
+          --expired      Also guests of other state roots whose time is up: that of their job, and an
+                         hour more
+          --dry-run      Say what would be ended, and end nothing
+          --json         As JSON
+      -h, --help         Print help (see more with '--help')
+
+    Where jobs run:
+          --incus-project <NAME>       Project of Incus for the instances of jobs, on every machine
+          --incus-profile <NAME>       Profile of Incus for the instances of jobs, on every machine
+          --incus-image-alias <ALIAS>  Image in place of those that jobs name
+          --incus-target <MEMBER>      Cluster member for instances, or group of members as @GROUP
+          --remote-work-dir <DIR>      Directory on other hosts for snapshots and outputs, absolute
+
+    Global options:
+          --state-root <DIR>  Directory of all records and caches [default: .jerichoci at the top of the
+                              source tree]
+      -C <DIR>                As if started in this directory
+          --config <FILE>     File of hosts and allowed secrets [default: jerichoci/config.toml in
+                              $XDG_CONFIG_HOME or ~/.config]
+    ");
     insta::assert_snapshot!(tree.run(&["completions", "-h"]).code(0).stdout, @r"
     Prints the completions of bash, zsh or fish
 

@@ -2,6 +2,7 @@
 
 use jericho_testkit::incus::Rig;
 use jericho_testkit::ssh;
+use serde_json::{Value, json};
 
 use crate::place::Place;
 
@@ -39,8 +40,16 @@ fn a_target_runs_here_and_on_a_host_and_a_guest_that_failed_is_kept() {
     let reaped = place.pikaci(&["reap"]).code(0);
     assert_eq!(reaped.stdout, "");
     assert!(reaped.stderr.contains("1 guest kept"), "{reaped:?}");
+    let json = place.pikaci(&["reap", "--json"]).code(0).json();
+    assert_eq!((&json["ended"], &json["dry_run"]), (&json!([]), &json!(false)));
+    assert_eq!((&json["kept"][0]["instance"], &json["kept"][0]["host"]), (&json!(words[4]), &json!("box")));
     assert_eq!(place.project.instances().unwrap(), [words[4]]);
     passes("local");
+}
+
+/// What the line of an entry of `ended` is.
+fn line(entry: &Value) -> String {
+    format!("{} {}", entry["kind"].as_str().unwrap(), entry["what"].as_str().unwrap())
 }
 
 #[test]
@@ -59,6 +68,18 @@ fn what_an_engine_that_died_has_left_on_a_host_is_ended() {
     engine.wait().unwrap();
     let left = place.project.instances().unwrap();
     assert_eq!(left.len(), 1, "{left:?}");
+    // Looked at only, for people and for programs.
+    let looked = place.pikaci(&["reap", "--dry-run"]).code(0).stdout;
+    let json = place.pikaci(&["reap", "--dry-run", "--json"]).code(0).json();
+    let guest = format!("{} in project {} on box", left[0], place.project.name());
+    // Which processes there are changes from moment to moment.
+    let steady = |line: &String| !line.starts_with("process ");
+    let lines: Vec<String> = json["ended"].as_array().unwrap().iter().map(line).filter(steady).collect();
+    assert_eq!(looked.lines().map(str::to_owned).filter(steady).collect::<Vec<_>>(), lines);
+    assert!(lines[0].starts_with("run 20") && lines.contains(&format!("instance {guest}")), "{lines:?}");
+    assert_eq!((&json["schema_version"], &json["dry_run"]), (&json!(1), &json!(true)));
+    assert_eq!((&json["kept"], &json["problems"]), (&json!([]), &json!([])));
+    assert_eq!(place.project.instances().unwrap(), left);
     // The guests of others are not looked at.
     let ended = place.pikaci(&["reap", "--host", "local"]);
     let all = format!("{}{}", ended.stdout, place.pikaci(&["reap"]).code(0).stdout);
@@ -68,4 +89,6 @@ fn what_an_engine_that_died_has_left_on_a_host_is_ended() {
     place.say("rig-refused", "");
     let ended = place.pikaci(&["reap"]).code(3);
     assert!(ended.stderr.contains("rig-refused"), "{ended:?}");
+    let json = place.pikaci(&["reap", "--json"]).code(3).json();
+    assert!(json["problems"][0].as_str().unwrap().contains("rig-refused"), "{json}");
 }

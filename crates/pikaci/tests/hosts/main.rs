@@ -1,5 +1,6 @@
 //! The real program with the real sshd and the real Incus.
 
+mod ahead;
 mod cluster;
 #[path = "../cli/common.rs"]
 #[expect(dead_code, reason = "shared with the tests of the command line")]
@@ -7,4 +8,5 @@ mod common;
 mod doctor;
 mod kept;
 mod place;
+mod readme;
 mod shell;

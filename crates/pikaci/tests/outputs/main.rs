@@ -1,7 +1,10 @@
 //! Prepared outputs through the real programs: `pikaci` and its two helpers, with the real nix.
 
+mod copied;
+mod faults;
 mod handover;
 mod helpers;
 mod killed;
+mod matrix;
 mod moved;
 mod rig;

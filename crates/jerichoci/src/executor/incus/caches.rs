@@ -133,7 +133,7 @@ pub(super) fn take(tools: &Tools, job: &mut JobContext<'_>) -> Result<Caches, Fa
             Some(taken) => taken,
             None => wait(name, &path, tools, job)?,
         };
-        lock::sign(&taken, &holder(job));
+        taken.sign(&holder(job));
         caches.locked.push(volume);
         caches._locks.push(taken);
     }

@@ -74,7 +74,7 @@ pub(super) fn take<'a>(
             // A collection that was faster has removed the directory, and with it this file.
             if lock::is_at(&lock, &path) && data.is_dir() {
                 // Of those that share it nobody is the one.
-                lock::sign(&lock, if spec.sharing == CacheSharing::Locked { own } else { "" });
+                lock.sign(if spec.sharing == CacheSharing::Locked { own } else { "" });
                 lock::touch(&lock).map_err(|error| failed(&error))?;
                 break lock;
             }
@@ -104,7 +104,7 @@ fn one(
 
 /// What a person is told while a cache is waited for.
 pub(in crate::executor) fn waiting(name: &str, lock: &Path) -> String {
-    let holder = lock::holder(lock).unwrap_or_else(|| "another job".to_owned());
+    let holder = jericho_host::lock::holder(lock).unwrap_or_else(|| "another job".to_owned());
     format!("waiting for the cache `{name}`, which {holder} has")
 }
 

@@ -128,6 +128,7 @@ fn view(run: &Run<'_>, job: &JobContext<'_>, tree: &Path) -> Result<Value, Strin
             "dir": text(&dir.join("data"))?,
             "lock": text(&dir.join("lock"))?,
             "path": cache.path,
+            "name": name,
             "shared": cache.sharing == CacheSharing::Shared,
         }));
     }
@@ -137,6 +138,7 @@ fn view(run: &Run<'_>, job: &JobContext<'_>, tree: &Path) -> Result<Value, Strin
     let source = job.source.manifest().hash().to_string();
     Ok(json!({
         "schema_version": 1, "tree": text(tree)?, "hidden": hidden, "caches": all, "source": source,
+        "holder": caches::holder(job), "cache_wait_secs": run.tools.config.cache_wait.as_secs(),
     }))
 }
 

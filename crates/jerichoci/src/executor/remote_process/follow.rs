@@ -14,6 +14,9 @@ use crate::remote::RemoteError;
 /// How often a follower that has ended without a reason is started again.
 const RETRIES: u32 = 3;
 
+/// The detail of an event that says that a cache of somebody else is waited for.
+const WAITING: &str = "waiting_for_cache";
+
 /// How the following has ended.
 pub(super) enum Ended {
     /// The job has a result.
@@ -126,7 +129,10 @@ impl<'a> Follower<'a> {
                 })?,
                 "event" => {
                     let (body, rest) = rest.body(head.bytes)?;
-                    self.news.hear(&body);
+                    if let Some(line) = self.news.hear(&body) {
+                        let full = |error| FrameError::Taker(HostError::Sink(error));
+                        log.engine_line(&line).map_err(full)?;
+                    }
                     rest
                 }
                 "result" => {
@@ -143,8 +149,9 @@ impl<'a> Follower<'a> {
 }
 
 impl News {
-    /// Events come in order, and each once; one of another shape is news that nobody reads.
-    fn hear(&mut self, body: &[u8]) {
+    /// Events come in order, and each once; one of another shape is news that nobody reads. Gives what is to stand in
+    /// the log of the job: whom it waits for.
+    fn hear(&mut self, body: &[u8]) -> Option<String> {
         if let Ok(event) = serde_json::from_slice::<LifecycleEvent>(body)
             && event.seq > self.seq
         {
@@ -154,8 +161,11 @@ impl News {
             {
                 act();
             }
-            self.last = Some(event.message);
+            let waits = event.details.is_some_and(|details| details.get(WAITING).is_some());
+            let message = self.last.insert(event.message);
+            return waits.then(|| message.clone());
         }
+        None
     }
 }
 

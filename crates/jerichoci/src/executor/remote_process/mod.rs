@@ -252,9 +252,11 @@ impl Run<'_> {
     fn wait(&self, follower: &mut Follower<'_>, job: &mut JobContext<'_>) -> Waited {
         let config = &self.tools.config;
         let limit = longest_wait(job.spec.timeout_secs, config.grace, config.hosts.reconnect);
-        // A job may wait for a cache before its own limit begins.
+        // A job may wait for each of its caches before its own limit begins.
         let waits = !job.spec.caches.is_empty();
-        let watchdog = match Limited::within(if waits { Duration::MAX } else { limit }, job.cancel) {
+        let waiting =
+            config.cache_wait.saturating_mul(u32::try_from(job.spec.caches.len()).unwrap_or(u32::MAX));
+        let watchdog = match Limited::within(limit.saturating_add(waiting), job.cancel) {
             Ok(watchdog) => watchdog,
             Err(error) => {
                 return Waited::unknown(JobOutcome::errored(format!("cannot make a token: {error}")));

@@ -1,6 +1,6 @@
 //! Collects what nobody needs: runs beyond those that are kept, snapshots without a run, caches
 //! that nobody used for a while, and what is too much altogether. Never touches a run that an
-//! engine works on, or a cache that a job uses.
+//! engine works on, one that has a guest to be looked at, or a cache that a job uses.
 
 mod caches;
 mod elsewhere;
@@ -23,10 +23,12 @@ use super::layout::{Layout, RunLayout};
 use super::list::list_runs;
 use super::owner::{Ownership, is_alive};
 use super::snapshots::{Snapshots, kept_by};
-use super::store::{file_error, refuse_links};
+use super::store::{file_error, read_json, refuse_links};
 use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
+use crate::executor::incus::GuestIntent;
 use crate::model::id::RunId;
+use crate::model::record::RunRecord;
 use crate::snapshot::ContentHash;
 
 /// What is kept.
@@ -66,6 +68,8 @@ pub struct GcReport {
     pub removed_runs: Vec<String>,
     /// Runs that would have gone but have an engine working on them.
     pub kept_live: Vec<String>,
+    /// Runs that would have gone but have a guest that is kept: it sees the source and the prepared outputs of its run.
+    pub kept_guests: Vec<String>,
     /// Cache directories, relative to the state root.
     pub removed_caches: Vec<String>,
     /// Bytes on the disk.
@@ -135,6 +139,11 @@ impl Collection<'_> {
     /// Removes one run, unless an engine works on it. Returns the bytes that it took.
     fn remove_run(&mut self, id: RunId) -> Option<u64> {
         let run = self.layout.run(&id);
+        if keeps_guest(&run, self.engine.clock.now()) {
+            self.report.kept_guests.push(id.to_string());
+            self.kept.push(id);
+            return None;
+        }
         match remove_run(&run, self.policy.dry_run) {
             Ok(Some(bytes)) => {
                 self.report.freed_bytes += bytes;
@@ -194,11 +203,12 @@ impl Collection<'_> {
             .filter(worth_it)
             .map(|cache| (cache.used.into(), Item::Cache(cache)))
             .collect();
-        let live: HashSet<String> = self.report.kept_live.iter().cloned().collect();
+        let stays: HashSet<String> =
+            self.report.kept_live.iter().chain(&self.report.kept_guests).cloned().collect();
         let idle = std::mem::take(&mut self.kept);
         for id in idle {
             match second_of(&id) {
-                Some(start) if !live.contains(id.as_str()) && !is_alive(&layout.run(&id)) => {
+                Some(start) if !stays.contains(id.as_str()) && !is_alive(&layout.run(&id)) => {
                     items.push((start, Item::Run(id)));
                 }
                 _ => self.kept.push(id),
@@ -306,6 +316,16 @@ fn is_older(engine: &Engine, time: DateTime<Utc>, limit: Duration) -> bool {
 fn second_of(id: &RunId) -> Option<DateTime<Utc>> {
     let start = chrono::NaiveDateTime::parse_from_str(id.as_str().get(..16)?, "%Y%m%dT%H%M%SZ");
     start.ok().map(|start| start.and_utc())
+}
+
+/// Whether a guest of a run may still be looked at. Who ends it earlier forgets it; whoever else has removed it, its time
+/// comes to an end.
+fn keeps_guest(run: &RunLayout, now: DateTime<Utc>) -> bool {
+    let Ok(record) = read_json::<RunRecord>(&run.record()) else { return false };
+    record.jobs.iter().any(|job| {
+        let kept = job.remote_linux_vm_execution.as_ref().and_then(|guest| guest.kept.as_ref());
+        kept.is_some_and(|kept| kept.keep_until > now) && GuestIntent::load(run.job(&job.id).dir()).is_some()
+    })
 }
 
 /// Removes one run; nothing when an engine works on it.

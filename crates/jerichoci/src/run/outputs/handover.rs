@@ -273,6 +273,7 @@ impl Handover<'_> {
                 launch_path: &self.run.handoff(Handoffs::LaunchRequests, self.node_id),
                 request_path,
                 result_path,
+                copy_dir: &self.run.dir().join(format!("copy-{}", self.node_id)),
             };
             errand.run(log)
         });

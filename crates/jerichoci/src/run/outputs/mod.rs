@@ -14,6 +14,7 @@ use crate::model::version;
 
 mod answer;
 pub mod choose;
+pub(crate) mod copy;
 pub mod expose;
 pub mod fulfill;
 pub(crate) mod handover;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use jericho_host::{Command, Environment, Exit, Host};
 
 use super::OutputsError;
-use super::handover::{With, keep, text, words};
+use super::copy::{FarStore, copy};
+use super::handover::{With, text, words};
 use super::mode::Transport;
 use crate::executor::JobLog;
 use crate::model::outputs::{
@@ -41,6 +42,8 @@ pub(crate) struct Endpoint {
     pub(crate) host: Arc<dyn Host>,
     /// What programs there are started with.
     pub(crate) env: Environment,
+    /// For what has to be copied there.
+    pub(crate) store: FarStore,
 }
 
 impl Route {
@@ -117,6 +120,8 @@ pub(super) struct Errand<'a> {
     pub(super) launch_path: &'a Path,
     pub(super) request_path: &'a Path,
     pub(super) result_path: &'a Path,
+    /// A directory of its own, for the time of a copy.
+    pub(super) copy_dir: &'a Path,
 }
 
 impl Errand<'_> {
@@ -189,20 +194,7 @@ impl Errand<'_> {
                 "{realized} of {node} is neither on {host} nor on this machine"
             )));
         }
-        let copy = Command::new(local.nix)
-            .args(["--extra-experimental-features", "nix-command", "copy", "--to"])
-            .arg(format!("ssh://{host}"))
-            .arg(realized)
-            .env(local.env.clone());
-        let output = local.host.run(&copy, local.cancel)?;
-        keep(log, &output.stdout, &output.stderr)?;
-        match output.exit.success() {
-            true => Ok(()),
-            false => Err(OutputsError::Invalid(format!(
-                "{realized} could not be copied to {host}: {}",
-                crate::nix::complaint(&output.stderr)
-            ))),
-        }
+        copy(&self.endpoint.store, realized, self.copy_dir, local, log)
     }
 
     fn put<T: serde::Serialize>(&self, path: &Path, document: &T) -> Result<(), OutputsError> {

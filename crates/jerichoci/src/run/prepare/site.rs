@@ -16,6 +16,7 @@ use crate::model::outcome::JobOutcome;
 use crate::remote::{BuildHost, Ready, RemoteError};
 use crate::run::layout::{Layout, RunLayout};
 use crate::run::outputs::OutputsError;
+use crate::run::outputs::copy::FarStore;
 use crate::run::outputs::realize::{Locks, NixOnHost, Realizer, SourceTree};
 use crate::run::outputs::transport::{Endpoint, Route};
 
@@ -110,7 +111,16 @@ impl Sites {
             }
         };
         drop(checked);
-        let env = launcher_env(Path::new(&host.config().nix_program));
+        let nix = PathBuf::from(&host.config().nix_program);
+        let env = launcher_env(&nix);
+        let (ssh, destination) = host.ssh().for_other_programs();
+        let store = FarStore {
+            name: route.host.clone(),
+            ssh,
+            destination: destination.to_owned(),
+            nix,
+            env: remote_env(),
+        };
         let host = Arc::clone(host.ssh()) as Arc<dyn Host>;
         let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = handed.insert((route.host.clone(), route.run_dir()), Arc::clone(&host)).is_none();
@@ -119,7 +129,7 @@ impl Sites {
             // By it a later run finds what this one leaves when it is killed.
             host.make_dirs(&route.run_dir().join("roots").join(tools.hosts.engine_id()))?;
         }
-        Ok(Endpoint { host, env })
+        Ok(Endpoint { host, env, store })
     }
 
     /// Lets go of everything that the run has on any machine for its outputs, but for what keeps them in the store

@@ -179,7 +179,8 @@ impl Asked<'_> {
     }
 }
 
-/// An evaluation that fails for a reason that is not in the flake has the same exit code.
+/// An evaluation that fails for a reason that is not in the flake has the same exit code. Only what nix says as its
+/// own error counts: around it nix shows lines of the source, which may have any words.
 fn is_not_the_source(stderr: &[u8]) -> bool {
     /// Of nix, and of the system, which nix passes on.
     const TEXTS: [&str; 9] = [
@@ -194,7 +195,11 @@ fn is_not_the_source(stderr: &[u8]) -> bool {
         "cannot allocate memory",
     ];
     let said = String::from_utf8_lossy(stderr).to_lowercase();
-    TEXTS.iter().any(|text| said.contains(text))
+    let mut errors = said
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| line.strip_prefix("warning: ").unwrap_or(line).starts_with("error:"));
+    errors.any(|line| TEXTS.iter().any(|text| line.contains(text)))
 }
 
 #[cfg(test)]
@@ -227,7 +232,10 @@ mod tests {
         for text in
             ["Read-only file system", "Disk quota exceeded", "Could not resolve host: x", "Permission denied"]
         {
-            assert!(matches!(refused(1, text), RealizeError::Nix { .. }), "{text}");
+            let told = refused(1, &format!("error:\n       … while x\n       error: opening `x`: {text}"));
+            assert!(matches!(told, RealizeError::Nix { .. }), "{text}");
+            let shown = refused(1, &format!("error: attribute 'x' missing\n  3| y = \"{text}\";"));
+            assert!(matches!(shown, RealizeError::Evaluate { .. }), "{text}");
         }
         assert!(matches!(refused(1, "No space left on device"), RealizeError::DiskFull { .. }));
         assert!(matches!(refused(127, "sh: nix: not found"), RealizeError::NoNix { .. }));

@@ -121,6 +121,11 @@ struct Added {
 }
 
 impl Added {
+    /// As nix is told of it.
+    fn flake(&self) -> String {
+        format!("path:{}?narHash={}", self.store_path, percent_encode(&self.nar_hash))
+    }
+
     /// Whether it looks like what nix says.
     fn is_plausible(&self) -> bool {
         let hash = self.nar_hash.strip_prefix("sha256-");
@@ -232,13 +237,11 @@ impl Realizer {
         added: &Added,
         cancel: &CancelToken,
     ) -> Result<String, RealizeError> {
-        let Added { store_path, nar_hash, .. } = added;
-        let installable =
-            format!("path:{store_path}?narHash={}#{}", percent_encode(nar_hash), wanted.output_name);
+        let installable = format!("{}#{}", added.flake(), wanted.output_name);
         let said = self.ask(wanted, "evaluate", true, cancel, |nix| {
             nix.args(["path-info", "--no-update-lock-file", "--derivation"]).arg(&installable)
         });
-        let said = said.map_err(|error| self.whose_fault(error, wanted, cancel))?;
+        let said = said.map_err(|error| self.whose_fault(error, wanted, added, cancel))?;
         let path = last_line(&said);
         if !is_derivation(&path) {
             let (output, said) = (wanted.output_name.to_owned(), format!("it is no derivation: `{path}`"));
@@ -247,15 +250,32 @@ impl Realizer {
         Ok(path)
     }
 
-    /// A failed evaluation is only the source's fault when nix can evaluate other things.
-    fn whose_fault(&self, error: RealizeError, wanted: &Wanted<'_>, cancel: &CancelToken) -> RealizeError {
-        let RealizeError::Evaluate { output, said } = error else { return error };
-        match probe::probe(&self.nix, cancel) {
-            Ok(None) => RealizeError::Evaluate { output, said },
-            Ok(Some(why)) => {
-                let host = self.nix.host.label().to_owned();
-                RealizeError::Nix { step: "evaluate", output, host, said: format!("{said}; {why}") }
+    /// A failed evaluation is only the source's fault when nix can evaluate other things; and it is, whatever the words
+    /// are, when the flake throws them.
+    fn whose_fault(
+        &self,
+        error: RealizeError,
+        wanted: &Wanted<'_>,
+        added: &Added,
+        cancel: &CancelToken,
+    ) -> RealizeError {
+        let (output, host) = (wanted.output_name, self.nix.host.label());
+        let other = match &error {
+            RealizeError::Evaluate { said, .. } => probe::probe(&self.nix, cancel).map(|why| {
+                let said = format!("{said}; {}", why?);
+                let (output, host) = (output.to_owned(), host.to_owned());
+                Some(RealizeError::Nix { step: "evaluate", output, host, said })
+            }),
+            RealizeError::Nix { said, .. } | RealizeError::DiskFull { said, .. } => {
+                let flake = added.flake();
+                probe::throws(&self.nix, &flake, output, self.nix.answer_limit, cancel).map(|throws| {
+                    throws.then(|| RealizeError::Evaluate { output: output.to_owned(), said: said.clone() })
+                })
             }
+            _ => Ok(None),
+        };
+        match other {
+            Ok(other) => other.unwrap_or(error),
             Err(error) => self.asked(wanted).host_error(error),
         }
     }
