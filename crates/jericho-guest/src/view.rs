@@ -6,6 +6,8 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc;
@@ -13,7 +15,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jericho_host::lock::{self, FileLock, LockError};
 use jericho_host::{CancelReason, CancelToken, Host, LocalHost, Mount, PrivateMounts};
-use rustix::fs::{AtFlags, Timespec, Timestamps};
+use jericho_manifest::at;
+use rustix::fs::{AtFlags, Mode, Timespec, Timestamps};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use crate::verdict::one_line;
@@ -162,14 +166,14 @@ impl View {
                 &jericho_host::SystemClock,
             )));
             self._held.push(lock);
-            let place = self.cwd.join(&cache.path);
+            let above = make_place(&self.cwd, &cache.path).map_err(|error| failed(&error))?;
             let shown = match &self.mounts {
-                Some(mounts) => fs::create_dir_all(&place).map_err(|error| one_line(&error)).and_then(|()| {
-                    let (source, target) = (cache.dir.clone(), place.clone());
+                Some(mounts) => {
+                    let (source, target) = (cache.dir.clone(), self.cwd.join(&cache.path));
                     let bind = Mount::Bind { source, target, read_only: false };
                     mounts.mount(&bind).map_err(|error| one_line(&error))
-                }),
-                None => link(&cache.dir, &place).map_err(|error| one_line(&error)),
+                }
+                None => link(&cache.dir, &above, &cache.path).map_err(|error| one_line(&error)),
             };
             shown.map_err(|error| failed(&error))?;
         }
@@ -259,12 +263,35 @@ fn touch(dir: &Path, times: &Timestamps, but: &[(u64, u64)]) -> io::Result<()> {
     Ok(())
 }
 
-fn link(dir: &Path, place: &Path) -> io::Result<()> {
-    if let Some(above) = place.parent() {
-        fs::create_dir_all(above)?;
+/// Makes the directory of a cache, and those above it, and returns the one that it lies in. Links are not entered:
+/// one of the source may lead anywhere on this machine.
+fn make_place(view: &Path, path: &Path) -> Result<OwnedFd, String> {
+    let mut above = None;
+    let mut dir = at::open_root(view).map_err(|error| one_line(&error))?;
+    let mut way = PathBuf::new();
+    for part in path {
+        way.push(part);
+        match rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(one_line(&error)),
+        }
+        let inner = at::open_dir(&dir, part.as_bytes()).map_err(|error| match error {
+            Errno::LOOP | Errno::MLINK | Errno::NOTDIR => {
+                format!("the source tree has a file or link {}", way.display())
+            }
+            other => one_line(&other),
+        })?;
+        above = Some(std::mem::replace(&mut dir, inner));
     }
-    jericho_host::fs::remove_tree(place)?;
-    symlink(dir, place)
+    above.ok_or_else(|| "its place is the view itself".to_owned())
+}
+
+/// Puts a link to a directory where [`make_place`] has made one, which `above` is the parent of.
+fn link(dir: &Path, above: &OwnedFd, path: &Path) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default();
+    // What the source has there is covered.
+    at::remove_all(above.as_fd(), name.as_bytes())?;
+    Ok(rustix::fs::symlinkat(dir, above, name)?)
 }
 
 /// A copy that nothing else gets into: what an earlier job has left would be taken for source.

@@ -6,6 +6,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use jericho_testkit::built_program;
+use jericho_testkit::need::needs_root;
 use serde_json::{Value, json};
 
 mod common;
@@ -50,8 +52,17 @@ fn follow(rig: &Rig, options: &[&str]) -> Outcome {
 
 /// Starts a request in the background. Its process id.
 fn detach(rig: &Rig, request: &Value, view: Option<&Value>) -> Result<i32, Outcome> {
+    detach_by(runner(&[]), rig, request, view)
+}
+
+fn detach_by(
+    mut command: std::process::Command,
+    rig: &Rig,
+    request: &Value,
+    view: Option<&Value>,
+) -> Result<i32, Outcome> {
     let request = rig.write_request(request);
-    let mut command = runner(&["--detach"]);
+    command.arg("--detach");
     if let Some(view) = view {
         fs::write(rig.path("view.json"), view.to_string()).unwrap();
         command.arg("--view").arg(rig.path("view.json"));
@@ -154,6 +165,51 @@ fn a_cache_is_seen_in_the_view_and_one_that_is_locked_is_waited_for() {
     wait_for_end(third);
     assert!(other.result().message.contains("cancelled"), "{}", other.result().message);
     drop(held);
+}
+
+#[test]
+fn a_cache_is_not_put_where_a_link_or_a_file_of_the_source_leads() {
+    // Mounted where that is possible, else linked to from a copy.
+    for lesser in [false, true] {
+        if lesser && !needs_root("a_cache_is_not_put_where_a_link_or_a_file_of_the_source_leads") {
+            continue;
+        }
+        for (place, found) in [
+            ("nm/cache", "nm"),
+            ("nm/new/deeper", "nm"),
+            ("sub/in/cache", "sub/in"),
+            ("nm", "nm"),
+            ("sub/a/x", "sub/a"),
+            ("sub/a", "sub/a"),
+        ] {
+            let rig = Rig::new();
+            let (tree, shared) = (tree(&rig), rig.path("shared"));
+            fs::create_dir_all(shared.join("cache")).unwrap();
+            fs::write(shared.join("cache/precious"), "precious\n").unwrap();
+            for link in ["nm", "sub/in"] {
+                symlink(&shared, tree.join(link)).unwrap();
+            }
+            let cache = json!({ "dir": rig.path("cache"), "lock": rig.path("lock"), "path": place });
+            let view = json!({ "schema_version": 1, "tree": tree, "caches": [cache] });
+            let mut request = rig.request("true");
+            request["cwd"] = json!(rig.path("view"));
+            let program = built_program!("jerichoci-incus-run");
+            let mut command = command(if lesser { "setpriv".into() } else { program.clone() });
+            if lesser {
+                command.args(["--bounding-set=-sys_admin", "--"]).arg(program);
+            }
+            if let Ok(pid) = detach_by(command, &rig, &request, Some(&view)) {
+                wait_for_end(pid);
+            }
+            let message = rig.result().message;
+            let why = format!("the source tree has a file or link {found}");
+            assert!(message.contains(&why), "{place}: {message}");
+            let left = fs::read_to_string(shared.join("cache/precious"));
+            assert_eq!(left.ok().as_deref(), Some("precious\n"), "{place}");
+            assert_eq!(fs::read_dir(&shared).unwrap().count(), 1, "{place}");
+            assert_eq!(fs::read_dir(shared.join("cache")).unwrap().count(), 1, "{place}");
+        }
+    }
 }
 
 #[test]

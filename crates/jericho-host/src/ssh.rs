@@ -224,7 +224,7 @@ impl SshHost {
         }
         let line = line.into_string().map_err(|line| bad(format!("{} is no text", line.display())))?;
         let has_terminal = io::IsTerminal::is_terminal(&io::stdin());
-        let args = self.config.terminal_args(&master.socket, &line, has_terminal);
+        let args = self.config.terminal_args(master.words, &master.socket, &line, has_terminal);
         crate::LocalHost::new().foreground(&ssh_command(&self.config, args))
     }
 
@@ -232,7 +232,8 @@ impl SshHost {
     /// destination, and the destination.
     #[must_use]
     pub fn for_other_programs(&self) -> (Vec<OsString>, &str) {
-        (self.config.alone(), &self.config.destination)
+        let known = self.known_master().map_or(config::Words::Before8_7, |master| master.words);
+        (self.config.alone(known), &self.config.destination)
     }
 
     /// Most commands at once.

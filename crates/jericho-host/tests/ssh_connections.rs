@@ -381,6 +381,46 @@ fn the_configuration_of_the_user_is_respected_and_cannot_break_the_connection() 
 }
 
 #[test]
+fn what_the_configuration_of_the_user_says_for_sessions_at_a_keyboard_breaks_no_connection() {
+    let Some(rig) = ssh_rig(&[]) else { return };
+    let mine = rig.config().with_file_name("mine");
+    let text = fs::read_to_string(rig.config()).unwrap();
+    for word in [
+        "StdinNull yes",
+        "SessionType none",
+        "ForkAfterAuthentication yes",
+        // What a configuration that is shared with another system has, and it counts as it stands.
+        "IgnoreUnknown UseKeychain\n  UseKeychain yes",
+    ] {
+        fs::write(&mine, format!("Host *\n  {word}\n{text}")).unwrap();
+        let config = SshConfig { config_file: Some(mine.clone()), ..ssh_config(&rig, "rig") };
+        let host = SshHost::new(config).unwrap();
+        let output = host.run(&sh("cat; exit 4").stdin("in\n"), &token());
+        let output = output.unwrap_or_else(|error| panic!("{word}: {error}"));
+        assert_eq!((output.exit, &*output.stdout), (Exit::Code(4), &b"in\n"[..]), "{word}");
+        let said = host.foreground("exit 5", &[], &token());
+        assert_eq!(said.unwrap(), Exit::Code(5), "{word}");
+        let master = host.master_pid().unwrap();
+        drop(host);
+        assert!(!runs(master), "{word}");
+    }
+}
+
+#[test]
+fn an_ssh_that_is_too_old_for_the_newer_words_connects_without_them() {
+    let Some(rig) = ssh_rig(&[]) else { return };
+    let old = rig.config().with_file_name("old-ssh");
+    let script = "#!/bin/sh\nfor arg; do\n  case $arg in StdinNull=* | SessionType=* | ForkAfterAuthentication=*)\n    \
+                  echo \"command-line: line 0: Bad configuration option: ${arg%=*}\" >&2\n    exit 255 ;;\n  esac\n\
+                  done\nexec ssh \"$@\"\n";
+    fs::write(&old, script).unwrap();
+    fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let host = SshHost::new(SshConfig { program: old.into(), ..ssh_config(&rig, "rig") }).unwrap();
+    let output = host.run(&sh("cat; exit 4").stdin("in\n"), &token()).unwrap();
+    assert_eq!((output.exit, &*output.stdout), (Exit::Code(4), &b"in\n"[..]));
+}
+
+#[test]
 fn nothing_is_left_of_this_process_whatever_happened() {
     let Some(rig) = ssh_rig(&[]) else { return };
     let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();

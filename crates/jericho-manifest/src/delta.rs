@@ -4,9 +4,9 @@
 //! Both ends compute the same list of contents from the same two things, so contents follow one
 //! another without names or lengths between them.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
@@ -21,9 +21,11 @@ use crate::shown::shown;
 #[derive(Debug)]
 pub struct Delta {
     /// Paths, sorted, each with a NUL at its end.
-    gone: Vec<u8>,
+    pub(crate) gone: Vec<u8>,
     /// What is new or different.
-    set: Manifest,
+    pub(crate) set: Manifest,
+    /// The entries of the base that are not in the other one, where both were compared.
+    pub(crate) left: Vec<u8>,
 }
 
 /// Why bytes are no delta, or not one of this base.
@@ -61,54 +63,7 @@ impl Delta {
     /// All of a manifest: what turns an empty tree into it.
     #[must_use]
     pub fn whole(new: Manifest) -> Self {
-        Self { gone: Vec::new(), set: new }
-    }
-
-    /// What turns `base` into `new`, which are the bytes of a manifest. Costs a comparison of the bytes, and
-    /// little more for each difference.
-    ///
-    /// # Errors
-    /// [`ManifestError`] when one of them is not what it should be, as far as that is seen.
-    pub fn between(base: &Encoded, new: &[u8]) -> Result<Self, ManifestError> {
-        if !new.starts_with(HEADER) {
-            return Err(ManifestError::Version);
-        }
-        let (mut gone, mut set) = (Vec::new(), HEADER.to_vec());
-        let (mut old, mut at) = (0, HEADER.len());
-        loop {
-            // Both are at the start of an entry; what follows is the same up to one.
-            let start = base.starts.get(old).map_or(base.bytes.len(), |&start| start as usize);
-            let end = start + shared_prefix(&base.bytes[start..], &new[at..]);
-            let upto = base.starts.partition_point(|&begins| begins as usize <= end).max(old + 1) - 1;
-            at += base.starts.get(upto).map_or(start, |&begins| begins as usize) - start;
-            old = upto;
-            let entry = |record| decode_record(record).ok_or(ManifestError::Entry(old));
-            let before = base.record(old).map(entry).transpose()?;
-            let record = match &new[at..] {
-                [] => None,
-                rest => Some(&rest[..record_end(rest).ok_or(ManifestError::Form)?]),
-            };
-            let after = record.map(entry).transpose()?;
-            let order = match (&before, &after) {
-                (None, None) => break,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(before), Some(after)) => before.path.cmp(after.path),
-            };
-            if let (Some(before), Ordering::Less) = (&before, order) {
-                gone.extend_from_slice(before.path);
-                gone.push(0);
-            }
-            if order != Ordering::Greater {
-                old += 1;
-            }
-            if let (Some(record), Ordering::Equal | Ordering::Greater) = (record, order) {
-                set.extend_from_slice(record);
-                set.push(0);
-                at += record.len() + 1;
-            }
-        }
-        Ok(Self { gone, set: Manifest::decode(&set)? })
+        Self { gone: Vec::new(), set: new, left: Vec::new() }
     }
 
     /// Reads both parts, as [`Delta::gone`] and [`Manifest::encode`] of [`Delta::set`] give them.
@@ -124,7 +79,7 @@ impl Delta {
         if gone.last().is_some_and(|&last| last != 0) {
             return Err(DeltaError::Gone(shown(&gone)));
         }
-        Ok(Self { gone, set })
+        Ok(Self { gone, set, left: Vec::new() })
     }
 
     /// The paths that go, each with a NUL at its end.
@@ -172,50 +127,95 @@ impl Delta {
         pieces.end_fresh();
         let Pieces { pieces, fresh, new_paths, .. } = pieces;
         u32::try_from(pieces.iter().map(Piece::len).sum::<usize>()).map_err(|_| ManifestError::TooLarge)?;
-        Ok(Patch { base, pieces, fresh, set: &self.set, new_paths })
+        let same_paths = new_paths.is_empty() && self.gone.is_empty();
+        Ok(Patch { base, pieces, fresh, set: &self.set, new_paths, same_paths })
     }
 
     /// The contents of [`Delta::set`], each once, in the order of their first entry. Those without a
     /// file of the base are what is sent, in this order.
     #[must_use]
     pub fn contents<'a>(&self, base: Option<&'a Encoded>) -> Vec<Content<'a>> {
-        let mut contents: Vec<Content<'a>> = Vec::new();
-        let mut known: HashMap<ContentHash, usize, BuildHasherDefault<First>> =
-            HashMap::with_capacity_and_hasher(self.set.len(), BuildHasherDefault::default());
-        for (position, entry) in self.set.iter().enumerate() {
-            let at = *known.entry(entry.hash).or_insert_with(|| {
+        let mut contents = Contents::of(&self.set);
+        let Some(base) = base.filter(|_| !contents.list.is_empty()) else { return contents.list };
+        // Most entries of the base are told apart by a few digits, without being decoded.
+        for position in 0..base.len() {
+            let digits = base.record(position).and_then(|record| record.get(2..6)).unwrap_or_default();
+            if contents.may_have(of_digits(digits))
+                && let Some(old) = base.at(position)
+            {
+                contents.found(&old);
+            }
+        }
+        contents.list
+    }
+
+    /// The same, without the base, for who has `new`, of which this was made by [`Delta::between`]: what stays of the
+    /// base is in there, and the rest of it was seen then.
+    #[must_use]
+    pub fn contents_of<'a>(&'a self, new: &'a Manifest) -> Vec<Content<'a>> {
+        let mut contents = Contents::of(&self.set);
+        for entry in new.iter() {
+            if contents.may_have(first_16(&entry.hash)) && self.set.get(entry.path).is_none() {
+                contents.found(&entry);
+            }
+        }
+        let mut rest = &self.left[..];
+        while let Some(end) = record_end(rest) {
+            if let Some(old) = decode_record(&rest[..end]) {
+                contents.found(&old);
+            }
+            rest = &rest[end + 1..];
+        }
+        contents.list
+    }
+}
+
+/// A list of contents that is being made.
+struct Contents<'a> {
+    list: Vec<Content<'a>>,
+    positions: HashMap<ContentHash, usize, BuildHasherDefault<First>>,
+    /// By the first 16 bits of a hash: whether it may be one of the list.
+    sieve: Vec<bool>,
+}
+
+impl<'a> Contents<'a> {
+    fn of(set: &Manifest) -> Self {
+        let mut list: Vec<Content<'a>> = Vec::new();
+        let mut positions = HashMap::with_capacity_and_hasher(set.len(), BuildHasherDefault::default());
+        let mut sieve = vec![false; 1 << 16];
+        for (position, entry) in set.iter().enumerate() {
+            let at = *positions.entry(entry.hash).or_insert_with(|| {
                 let (hash, size) = (entry.hash, entry.size);
-                contents.push(Content { hash, size, base: None, entries: Vec::new() });
-                contents.len() - 1
+                list.push(Content { hash, size, base: None, entries: Vec::new() });
+                sieve[first_16(&hash)] = true;
+                list.len() - 1
             });
-            if let Some(content) = contents.get_mut(at) {
+            if let Some(content) = list.get_mut(at) {
                 content.entries.push(position);
             }
         }
-        let Some(base) = base.filter(|_| !contents.is_empty()) else { return contents };
-        // Most entries of the base are told apart by a few digits, without being decoded.
-        let mut sieve = vec![false; 1 << 16];
-        for content in &contents {
-            let mut digits = Vec::with_capacity(64);
-            content.hash.push_hex(&mut digits);
-            sieve[of_digits(&digits)] = true;
-        }
-        for position in 0..base.len() {
-            let digits = base.record(position).and_then(|record| record.get(2..6)).unwrap_or_default();
-            if !sieve[of_digits(digits)] {
-                continue;
-            }
-            if let Some(old) = base.at(position)
-                && old.kind != EntryKind::Symlink
-                && let Some(content) = known.get(&old.hash).and_then(|&at| contents.get_mut(at))
-                && content.base.is_none()
-                && content.size == old.size
-            {
-                content.base = Some(old.path);
-            }
-        }
-        contents
+        Self { list, positions, sieve }
     }
+
+    fn may_have(&self, first: usize) -> bool {
+        self.sieve[first & 0xffff]
+    }
+
+    /// Notes an entry of the base.
+    fn found(&mut self, old: &Entry<'a>) {
+        if old.kind != EntryKind::Symlink
+            && let Some(content) = self.positions.get(&old.hash).and_then(|&at| self.list.get_mut(at))
+            && content.base.is_none()
+            && content.size == old.size
+        {
+            content.base = Some(old.path);
+        }
+    }
+}
+
+/// The first 16 bits.
+fn first_16(hash: &ContentHash) -> usize {
+    usize::from(hash.0[0]) << 8 | usize::from(hash.0[1])
 }
 
 /// What is sent of these contents, told in one hash: that of their hashes, in their order.
@@ -263,6 +263,8 @@ pub struct Patch<'d> {
     set: &'d Manifest,
     /// Those that the base does not have.
     new_paths: Vec<&'d [u8]>,
+    /// Those of the base, no more and no fewer.
+    same_paths: bool,
 }
 
 /// Bytes of one of both.
@@ -289,6 +291,12 @@ impl Patch<'_> {
         })
     }
 
+    /// How many bytes it becomes.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        self.pieces.iter().map(Piece::len).sum()
+    }
+
     /// The content hash. Reads all of it, or what follows the first change where the base was proven so.
     #[must_use]
     pub fn proof(&self) -> Proof {
@@ -310,7 +318,7 @@ impl Patch<'_> {
     /// # Errors
     /// [`ManifestError`] when a file would be a directory too.
     pub fn encoded(&self, hash: ContentHash) -> Result<Encoded, ManifestError> {
-        let mut bytes = Vec::with_capacity(self.pieces.iter().map(Piece::len).sum());
+        let mut bytes = Vec::with_capacity(self.encoded_len());
         let kept = self.base.map_or(0, Encoded::len);
         let mut starts: Vec<u32> = Vec::with_capacity(kept + self.set.len() + 1);
         let mut end = 0;
@@ -336,7 +344,11 @@ impl Patch<'_> {
             end = bytes.len();
         }
         starts.push(end as u32);
-        let made = Encoded { bytes, starts, hash, proof: Proof::default() };
+        let directories = match self.base.and_then(|base| base.directories.get()) {
+            Some(known) if self.same_paths => OnceLock::from(Arc::clone(known)),
+            _ => OnceLock::new(),
+        };
+        let made = Encoded { bytes, starts, hash, proof: Proof::default(), directories };
         // What was sound stays so; a new path could lie in a file, or another one in it.
         for &path in &self.new_paths {
             let above = path.iter().enumerate().filter(|&(_, &byte)| byte == b'/');
@@ -400,12 +412,6 @@ impl<'b> Pieces<'b> {
     }
 }
 
-fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
-    const BLOCK: usize = 4096;
-    let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK)).take_while(|(a, b)| a == b).count() * BLOCK;
-    blocks + a[blocks..].iter().zip(&b[blocks..]).take_while(|(a, b)| a == b).count()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -442,7 +448,7 @@ mod tests {
             let (a, b) = (Encoded::from(&manifest(&a)), manifest(&b));
             for base in [Some(&a), None] {
                 let made = match base {
-                    Some(base) => Delta::between(base, &b.encode()).unwrap(),
+                    Some(base) => Delta::between(base.bytes(), &b.encode()[..]).unwrap(),
                     None => Delta::whole(b.clone()),
                 };
                 let read = Delta::decode(made.gone().to_vec(), &made.set().encode()).unwrap();
@@ -452,6 +458,12 @@ mod tests {
                 prop_assert_eq!(result.bytes(), b.encode());
                 prop_assert!(result.iter().eq(b.iter()));
                 prop_assert_eq!(read.contents(base), made.contents(base));
+                if base.is_some() {
+                    let sent = |list: Vec<Content<'_>>| -> Vec<_> {
+                        list.into_iter().map(|content| (content.hash, content.base.is_some())).collect()
+                    };
+                    prop_assert_eq!(sent(made.contents_of(&b)), sent(read.contents(base)));
+                }
             }
         }
 
@@ -459,7 +471,7 @@ mod tests {
         fn every_content_comes_once_and_none_that_the_base_has(a in tree(), b in tree()) {
             let (a, b) = (manifest(&a), manifest(&b));
             let base = Encoded::from(&a);
-            let delta = Delta::between(&base, &b.encode()).unwrap();
+            let delta = Delta::between(base.bytes(), &b.encode()[..]).unwrap();
             let mut seen = std::collections::HashSet::new();
             let mut entries = 0;
             for content in delta.contents(Some(&base)) {
@@ -479,7 +491,7 @@ mod tests {
     #[test]
     fn a_delta_of_another_base_is_refused() {
         let (both, one) = (Encoded::from(&of_paths(&["a", "b"])), of_paths(&["a"]));
-        let delta = Delta::between(&both, &one.encode()).unwrap();
+        let delta = Delta::between(both.bytes(), &one.encode()[..]).unwrap();
         let refused = |delta: &Delta, base: &Encoded| delta.patch(Some(base)).err();
         assert_eq!(refused(&delta, &Encoded::from(&one)), Some(DeltaError::Gone("b".into())));
         let swapped = Delta::decode(b"b\0a\0".to_vec(), &Manifest::empty().encode()).unwrap();
@@ -517,7 +529,7 @@ mod tests {
                 entries.map(|(at, entry)| Entry { size: entry.size + u64::from(at == changed), ..entry });
             let new = Manifest::from_entries(entries.filter(|entry| entry.path != b"directory/file-012500"))
                 .unwrap();
-            let delta = Delta::between(&base, &new.encode()).unwrap();
+            let delta = Delta::between(base.bytes(), &new.encode()[..]).unwrap();
             assert_eq!(delta.set().len(), 1);
             let patch = delta.patch(Some(&base)).unwrap();
             let proof = patch.proof();
@@ -529,18 +541,34 @@ mod tests {
     #[test]
     fn bytes_that_are_no_manifest_are_an_error_and_no_panic() {
         let good = of_paths(&["a", "b/c", "d"]).encode();
-        let base = Encoded::from(&of_paths(&["a", "b/d"]));
+        let base = of_paths(&["a", "b/d"]).encode();
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x91;
-            drop(Delta::between(&base, &bad));
-            if let Ok(bad) = Encoded::unproven(bad, ContentHash::of(&good)) {
-                assert!(!bad.is_proven());
-                if let Ok(delta) = Delta::between(&bad, &good) {
-                    drop(delta.patch(Some(&bad)).map(|patch| patch.encoded(ContentHash::of(b"any"))));
+            drop(Delta::between(&base[..], &bad[..]));
+            drop(Delta::between(&base[..], &good[..at]));
+            for (old, new) in [(&bad[..], &good[..]), (&good[..at], &good[..])] {
+                if let Ok(delta) = Delta::between(old, new) {
+                    drop(
+                        delta
+                            .patch(Some(&Encoded::from(&of_paths(&["a", "b/c", "d"]))))
+                            .map(|patch| patch.proof()),
+                    );
+                    drop(delta.contents_of(&of_paths(&["a", "b/c", "d"])));
                 }
             }
-            drop(Delta::between(&base, &good[..at]));
         }
+    }
+
+    #[test]
+    fn entries_longer_than_what_is_read_at_once_are_compared() {
+        let long = |letter: &str| letter.repeat(900_000);
+        let (base, new) =
+            ([long("a"), long("b"), "c".into()], [long("a"), format!("{}x", long("b")), "c".into()]);
+        let made = |paths: &[String]| of_paths(&paths.iter().map(String::as_str).collect::<Vec<_>>());
+        let (base, new) = (Encoded::from(&made(&base)), made(&new));
+        let delta = Delta::between(base.bytes(), &new.encode()[..]).unwrap();
+        assert_eq!((delta.gone_paths().count(), delta.set().len()), (1, 1));
+        assert!(delta.patch(Some(&base)).unwrap().proof().is_of(&new.hash()));
     }
 }

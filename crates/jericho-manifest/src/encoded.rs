@@ -3,8 +3,11 @@
 //! Of 100 000 entries one is changed: what is only compared, patched, proven or passed on is not worth
 //! decoding. An entry is decoded when it is asked for.
 
+use std::sync::{Arc, OnceLock};
+
 use sha2::{Digest, Sha256};
 
+use crate::directories::Directories;
 use crate::hash::ContentHash;
 use crate::manifest::{Entry, FIXED, HEADER, MANY, Manifest, ManifestError, decode_record, record_end};
 
@@ -58,6 +61,8 @@ pub struct Encoded {
     pub(crate) hash: ContentHash,
     /// Of these bytes, where it was made of them.
     pub(crate) proof: Proof,
+    /// Looked for when they are first asked for.
+    pub(crate) directories: OnceLock<Arc<Directories>>,
 }
 
 impl Encoded {
@@ -75,27 +80,13 @@ impl Encoded {
             })
         };
         let starts = starts.ok().filter(|_| proof.is_of(&hash))?;
-        Some(Self { bytes, starts, hash, proof })
+        Some(Self { bytes, starts, hash, proof, directories: OnceLock::new() })
     }
 
     /// Keeps what proved it.
     #[must_use]
     pub fn proven_by(self, proof: Proof) -> Self {
         Self { proof, ..self }
-    }
-
-    /// Bytes that are said to have this hash. What is made of them must be proven by its own hash.
-    ///
-    /// # Errors
-    /// [`ManifestError`] when they are no entries.
-    pub fn unproven(bytes: Vec<u8>, hash: ContentHash) -> Result<Self, ManifestError> {
-        Ok(Self { starts: index(&bytes)?, bytes, hash, proof: Proof::default() })
-    }
-
-    /// Whether the bytes are what [`Encoded::hash`] says: reads all of them.
-    #[must_use]
-    pub fn is_proven(&self) -> bool {
-        ContentHash::of(&self.bytes) == self.hash
     }
 
     /// The content hash.
@@ -131,6 +122,12 @@ impl Encoded {
     /// All entries, sorted by the bytes of their paths.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
         (0..self.len()).filter_map(|position| self.at(position))
+    }
+
+    /// The directories that the entries lie in.
+    #[must_use]
+    pub fn directories(&self) -> &Directories {
+        self.directories.get_or_init(|| Arc::new(Directories::of(self)))
     }
 
     /// The path of the entry at a position; empty where there is none.
@@ -188,7 +185,8 @@ impl From<&Manifest> for Encoded {
         let bytes = manifest.encode();
         // What was encoded can be read.
         let starts = index(&bytes).unwrap_or_else(|_| vec![0]);
-        Self { bytes, starts, hash: manifest.hash(), proof: Proof::default() }
+        let (proof, directories) = (Proof::default(), OnceLock::new());
+        Self { bytes, starts, hash: manifest.hash(), proof, directories }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::model::id::{IdError, RunId};
 use crate::model::record::RunRecord;
 use crate::remote::Hosts;
 use crate::run::gc::{self, GcPolicy, GcReport};
-use crate::run::guests::Reaper;
+use crate::run::guests::{Others, Reaper};
 use crate::run::layout::Layout;
 use crate::run::outstanding::closure_of_needs;
 use crate::run::owner::is_alive;
@@ -332,7 +332,7 @@ impl Engine {
             layout: Layout::new(&self.config.state_root),
             hosts: Arc::clone(&hosts),
             clock: Arc::clone(&self.clock),
-            expired: false,
+            others: Others::Ignored,
             dry_run: false,
         };
         Tools {

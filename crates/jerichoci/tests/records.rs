@@ -199,6 +199,7 @@ fn newest() -> RunRecord {
     job.phases = vec![phase];
     job.environment = vec!["PATH".into()];
     job.leaked = vec!["sleep".into()];
+    job.left_behind = vec!["a guest".into()];
     job.warnings = vec!["w".into()];
     run
 }

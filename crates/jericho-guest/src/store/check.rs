@@ -45,7 +45,11 @@ pub(super) fn tree(
     if !shadows_marker(manifest) && at::lstat(&root, MARKER.as_bytes()).is_err() {
         return Err("the marker in its tree is missing".to_owned());
     }
-    let count = manifest.len();
+    // The same for all threads.
+    let count = match depth {
+        Depth::Directories => manifest.directories().len(),
+        Depth::Files | Depth::Contents => manifest.len(),
+    };
     let threads = if count < MANY { 1 } else { processors() };
     let part = count.div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
@@ -110,7 +114,7 @@ impl Checker<'_> {
     fn range(&self, from: usize, to: usize) -> Result<(), String> {
         let broken = |path: &[u8], errno: Errno| format!("{} is missing ({errno})", shown(path));
         if self.depth == Depth::Directories {
-            return self.directories(from, to.min(self.manifest.len()));
+            return self.directories(from, to);
         }
         let entries = (from..to.min(self.manifest.len())).filter_map(|position| self.manifest.at(position));
         walk(
@@ -122,33 +126,19 @@ impl Checker<'_> {
         )
     }
 
-    /// The directories of these entries: one lstat(2) for each, and those that others lie in are opened.
+    /// So many of the directories: one lstat(2) for each, and those that others lie in are opened.
     fn directories(&self, from: usize, to: usize) -> Result<(), String> {
         let mut cursor = DirCursor::new(self.root);
-        let mut previous: &[u8] = b"";
-        for position in from..to {
-            let path = self.manifest.path(position);
-            let below = path.strip_prefix(previous).filter(|_| !previous.is_empty());
-            let name = below.map_or(Some(path), |below| below.strip_prefix(b"/"));
-            if name.is_some_and(|name| !name.contains(&b'/')) {
-                continue;
+        let directories = self.manifest.directories();
+        for position in from..to.min(directories.len()) {
+            let path = directories.at(position);
+            let (above, name) = at::split(path);
+            let stat = cursor.enter(above).and_then(|parent| at::lstat(parent, name));
+            let stat = stat.map_err(|errno| format!("{} is missing ({errno})", shown(path)))?;
+            if at::kind_of(&stat) != FileType::Directory {
+                return Err(format!("{} is something else", shown(path)));
             }
-            let dir = at::split(path).0;
-            let ends = dir.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(end, _)| end);
-            for end in ends.chain([dir.len()]).filter(|&end| end > 0) {
-                let path = &dir[..end];
-                if previous.starts_with(path) && matches!(previous.get(end), None | Some(b'/')) {
-                    continue;
-                }
-                let (above, name) = at::split(path);
-                let stat = cursor.enter(above).and_then(|parent| at::lstat(parent, name));
-                let stat = stat.map_err(|errno| format!("{} is missing ({errno})", shown(path)))?;
-                if at::kind_of(&stat) != FileType::Directory {
-                    return Err(format!("{} is something else", shown(path)));
-                }
-                self.directory(path, &stat)?;
-            }
-            previous = dir;
+            self.directory(path, &stat)?;
         }
         Ok(())
     }

@@ -42,22 +42,22 @@ pub(super) fn receive(
     let delta = Delta::decode(gone, &set).map_err(|error| unsound(causes(&error)))?;
     drop(set);
     let patch = delta.patch(base_manifest).map_err(|error| unsound(causes(&error)))?;
-    let manifest = patch.encoded(wanted.hash).map_err(|error| unsound(causes(&error)))?;
     if !shelf::is_marker_of(wanted.marker.as_bytes(), &wanted.hash) {
         return Err(unsound("the marker is that of another snapshot".to_owned()));
     }
     let (work_dir, shelf) = (&receiver.work_dir, &receiver.shelf);
-    shelf.sweep(work_dir, &receiver.leases, false)?;
-    let contents = delta.contents(base_manifest);
-    if jericho_manifest::delta::sent(&contents) != wanted.contents {
-        return Err(Refused::new(
-            Fault::Base,
-            "the base is another one here, and so other contents are missing",
-        ));
-    }
-    make_sure_of_space(work_dir, &contents)?;
-    let staging = Staging::new(work_dir, shelf)?;
-    let take_contents = || -> Result<Option<Taken<'_>>, Refused> {
+    let prepare = || -> Result<Prepared<'_>, Refused> {
+        let manifest = patch.encoded(wanted.hash).map_err(|error| unsound(causes(&error)))?;
+        shelf.sweep(work_dir, &receiver.leases, false)?;
+        let contents = delta.contents(base_manifest);
+        if jericho_manifest::delta::sent(&contents) != wanted.contents {
+            return Err(Refused::new(
+                Fault::Base,
+                "the base is another one here, and so other contents are missing",
+            ));
+        }
+        make_sure_of_space(work_dir, &contents)?;
+        let staging = Staging::new(work_dir, shelf)?;
         let taken = match base {
             None => {
                 let tree = staging.sub_dir("snapshot")?;
@@ -75,26 +75,35 @@ pub(super) fn receive(
             }
         };
         staging.write_manifest(&manifest)?;
-        let mut used = shelf.fresh_use(&receiver.engine, &manifest);
-        // What is taken over was looked at when the base was, and is not today's for having a new name.
-        let checked_at = base.and_then(|base| shelf.checked_at(&base.hash));
-        used.checked_at = checked_at.unwrap_or(used.checked_at).min(used.checked_at);
+        let used = match base.and_then(|base| shelf.used(&base.hash).zip(Some(base))) {
+            Some((of_base, base)) => shelf.use_of_next(of_base, &receiver.engine, &base.manifest, &delta),
+            None => shelf.fresh_use(&receiver.engine, &manifest),
+        };
         shelf::write_used(&staging.dir, &used)
             .map_err(|errno| Refused::step("write who uses the snapshot", errno))?;
-        Ok(taken)
+        Ok(Prepared { manifest, staging, taken })
     };
     // Nothing is made of it, and nothing of the base is touched, before it is proven to be what was asked for.
-    let (proof, taken) = beside(manifest.len(), || patch.proof(), take_contents);
+    let (proof, prepared) = beside(patch.encoded_len(), || patch.proof(), prepare);
+    let Prepared { manifest, staging, taken } = prepared?;
     if !proof.is_of(&wanted.hash) {
         return Err(unsound(format!("what was sent is another snapshot than {}", wanted.hash)));
     }
-    let how = match taken? {
+    let how = match taken {
         None => How::Full,
         Some(Taken { base, old, aside }) => {
-            let how = make_tree(receiver, &staging, base, &manifest, &delta, &old)?;
-            let tree = staging.sub_dir("snapshot")?;
-            tree::move_in(tree.as_fd(), aside.as_fd(), delta.set())?;
-            staging.remove("fresh")?;
+            let how = take_over(receiver, &staging, base, &manifest, &delta, &old)?;
+            let move_in = || -> Result<(), Refused> {
+                if how == How::Patched {
+                    tree::remove_gone(old.as_fd(), &delta)?;
+                }
+                let tree = staging.sub_dir("snapshot")?;
+                tree::move_in(tree.as_fd(), aside.as_fd(), delta.set())?;
+                staging.remove("fresh")
+            };
+            // A list of many megabytes takes a while to go.
+            let (removed, moved) = beside(patch.encoded_len(), || staging.remove("old"), move_in);
+            moved.and(removed)?;
             how
         }
     };
@@ -109,6 +118,14 @@ pub(super) fn receive(
     Ok(if renamed { how } else { How::AlreadyThere })
 }
 
+/// What is there of a tree that has no name yet.
+struct Prepared<'b> {
+    manifest: Encoded,
+    staging: Staging<'b>,
+    /// Nothing when the tree is complete.
+    taken: Option<Taken<'b>>,
+}
+
 /// What came for a tree that is made of another one.
 struct Taken<'b> {
     base: &'b Base,
@@ -118,11 +135,11 @@ struct Taken<'b> {
     aside: OwnedFd,
 }
 
-/// Does both, at the same time when there are many entries.
-fn beside<A: Send, B>(entries: usize, other: impl FnOnce() -> A + Send, own: impl FnOnce() -> B) -> (A, B) {
+/// Does both, at the same time when a manifest has many bytes.
+fn beside<A: Send, B>(bytes: usize, other: impl FnOnce() -> A + Send, own: impl FnOnce() -> B) -> (A, B) {
     /// Below this a thread costs more than it brings.
-    const MANY: usize = 2000;
-    if entries < MANY {
+    const MANY: usize = 200 << 10;
+    if bytes < MANY {
         return (other(), own());
     }
     std::thread::scope(|scope| {
@@ -205,8 +222,8 @@ fn write_contents(
     Ok(())
 }
 
-/// What stays of the base: the tree itself when nobody else wants it, else links to its files.
-fn make_tree(
+/// What stays of the base, and perhaps `old`: the tree itself when nobody else wants it, else links to its files.
+fn take_over(
     receiver: &Receiver,
     staging: &Staging<'_>,
     base: &Base,
@@ -217,7 +234,7 @@ fn make_tree(
     let shelf = &receiver.shelf;
     let lock = receiver.work_dir.lock()?;
     let idle = !receiver.leases.in_use(&base.hash)?
-        && shelf.last_user(&base.hash).as_deref() == Some(receiver.engine.as_str());
+        && shelf.used(&base.hash).is_some_and(|used| used.engine == receiver.engine);
     if !idle {
         drop(lock);
         let tree = staging.sub_dir("snapshot")?;
@@ -231,14 +248,12 @@ fn make_tree(
     let moved = at::open_dir(&staging.dir, b"old")
         .and_then(|dir| rustix::fs::renameat(dir, "snapshot", &staging.dir, "snapshot"));
     moved.map_err(|errno| gone_base(&base.hash, errno))?;
-    staging.remove("old")?;
     if !check::shadows_marker(&base.manifest) {
         match rustix::fs::unlinkat(old, MARKER, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(Refused::step("remove the marker of the base", errno)),
         }
     }
-    tree::remove_gone(old.as_fd(), delta)?;
     Ok(How::Patched)
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jericho_host::sys::own_identity;
 use jericho_host::{Clock as _, SystemClock};
-use jericho_manifest::{ContentHash, Encoded, MARKER, at};
+use jericho_manifest::{ContentHash, Delta, Encoded, MARKER, at};
 use rustix::fs::{AtFlags, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ pub(super) const LARGEST_MANIFEST: u64 = 1 << 30;
 const LARGEST_MARKER: u64 = 1 << 20;
 /// Manifests that are kept in memory: those of a conversation repeat.
 const RECENT: usize = 2;
+/// What files take their room in.
+const BLOCK: u64 = 4096;
 /// A tree of more entries is not checked file by file again for [`TRUSTED`] seconds.
 const LARGE: usize = 20_000;
 const TRUSTED: i64 = 60;
@@ -159,14 +161,23 @@ impl Shelf {
 
     /// What a tree that was just written is noted as.
     pub(super) fn fresh_use(&self, engine: &str, manifest: &Encoded) -> Used {
-        const BLOCK: u64 = 4096;
-        let (engine, boot_id) = (engine.to_owned(), self.boot_id.clone());
-        let checked_at = SystemClock.now().timestamp();
-        // Directories, of which there are fewer than files, have a block each.
-        let size = |position| (manifest.size(position).div_ceil(BLOCK) + 1).saturating_mul(BLOCK);
         let own = manifest.bytes().len() as u64 + 16 * BLOCK;
-        let bytes = (0..manifest.len()).map(size).fold(own, u64::saturating_add);
-        Used { engine, boot_id, checked_at, bytes }
+        let sizes = (0..manifest.len()).map(|position| manifest.size(position));
+        let bytes = sizes.map(blocks).fold(own, u64::saturating_add);
+        let (engine, boot_id) = (engine.to_owned(), self.boot_id.clone());
+        Used { engine, boot_id, checked_at: SystemClock.now().timestamp(), bytes }
+    }
+
+    /// What a tree that was made of another one is noted as. What is taken over was looked at when the base was, and
+    /// is not today's for having a new name.
+    pub(super) fn use_of_next(&self, of_base: Used, engine: &str, base: &Encoded, delta: &Delta) -> Used {
+        let checked_at = SystemClock.now().timestamp().min(of_base.checked_at);
+        let replaced = delta.set().iter().map(|entry| entry.path).chain(delta.gone_paths());
+        let replaced = replaced.filter_map(|path| base.find(path).ok()).map(|position| base.size(position));
+        let bytes =
+            delta.set().iter().map(|entry| blocks(entry.size)).fold(of_base.bytes, u64::saturating_add);
+        let bytes = replaced.map(blocks).fold(bytes, u64::saturating_sub);
+        Used { engine: engine.to_owned(), boot_id: self.boot_id.clone(), checked_at, bytes }
     }
 
     /// Notes who uses a sound snapshot now.
@@ -178,14 +189,9 @@ impl Shelf {
         write_used(&dir, &used.unwrap_or_else(|| self.fresh_use(engine, manifest))).map_err(failed)
     }
 
-    /// Who used a snapshot last.
-    pub(super) fn last_user(&self, hash: &ContentHash) -> Option<String> {
-        Some(read_used(self.open_snapshot(hash).ok()?)?.engine)
-    }
-
-    /// When every file of a snapshot was looked at last.
-    pub(super) fn checked_at(&self, hash: &ContentHash) -> Option<i64> {
-        Some(read_used(self.open_snapshot(hash).ok()?)?.checked_at)
+    /// What is noted of a snapshot.
+    pub(super) fn used(&self, hash: &ContentHash) -> Option<Used> {
+        read_used(self.open_snapshot(hash).ok()?)
     }
 
     /// Takes a snapshot away from its name. What is mounted or open of it stays as it is.
@@ -233,6 +239,11 @@ impl Shelf {
         }
         Ok(count)
     }
+}
+
+/// Bytes of a file on the disk. Directories, of which there are fewer than files, have a block each.
+fn blocks(size: u64) -> u64 {
+    (size.div_ceil(BLOCK) + 1).saturating_mul(BLOCK)
 }
 
 fn remember(recent: &mut VecDeque<Arc<Encoded>>, manifest: &Arc<Encoded>) {

@@ -8,6 +8,7 @@
 //! | `cache/workspace/<engine>/<target>/<job>/workspace/` | of the directory, set by each job | a job is at work |
 //! | `shells/<id>/` | of the directory | |
 //! | `runs/<run>/jobs/<job>/` | of `state/result.json`, else of the directory | its runner is at work |
+//! | `runs/<run>/` with roots in the store and requests | of its directories | one of its jobs stays |
 
 use std::collections::HashSet;
 use std::fs;
@@ -67,25 +68,46 @@ type List = fn(&mut Tidied) -> &mut Vec<String>;
 impl Tidying<'_> {
     fn jobs(&mut self) {
         for run in self.dirs_in(&["runs"]) {
+            // Before what goes now changes it.
+            let used = self.used_by_run(&run);
+            let mut stays = false;
             for job in self.dirs_in(&["runs", &run, "jobs"]) {
                 let names = ["runs", run.as_str(), "jobs", job.as_str()];
                 let dir = self.path(&names);
                 if is_at_work(&dir) {
-                    self.at_work = true;
+                    (self.at_work, stays) = (true, true);
                     continue;
                 }
                 let ended = fs::symlink_metadata(dir.join("state/result.json"));
                 let used = ended.ok().map(|result| seconds(&result)).or_else(|| self.used(&names));
                 if !self.is_old(used) {
                     // It may be about to start, or its engine about to come for it.
-                    self.at_work = true;
+                    (self.at_work, stays) = (true, true);
                 } else if self.remove(&names, |report| &mut report.jobs) {
                     // The directories above go with the last job.
                     let _ = fs::remove_dir(self.path(&names[..3]));
                     let _ = fs::remove_dir(self.path(&names[..2]));
                 }
             }
+            // What an engine that never came back has there beside its jobs: roots in the store, requests.
+            let names = ["runs", run.as_str()];
+            let has_more = self.dirs_in(&names).iter().any(|name| name != "jobs");
+            if !stays && has_more && self.is_old(used) {
+                self.remove(&names, |report| &mut report.jobs);
+            }
         }
+    }
+
+    /// When something was last made in the directory of a run, but for its jobs.
+    fn used_by_run(&self, run: &str) -> Option<i64> {
+        let mut newest = self.used(&["runs", run])?;
+        for name in self.dirs_in(&["runs", run]).iter().filter(|name| *name != "jobs") {
+            newest = newest.max(self.used(&["runs", run, name])?);
+            for below in self.dirs_in(&["runs", run, name]) {
+                newest = newest.max(self.used(&["runs", run, name, &below])?);
+            }
+        }
+        Some(newest)
     }
 
     /// Of shells whose host went down under them.

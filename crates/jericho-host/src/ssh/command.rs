@@ -46,7 +46,7 @@ pub(super) fn exchange(
         let mark = host.ids.fresh();
         order.input = write(&mark)?.encode();
         order.input.extend_from_slice(input);
-        let args = host.config.client_args(&master.socket, BOOTSTRAP);
+        let args = host.config.client_args(master.words, &master.socket, BOOTSTRAP);
         let ssh = super::ssh_command(&host.config, args);
         let client = Exchange::start(&ssh, &mark, &mut order, host.config.connect_limit)?;
         let name = || host.config.destination.clone();

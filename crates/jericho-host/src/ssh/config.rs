@@ -26,6 +26,37 @@ const FIXED: [&str; 10] = [
     "LogLevel=INFO",
 ];
 
+/// The same, in words that came with OpenSSH 8.7. `IgnoreUnknown` is no way to say them to an earlier one: it would
+/// take the place of the user's own.
+const SINCE_8_7: [&str; 3] = ["StdinNull=no", "SessionType=default", "ForkAfterAuthentication=no"];
+
+/// Which words the ssh program knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Words {
+    All,
+    /// It is older than OpenSSH 8.7, and so knows nothing that would have to be undone with the others.
+    Before8_7,
+}
+
+impl Words {
+    /// Whether ssh has ended with this line because it does not know one of them.
+    pub(super) fn are_unknown(said: &str) -> bool {
+        let said = said.to_ascii_lowercase();
+        let Some((place, word)) = said.split_once("bad configuration option: ") else { return false };
+        let word = word.trim();
+        place.starts_with("command-line")
+            && SINCE_8_7.iter().any(|known| known.to_ascii_lowercase().split('=').next() == Some(word))
+    }
+
+    fn fixed(self) -> impl Iterator<Item = &'static str> {
+        let newer: &[&str] = match self {
+            Self::All => &SINCE_8_7,
+            Self::Before8_7 => &[],
+        };
+        FIXED.iter().chain(newer).copied()
+    }
+}
+
 /// How a host is reached. Plain data: nothing here reads the environment.
 #[derive(Debug, Clone)]
 pub struct SshConfig {
@@ -69,12 +100,12 @@ impl SshConfig {
 
     /// The arguments of the master: it holds the connection, listens at `socket`, and runs
     /// `command` at the other end for as long as it lives.
-    pub(super) fn master_args(&self, socket: &Path, command: &str) -> Vec<OsString> {
+    pub(super) fn master_args(&self, words: Words, socket: &Path, command: &str) -> Vec<OsString> {
         let mut args = self.common_args();
         args.extend(["-M", "-T", "-S"].map(OsString::from));
         args.push(socket.into());
-        options(&mut args, &["ControlPersist=no"]);
-        options(&mut args, &FIXED);
+        options(&mut args, ["ControlPersist=no"]);
+        options(&mut args, words.fixed());
         options(&mut args, &self.options);
         self.end(&mut args, Some(command));
         args
@@ -82,20 +113,26 @@ impl SshConfig {
 
     /// The arguments of a client of the master. Without a master it fails: it never makes a
     /// connection of its own.
-    pub(super) fn client_args(&self, socket: &Path, command: &str) -> Vec<OsString> {
+    pub(super) fn client_args(&self, words: Words, socket: &Path, command: &str) -> Vec<OsString> {
         let mut args = self.common_args();
         args.extend(["-T", "-S"].map(OsString::from));
         args.push(socket.into());
-        options(&mut args, &["ControlMaster=no", "ProxyCommand=false"]);
-        options(&mut args, &FIXED);
+        options(&mut args, ["ControlMaster=no", "ProxyCommand=false"]);
+        options(&mut args, words.fixed());
         options(&mut args, &self.options);
         self.end(&mut args, Some(command));
         args
     }
 
     /// The arguments of a client at which a person sits: with a terminal at the other end where there is one here.
-    pub(super) fn terminal_args(&self, socket: &Path, command: &str, has_terminal: bool) -> Vec<OsString> {
-        let mut args = self.client_args(socket, command);
+    pub(super) fn terminal_args(
+        &self,
+        words: Words,
+        socket: &Path,
+        command: &str,
+        has_terminal: bool,
+    ) -> Vec<OsString> {
+        let mut args = self.client_args(words, socket, command);
         if has_terminal && let Some(kind) = args.iter_mut().find(|arg| *arg == "-T") {
             *kind = "-t".into();
         }
@@ -107,7 +144,7 @@ impl SshConfig {
         // The master is found by its socket alone. A configuration would add its own forwards.
         let mut args: Vec<OsString> = ["-F", "none", "-S"].map(OsString::from).into();
         args.extend([socket.into(), "-O".into(), word.into()]);
-        options(&mut args, &["ProxyCommand=false", "StreamLocalBindMask=0177"]);
+        options(&mut args, ["ProxyCommand=false", "StreamLocalBindMask=0177"]);
         if let Some(forward) = forward {
             args.extend(["-L".into(), forward.to_os_string()]);
         }
@@ -116,14 +153,13 @@ impl SshConfig {
     }
 
     /// A program with the arguments that come before the destination, for one that makes a connection of its own.
-    pub(super) fn alone(&self) -> Vec<OsString> {
+    pub(super) fn alone(&self, known: Words) -> Vec<OsString> {
         let mut words = vec![self.program.clone()];
         words.extend(self.common_args());
-        options(&mut words, &["ControlMaster=no", "ControlPath=none"]);
+        options(&mut words, ["ControlMaster=no", "ControlPath=none"]);
         // Some have a local command of their own, which tells them that the connection stands.
         let is_theirs = |option: &&str| option.starts_with("PermitLocalCommand");
-        let ours: Vec<&str> = FIXED.into_iter().filter(|option| !is_theirs(option)).collect();
-        options(&mut words, &ours);
+        options(&mut words, known.fixed().filter(|option| !is_theirs(option)));
         options(&mut words, &self.options);
         words
     }
@@ -139,7 +175,7 @@ impl SshConfig {
     }
 }
 
-fn options(args: &mut Vec<OsString>, all: &[impl AsRef<str>]) {
+fn options(args: &mut Vec<OsString>, all: impl IntoIterator<Item = impl AsRef<str>>) {
     for option in all {
         args.extend(["-o".into(), option.as_ref().into()]);
     }
@@ -168,17 +204,26 @@ mod tests {
         let fixed = "-o BatchMode=yes -o ConnectTimeout=5 -o ServerAliveInterval=15 \
                      -o ServerAliveCountMax=4 -o RemoteCommand=none -o PermitLocalCommand=no \
                      -o ClearAllForwardings=yes -o ForwardAgent=no -o ForwardX11=no -o LogLevel=INFO";
+        let newer = "-o StdinNull=no -o SessionType=default -o ForkAfterAuthentication=no";
         let own = "-o Port=2222 -o BatchMode=no -- me@box";
         assert_eq!(
-            words(&config.master_args(Path::new("/s"), "hold")),
+            words(&config.master_args(Words::All, Path::new("/s"), "hold")),
+            format!("-F /etc/x -M -T -S /s -o ControlPersist=no {fixed} {newer} {own} hold")
+        );
+        assert_eq!(
+            words(&config.master_args(Words::Before8_7, Path::new("/s"), "hold")),
             format!("-F /etc/x -M -T -S /s -o ControlPersist=no {fixed} {own} hold")
         );
         assert_eq!(
-            words(&config.client_args(Path::new("/s"), "run")),
+            words(&config.client_args(Words::All, Path::new("/s"), "run")),
+            format!("-F /etc/x -T -S /s -o ControlMaster=no -o ProxyCommand=false {fixed} {newer} {own} run")
+        );
+        assert_eq!(
+            words(&config.client_args(Words::Before8_7, Path::new("/s"), "run")),
             format!("-F /etc/x -T -S /s -o ControlMaster=no -o ProxyCommand=false {fixed} {own} run")
         );
         assert_eq!(
-            words(&config.alone()),
+            words(&config.alone(Words::Before8_7)),
             format!(
                 "ssh -F /etc/x -o ControlMaster=no -o ControlPath=none {} -o Port=2222 -o BatchMode=no",
                 // Nix has one of its own, and waits for what it says.
@@ -194,5 +239,18 @@ mod tests {
             words(&plain.control_args(Path::new("/s"), "check", None)),
             "-F none -S /s -O check -o ProxyCommand=false -o StreamLocalBindMask=0177 -- box"
         );
+    }
+
+    #[test]
+    fn an_ssh_that_does_not_know_the_newer_words_is_told_from_one_with_a_bad_configuration() {
+        assert!(Words::are_unknown("command-line: line 0: Bad configuration option: stdinnull"));
+        assert!(Words::are_unknown("command-line line 0: Bad configuration option: SessionType"));
+        for other in [
+            "/home/me/.ssh/config: line 3: Bad configuration option: stdinnull",
+            "command-line: line 0: Bad configuration option: portt",
+            "/home/me/.ssh/config: terminating, 1 bad configuration options",
+        ] {
+            assert!(!Words::are_unknown(other), "{other}");
+        }
     }
 }

@@ -97,7 +97,7 @@ impl<'host> Conversation<'host> {
                 hears_words: false,
             };
             order.input.extend_from_slice(command.stdin.as_deref().unwrap_or_default());
-            let args = host.config.client_args(&master.socket, BOOTSTRAP);
+            let args = host.config.client_args(master.words, &master.socket, BOOTSTRAP);
             let ssh = super::ssh_command(&host.config, args);
             let mut exchange = Exchange::start(&ssh, &mark, &mut order, host.config.connect_limit)?;
             let (mut heard, mut silent) = (Heard::default(), None);

@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitIdOptions};
 
 use super::appears::Appears;
-use super::config::SshConfig;
+use super::config::{SshConfig, Words};
 use super::error::{SshError, last_line};
 use crate::cancel::CancelToken;
 use crate::host::{Exit, HostError};
@@ -45,6 +45,8 @@ const SAID: usize = 8 << 10;
 pub(super) struct Master {
     pub(super) socket: PathBuf,
     pub(super) pid: u32,
+    /// What the ssh of this machine knows.
+    pub(super) words: Words,
     ended: OwnedFd,
     /// Closed, it ends the master.
     stop: Option<OwnedFd>,
@@ -57,8 +59,17 @@ pub(super) struct Master {
 type Up = Result<(u32, OwnedFd), HostError>;
 
 impl Master {
-    /// Connects; `socket` is free.
+    /// Connects. An ssh that is too old for some of the words is started once more, without them.
     pub(super) fn connect(config: &SshConfig, cancel: &CancelToken) -> Result<Self, HostError> {
+        match Self::connect_with(config, Words::All, cancel) {
+            Err(HostError::Ssh(SshError::Connect { reason, .. })) if Words::are_unknown(&reason) => {
+                Self::connect_with(config, Words::Before8_7, cancel)
+            }
+            connected => connected,
+        }
+    }
+
+    fn connect_with(config: &SshConfig, words: Words, cancel: &CancelToken) -> Result<Self, HostError> {
         if let Some(reason) = cancel.reason() {
             return Err(HostError::Cancelled(reason));
         }
@@ -69,6 +80,7 @@ impl Master {
         let (tell, told) = mpsc::sync_channel::<Up>(1);
         let keeper = Keeper {
             config: config.clone(),
+            words,
             socket: socket.clone(),
             cancel: cancel.clone(),
             stop: stop_reader,
@@ -84,7 +96,7 @@ impl Master {
         });
         match up {
             Ok((pid, ended)) => {
-                Ok(Self { socket, pid, ended, stop: Some(stop), keeper: Some(thread), said, fate })
+                Ok(Self { socket, pid, words, ended, stop: Some(stop), keeper: Some(thread), said, fate })
             }
             Err(error) => {
                 // It ends what it has started before it ends.
@@ -129,6 +141,7 @@ impl Drop for Master {
 /// The thread of a master, and what it needs.
 struct Keeper {
     config: SshConfig,
+    words: Words,
     socket: PathBuf,
     cancel: CancelToken,
     stop: OwnedFd,
@@ -193,7 +206,7 @@ impl Keeper {
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| no_pipe(e.into()))?;
         let (stdout, stdout_writer) = pipe(None).map_err(no_pipe)?;
         let (stderr, stderr_writer) = pipe(None).map_err(no_pipe)?;
-        let args: Vec<OsString> = self.config.master_args(&self.socket, HOLD);
+        let args: Vec<OsString> = self.config.master_args(self.words, &self.socket, HOLD);
         let env = &self.config.env;
         let mut child =
             crate::sys::bound::spawn(&program, &args, env, stdin_reader, stdout_writer, stderr_writer)

@@ -34,7 +34,7 @@ pub struct Cleaned {
     /// What went wrong, one line each.
     pub warnings: Vec<String>,
     /// What is still there and should not be, one line each.
-    pub leaked: Vec<String>,
+    pub left_behind: Vec<String>,
 }
 
 impl fmt::Debug for Cleanup {
@@ -62,8 +62,8 @@ impl Cleanup {
 impl Cleaned {
     /// All of it, as a log tells it.
     pub(crate) fn log_lines(&self) -> impl Iterator<Item = String> + '_ {
-        let leaked = self.leaked.iter().map(|line| format!("left behind: {line}"));
+        let left = self.left_behind.iter().map(|line| format!("left behind: {line}"));
         let warnings = self.warnings.iter().map(|line| format!("warning: {line}"));
-        self.lines.iter().cloned().chain(leaked).chain(warnings)
+        self.lines.iter().cloned().chain(left).chain(warnings)
     }
 }

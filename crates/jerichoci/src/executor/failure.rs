@@ -5,7 +5,8 @@ use jericho_host::{CancelReason, CancelToken};
 use super::process::cancelled;
 use crate::causes::with_causes;
 use crate::model::outcome::JobOutcome;
-use crate::remote::RemoteError;
+use crate::remote::sync::SyncError;
+use crate::remote::{BuildHost, RemoteError};
 
 /// What came in between.
 pub(super) enum Failure {
@@ -32,6 +33,22 @@ impl Failure {
         match cancel.reason() {
             Some(reason) => Self::Cancelled(reason),
             None => Self::errored(error),
+        }
+    }
+}
+
+impl Failure {
+    /// The same of a host, with what can be done about it.
+    pub(super) fn of_host(cancel: &CancelToken, error: RemoteError) -> Self {
+        cancel.reason().map_or_else(|| error.into(), Self::Cancelled)
+    }
+
+    /// The same of a source tree that did not get there.
+    pub(super) fn of_delivery(host: &BuildHost, error: SyncError) -> Self {
+        match error {
+            SyncError::Cancelled(reason) => Self::Cancelled(reason),
+            SyncError::Host(error) => host.error(error).into(),
+            other => Self::Errored(format!("host {}: {}", host.name(), with_causes(&other))),
         }
     }
 }

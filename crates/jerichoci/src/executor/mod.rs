@@ -139,13 +139,15 @@ impl JobReport {
     /// (phases, warnings, left-overs) is added to; warnings of the later one begin with `prefix`.
     pub(crate) fn add(&mut self, later: Self, prefix: &str) {
         let mut outcome = later.outcome;
-        for lines in [&mut outcome.warnings, &mut outcome.leaked] {
+        for lines in [&mut outcome.warnings, &mut outcome.leaked, &mut outcome.left_behind] {
             lines.iter_mut().for_each(|line| line.insert_str(0, prefix));
         }
         self.outcome.warnings.append(&mut outcome.warnings);
         self.outcome.leaked.append(&mut outcome.leaked);
+        self.outcome.left_behind.append(&mut outcome.left_behind);
         outcome.warnings = std::mem::take(&mut self.outcome.warnings);
         outcome.leaked = std::mem::take(&mut self.outcome.leaked);
+        outcome.left_behind = std::mem::take(&mut self.outcome.left_behind);
         self.outcome = outcome;
         self.phases.extend(later.phases);
         self.environment = later.environment;
@@ -157,7 +159,7 @@ impl JobReport {
     /// Adds what came of cleaning up.
     pub(crate) fn clean(&mut self, cleaned: after::Cleaned) {
         self.outcome.warnings.extend(cleaned.warnings);
-        self.outcome.leaked.extend(cleaned.leaked);
+        self.outcome.left_behind.extend(cleaned.left_behind);
         if let Some(guest) = &mut self.guest {
             guest.kept = cleaned.kept;
         }
@@ -166,7 +168,7 @@ impl JobReport {
     /// Masks secrets in all that people read.
     pub(crate) fn conceal(&mut self, masker: &Arc<Masker>) {
         let outcome = &mut self.outcome;
-        let lines = outcome.warnings.iter_mut().chain(&mut outcome.leaked);
+        let lines = outcome.warnings.iter_mut().chain(&mut outcome.leaked).chain(&mut outcome.left_behind);
         for line in lines.chain([&mut outcome.message]) {
             *line = masker.text(line);
         }

@@ -1,5 +1,7 @@
 //! What a job asks of its surroundings, beside a command and a place: caches, secrets, artifacts, git.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 /// A directory that is kept from run to run under a name.
@@ -10,6 +12,39 @@ pub struct CacheSpec {
     /// Who may have it at the same time.
     #[serde(default)]
     pub sharing: CacheSharing,
+}
+
+/// Directories of a guest in which, and above which, there can be no cache: it makes them anew when it starts, or
+/// finds its source, its runner and its programs there.
+const OF_THE_GUEST: [&str; 8] = [
+    "/dev",
+    "/nix/store",
+    "/opt/jericho",
+    "/proc",
+    "/run",
+    "/sys",
+    "/var/lib/pika-cloud",
+    "/workspace/.snapshot",
+];
+
+/// Directories of a guest that cannot be a cache as a whole, nor one that they lie in: they are not empty, and what a
+/// job has left there would be what the next one finds.
+const NOT_AS_A_WHOLE: [&str; 8] =
+    ["/bin", "/etc", "/lib", "/lib32", "/lib64", "/sbin", "/usr", "/workspace/snapshot"];
+
+impl CacheSpec {
+    /// Why a guest cannot have a cache at an absolute path, in words that follow a colon; nothing when it can.
+    #[must_use]
+    pub fn problem_in_guest(path: &str) -> Option<String> {
+        let path = Path::new(path);
+        let taken =
+            OF_THE_GUEST.into_iter().find(|of| path.starts_with(of) || Path::new(of).starts_with(path));
+        let taken = taken.or_else(|| NOT_AS_A_WHOLE.into_iter().find(|of| Path::new(of).starts_with(path)));
+        taken.map(|taken| match taken {
+            "/workspace/.snapshot" | "/workspace/snapshot" => "the source of the job is there".to_owned(),
+            other => format!("the guest has {other} of its own"),
+        })
+    }
 }
 
 /// Who may have a cache at the same time.

@@ -132,8 +132,10 @@ pub struct JobOutcome {
     pub signal: Option<i32>,
     /// One line for people.
     pub message: String,
-    /// What was left behind and had to be ended, one line each.
+    /// What the command left behind and had to be ended, one line each.
     pub leaked: Vec<String>,
+    /// What is still there and should not be, one line each, with who ends it.
+    pub left_behind: Vec<String>,
     /// What went wrong without changing the verdict, one line each.
     pub warnings: Vec<String>,
 }
@@ -155,6 +157,7 @@ impl JobOutcome {
             signal: None,
             message: message.into(),
             leaked: Vec::new(),
+            left_behind: Vec::new(),
             warnings: Vec::new(),
         }
     }

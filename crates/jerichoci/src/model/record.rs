@@ -172,6 +172,9 @@ pub struct JobRecord {
     /// What the command left behind and the engine ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leaked: Vec<String>,
+    /// What is still there and should not be, with who ends it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<String>,
     /// What went wrong without changing the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -213,6 +216,7 @@ impl JobRecord {
             phases: Vec::new(),
             environment: Vec::new(),
             leaked: Vec::new(),
+            left_behind: Vec::new(),
             warnings: Vec::new(),
             attempts: Vec::new(),
             flaky: false,

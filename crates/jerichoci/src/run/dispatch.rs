@@ -36,7 +36,7 @@ use crate::executor::workspace::RunSource;
 use crate::model::attempt::AttemptRecord;
 use crate::model::event::{JournalEntry, RunLifecycleEvent};
 use crate::model::job::JobSpec;
-use crate::model::outcome::{FailureKind, Verdict};
+use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
 use crate::model::outputs::PreparedOutputsRecord;
 use crate::model::plan::{PlanNodeRecord, RunPlanRecord};
 use crate::model::record::{JobRecord, RunRecord};
@@ -319,10 +319,11 @@ impl<'a> Dispatcher<'a> {
                     };
                     let (job, layout) = (&jobs[index], &layouts[index]);
                     starts[index] = Some(self.around.tools.clock.monotonic());
-                    let failed = |problem: String| {
-                        let end = Box::new(JobEnd::errored(problem));
+                    let ended = |outcome: JobOutcome| {
+                        let end = Box::new(JobEnd::without_work(outcome));
                         let _ = sender.send(Message::JobEnded { node, end });
                     };
+                    let failed = |problem: String| ended(JobOutcome::errored(problem));
                     let needs = prepares.of(&plan.node(node).depends_on);
                     let waited = needs.iter().map(|(_, duration_ms)| duration_ms).sum();
                     if let Err(problem) = self.start_job(job, layout, waited) {
@@ -332,8 +333,8 @@ impl<'a> Dispatcher<'a> {
                     let ends: Vec<&PrepareEnd> = needs.into_iter().map(|(end, _)| end).collect();
                     let prepared = match preparer.prepared(job, &ends) {
                         Ok(prepared) => prepared,
-                        Err(problem) => {
-                            failed(problem);
+                        Err(outcome) => {
+                            ended(outcome);
                             continue;
                         }
                     };
@@ -479,16 +480,18 @@ impl<'a> Dispatcher<'a> {
             }
         }
         let warnings: Vec<String> = cleaned.warnings.into_iter().map(|line| self.masked(line)).collect();
-        let leaked: Vec<String> = cleaned.leaked.into_iter().map(|line| self.masked(line)).collect();
+        let left: Vec<String> = cleaned.left_behind.into_iter().map(|line| self.masked(line)).collect();
         if let Some(record) = self.record.jobs.iter_mut().find(|record| record.id == job.id) {
             record.warnings.extend(warnings.iter().cloned());
-            record.leaked.extend(leaked);
+            record.left_behind.extend(left.iter().cloned());
             let record = record.clone();
             let stored = self.store.write_job(&layout, &record);
             self.note_problem(stored);
         }
         self.dirty = true;
-        for message in warnings {
+        // Its job was told without.
+        let left = left.into_iter().map(|line| format!("left behind: {line}"));
+        for message in left.chain(warnings) {
             let (run_id, job_id) = (self.record.run_id.clone(), Some(job.id.clone()));
             self.emit(RunLifecycleEvent::Warning { run_id, job_id, message });
         }
@@ -532,6 +535,7 @@ impl<'a> Dispatcher<'a> {
         record.signal = outcome.signal;
         record.message = Some(outcome.message);
         record.leaked = outcome.leaked;
+        record.left_behind = outcome.left_behind;
         record.warnings = outcome.warnings;
         record.phases = report.phases;
         record.environment = report.environment;

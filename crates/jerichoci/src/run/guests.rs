@@ -49,6 +49,8 @@ pub(crate) struct ReapedGuests {
     pub(crate) ended: Vec<String>,
     /// Those that a person wants to look at.
     pub(crate) kept: Vec<KeptInstanceRecord>,
+    /// Those of other state roots whose lease is over, and that were left alone.
+    pub(crate) outlived: Vec<String>,
     /// Places that could not be looked at, one line each.
     pub(crate) unreachable: Vec<String>,
     /// Guests that could not be collected from or ended, one line each.
@@ -61,10 +63,19 @@ pub(crate) struct Reaper {
     pub(crate) layout: Layout,
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Of anybody, those whose lease is over.
-    pub(crate) expired: bool,
+    pub(crate) others: Others,
     /// Only tells what would be ended.
     pub(crate) dry_run: bool,
+}
+
+/// What becomes of guests of other state roots, once their lease is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Others {
+    /// They are not looked at.
+    Ignored,
+    /// They are named.
+    Named,
+    Ended,
 }
 
 impl Reaper {
@@ -115,8 +126,8 @@ impl Reaper {
         let incus = match &place.host {
             None => Incus::new(Arc::new(LocalHost::new()), &place.socket, cancel),
             Some(name) => {
-                let host = self.hosts.get(name).map_err(|error| with_causes(&error))?;
-                host.ready_silently(cancel).map_err(|error| with_causes(&error))?;
+                let host = self.hosts.get(name).map_err(|error| error.told())?;
+                host.ready_silently(cancel).map_err(|error| error.told())?;
                 host.incus(cancel)
             }
         };
@@ -147,8 +158,8 @@ impl Reaper {
     /// Runs that nobody works on and that have outputs in the store of the machine.
     fn rooted(&self, place: &GuestPlace, cancel: &CancelToken) -> Result<Vec<Rooted>, Problem> {
         let Some(name) = &place.host else { return Ok(roots::rooted_here(&self.layout)) };
-        let host = self.hosts.get(name).map_err(|error| with_causes(&error))?;
-        let ready = host.ready_silently(cancel).map_err(|error| with_causes(&error))?;
+        let host = self.hosts.get(name).map_err(|error| error.told())?;
+        let ready = host.ready_silently(cancel).map_err(|error| error.told())?;
         let ssh = Arc::clone(host.ssh()) as Arc<dyn Host>;
         Ok(roots::rooted_on(&ssh, &ready.work_dir.join("runs"), self.hosts.engine_id(), &self.layout))
     }
@@ -161,7 +172,7 @@ impl Reaper {
         reaped: &mut ReapedGuests,
     ) -> Result<(), Problem> {
         let own: BTreeSet<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
-        if self.expired {
+        if self.others != Others::Ignored {
             let all = self::listed(incus, place, &pika_cloud::ops::Labels::new())?;
             listed.extend(all.into_iter().filter(|one| !own.contains(&one.instance.name)));
         }
@@ -181,7 +192,9 @@ impl Reaper {
                 true => !run.as_ref().is_some_and(is_alive),
                 false => labels::is_expired(&one, now),
             };
-            if is_over {
+            if is_over && !is_own && self.others == Others::Named {
+                reaped.outlived.push(told(place, &one.instance));
+            } else if is_over {
                 self.end(place, incus, &one, run.filter(|_| is_own).as_ref(), reaped);
             }
         }
@@ -198,8 +211,7 @@ impl Reaper {
         reaped: &mut ReapedGuests,
     ) {
         let job = listed.label(labels::JOB).filter(|job| check_name(job).is_ok());
-        let (name, project) = (&listed.instance.name, &listed.instance.project);
-        let what = format!("instance {name} in project {project} on {}", place.host_name());
+        let what = told(place, &listed.instance);
         if self.dry_run {
             reaped.ended.push(what);
             return;
@@ -238,6 +250,10 @@ impl Undertaker for Reaper {
         }
         Ok(Buried { ended: reaped.ended, problems: reaped.problems })
     }
+}
+
+fn told(place: &GuestPlace, InstanceRef { name, project, .. }: &InstanceRef) -> String {
+    format!("instance {name} in project {project} on {}", place.host_name())
 }
 
 /// The guests of a place with these labels. In a project that is not there nobody can have left one; whoever makes

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jericho_host::{CancelToken, Leaked, LocalHost};
 
-use super::guests::{ReapedGuests, Reaper};
+use super::guests::{Others, ReapedGuests, Reaper};
 use super::journal::read_journal;
 use super::known;
 use super::layout::{Layout, RunLayout};
@@ -45,6 +45,9 @@ pub struct ReapReport {
     pub instances: Vec<String>,
     /// Guests that a person wants to look at.
     pub kept: Vec<KeptInstanceRecord>,
+    /// Guests of other state roots whose lease is over, and that were left alone since nobody asked for
+    /// [`ReapOptions::expired`].
+    pub outlived: Vec<String>,
     /// What could not be put in order, one line each.
     pub problems: Vec<String>,
 }
@@ -65,6 +68,7 @@ impl ReapReport {
     fn add(&mut self, guests: ReapedGuests) {
         self.instances.extend(guests.ended);
         self.kept.extend(guests.kept);
+        self.outlived.extend(guests.outlived);
         self.problems.extend(guests.unreachable);
         self.problems.extend(guests.problems);
     }
@@ -145,6 +149,7 @@ pub(crate) fn reap_here(engine: &Engine) -> Result<ReapReport, EngineError> {
     let token = CancelToken::new().map_err(file_error("make", Path::new("eventfd")))?;
     if let Some((reaper, mut places)) = reaper(engine, &ReapOptions::default())? {
         places.retain(|place| place.host.is_none());
+        let reaper = Reaper { others: Others::Ignored, ..reaper };
         // An Incus that is gone has nothing of ours.
         report.add(ReapedGuests { unreachable: Vec::new(), ..reaper.reap(&places, &token) });
     }
@@ -195,7 +200,7 @@ pub(crate) fn in_background(
         layout: layout.clone(),
         hosts,
         clock: Arc::clone(&engine.clock),
-        expired: false,
+        others: Others::Ignored,
         dry_run: false,
     };
     let is_used = |host: &Option<String>| match host {
@@ -235,24 +240,26 @@ pub(crate) fn kept(
     Ok(report)
 }
 
-/// Who looks for guests, and where; nobody where there is no state root.
+/// Who looks for guests, and where; nobody where there is no state root, unless hosts are asked for.
 pub(crate) fn reaper(
     engine: &Engine,
     options: &ReapOptions,
 ) -> Result<Option<(Reaper, Vec<GuestPlace>)>, EngineError> {
     let layout = Layout::new(&engine.config.state_root);
-    if !layout.engine().exists() {
-        return Ok(None);
-    }
-    let identity = prepare_state_root(&layout, &engine.ids.fresh())?;
-    let hosts = engine.hosts(identity.engine_id).however_full();
+    let engine_id = match layout.engine().exists() {
+        true => prepare_state_root(&layout, &engine.ids.fresh())?.engine_id,
+        // Nothing is of an engine that has never run, and nothing is made for one that only looks for others.
+        false if options.hosts.is_empty() && !options.expired => return Ok(None),
+        false => engine.ids.fresh(),
+    };
+    let hosts = engine.hosts(engine_id).however_full();
     // Who only looks begins nothing in the background.
     let hosts = if options.dry_run { hosts } else { hosts.reaping(known::runs_of(&layout)) };
     let reaper = Reaper {
         layout: layout.clone(),
         hosts: Arc::new(hosts),
         clock: Arc::clone(&engine.clock),
-        expired: options.expired,
+        others: if options.expired { Others::Ended } else { Others::Named },
         dry_run: options.dry_run,
     };
     let mut places = reaper.places().map_err(file_error("read", layout.root()))?;

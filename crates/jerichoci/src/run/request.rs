@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::demands::CacheSpec;
 use crate::model::id::{IdError, RunId, check_name};
 use crate::model::is_false;
 use crate::model::job::{GuestCommand, JobRuntimeKind, JobSpec};
@@ -191,6 +192,10 @@ fn check_demands(job: &JobSpec) -> Result<(), RequestError> {
         let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
         if in_workspace && !(plain && path.components().next().is_some()) {
             return Err(bad_cache(name, format!("`{}` is not a plain path in the workspace", cache.path)));
+        }
+        let in_guest = job.runtime.kind() == JobRuntimeKind::Incus;
+        if in_guest && let Some(why) = CacheSpec::problem_in_guest(&cache.path) {
+            return Err(bad_cache(name, format!("it cannot be at {}: {why}", cache.path)));
         }
         let overlaps = job.caches.iter().find(|(other, spec)| {
             *other != name && (path.starts_with(&spec.path) || Path::new(&spec.path).starts_with(path))

@@ -73,9 +73,14 @@ pub(crate) struct JobEnd {
 }
 
 impl JobEnd {
-    /// Of a job that got nowhere.
+    /// Of a job that got nowhere, by no fault of its own.
     pub(super) fn errored(problem: String) -> Self {
-        let report = JobReport { outcome: JobOutcome::errored(problem), ..JobReport::default() };
+        Self::without_work(JobOutcome::errored(problem))
+    }
+
+    /// Of a job that got nowhere.
+    pub(super) fn without_work(outcome: JobOutcome) -> Self {
+        let report = JobReport { outcome, ..JobReport::default() };
         Self { report, attempts: Vec::new() }
     }
 }
@@ -156,8 +161,8 @@ impl Work<'_> {
         };
         let mut cleaned = self.cleanups.now(cleanup, fate);
         if let Some(masker) = &self.masker {
-            let Cleaned { lines, warnings, leaked, .. } = &mut cleaned;
-            for line in lines.iter_mut().chain(warnings).chain(leaked) {
+            let Cleaned { lines, warnings, left_behind, .. } = &mut cleaned;
+            for line in lines.iter_mut().chain(warnings).chain(left_behind) {
                 *line = masker.text(line);
             }
         }

@@ -65,7 +65,7 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
     let instance = InstanceRef { project, name };
     let place = reaper.place_of(&job.placement);
     let incus = reaper.incus(&place, shell.cancel).map_err(|error| shell.error(error.to_string()))?;
-    let keeping = Keeping::begin(&incus, &instance, &engine.clock, RENEWED);
+    let keeping = Keeping::begin(&incus, &instance, None, &engine.clock, RENEWED);
     let keeping = keeping.map_err(|error| shell.ops(error))?;
     let opened = guest::attach(shell, &incus, &instance, console);
     drop(keeping);

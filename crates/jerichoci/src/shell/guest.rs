@@ -1,9 +1,12 @@
 //! A shell in a guest that is there: one that was kept, or whose job is still at work.
 
+use std::path::Path;
+
 use pika_cloud::ops::{Attach, Console, Incus, InstanceRef};
 
 use super::keep::{Keeping, RENEWED};
 use super::{Opened, Shell, Tell};
+use crate::beneath;
 use crate::engine::EngineError;
 use crate::executor::command::compile;
 use crate::executor::incus::{GuestIntent, WORKSPACE, shell_environment};
@@ -33,7 +36,8 @@ pub(super) fn open(
     console: &mut dyn Console,
     tell: &mut Tell<'_>,
 ) -> Result<Option<i32>, EngineError> {
-    let job_dir = shell.layout().run(&shell.request.run_id).job(&shell.job.id);
+    let run = shell.layout().run(&shell.request.run_id);
+    let job_dir = run.job(&shell.job.id);
     let Some(intent) = GuestIntent::load(job_dir.dir()) else { return Ok(None) };
     let Some((reaper, _)) = reaper(shell.engine, &ReapOptions::default())? else { return Ok(None) };
     let incus = reaper.incus(&intent.place, shell.cancel);
@@ -45,7 +49,10 @@ pub(super) fn open(
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(shell.ops(error)),
     }
-    let keeping = Keeping::begin(&incus, &instance, &shell.engine.clock, RENEWED);
+    // A state root may have come with a tree: nothing is written through a link.
+    let real = beneath::walk(run.dir(), &Path::new("jobs").join(&shell.job.id), false).is_ok();
+    let noted = real.then(|| job_dir.dir());
+    let keeping = Keeping::begin(&incus, &instance, noted, &shell.engine.clock, RENEWED);
     let _keeping = keeping.map_err(|error| shell.ops(error))?;
     tell(&format!("in the guest {} of the job, as it was left", instance.name));
     attach(shell, &incus, &instance, console).map(Some)

@@ -1,5 +1,6 @@
 //! A guest that somebody looks at stays for as long as they do.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use jericho_host::{CancelReason, CancelToken, Clock};
 use pika_cloud::ops::{Incus, InstanceRef, OpsError};
 
-use crate::executor::incus::{is_kept, keep_for_a_person};
+use crate::executor::incus::{is_kept, keep_for_a_person, note_kept};
 
 /// How often its label is renewed: some of that may fail before its time is up.
 pub(super) const RENEWED: Duration = Duration::from_secs(30 * 60);
@@ -22,32 +23,45 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    /// Renews the label now, and again and again.
+    /// Renews the label now, and again and again; also what is written in the directory of the job that it is of.
     pub(super) fn begin(
         incus: &Incus,
         instance: &InstanceRef,
+        job_dir: Option<&Path>,
         clock: &Arc<dyn Clock>,
         renewed: Duration,
     ) -> Result<Self, OpsError> {
-        renew(incus, instance, &**clock)?;
+        renew(incus, instance, job_dir, &**clock)?;
         // Without a token or a thread of its own it is kept as long as one label lasts.
         let Ok(cancel) = CancelToken::new() else {
             return Ok(Self { end: None, cancel: None, thread: None });
         };
         let (end, ended) = channel();
         let (incus, instance, clock) = (incus.with_cancel(&cancel), instance.clone(), Arc::clone(clock));
+        let job_dir = job_dir.map(Path::to_path_buf);
         let thread = std::thread::Builder::new().name("keeping".to_owned()).spawn(move || {
             while ended.recv_timeout(renewed) == Err(RecvTimeoutError::Timeout) {
                 // One that fails is made up for by the next.
-                let _ = renew(&incus, &instance, &*clock);
+                let _ = renew(&incus, &instance, job_dir.as_deref(), &*clock);
             }
         });
         Ok(Self { end: Some(end), cancel: Some(cancel), thread: thread.ok() })
     }
 }
 
-fn renew(incus: &Incus, instance: &InstanceRef, clock: &dyn Clock) -> Result<(), OpsError> {
-    if is_kept(incus, instance)? { keep_for_a_person(incus, instance, clock.now()) } else { Ok(()) }
+fn renew(
+    incus: &Incus,
+    instance: &InstanceRef,
+    job_dir: Option<&Path>,
+    clock: &dyn Clock,
+) -> Result<(), OpsError> {
+    if !is_kept(incus, instance)? {
+        return Ok(());
+    }
+    keep_for_a_person(incus, instance, clock.now())?;
+    // Whoever looks at the guest needs its run no more: without this it is only collected sooner.
+    let _ = job_dir.map(|dir| note_kept(dir, clock.now()));
+    Ok(())
 }
 
 impl Drop for Keeping {
@@ -71,6 +85,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::executor::incus::GuestIntent;
 
     #[test]
     fn a_guest_is_kept_for_as_long_as_somebody_looks_at_it() {
@@ -87,10 +102,14 @@ mod tests {
             found["config"]["user.jerichoci.keep_until"].as_str().unwrap_or_default().to_owned()
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let job_dir = tempfile::tempdir().unwrap();
+        let written = json!({ "schema_version": 1, "socket": "/s", "project": "p", "instance": "looked-at" });
+        std::fs::write(job_dir.path().join("instance.json"), written.to_string()).unwrap();
+        let noted = || GuestIntent::load(job_dir.path()).unwrap().kept_until;
         let often = Duration::from_millis(50);
         // One of a job that is at work stays what it is.
-        drop(Keeping::begin(&incus, &instance, &clock, often).unwrap());
-        assert_eq!(until(), "");
+        drop(Keeping::begin(&incus, &instance, Some(job_dir.path()), &clock, often).unwrap());
+        assert_eq!((until().as_str(), noted()), ("", None));
         // As if its time were up.
         let expire = || {
             let past = json!({ "config": { "user.jerichoci.keep_until": "1970-01-01T00:00:00Z" } });
@@ -98,8 +117,10 @@ mod tests {
         };
         expire();
         let now = clock.now().to_rfc3339();
-        let keeping = Keeping::begin(&incus, &instance, &clock, often).unwrap();
+        let keeping = Keeping::begin(&incus, &instance, Some(job_dir.path()), &clock, often).unwrap();
         assert!(until() > now, "{}", until());
+        // So is the time for which its run is not collected.
+        assert!(noted() > Some(clock.now()), "{:?}", noted());
         expire();
         let started = clock.monotonic();
         while until() < now {

@@ -4,7 +4,7 @@ use std::fs;
 
 use jericho_host::{CancelReason, CancelToken};
 use jerichoci::model::demands::{CacheSharing, CacheSpec};
-use jerichoci::model::job::JobSpec;
+use jerichoci::model::job::{IncusRuntimeConfig, JobRuntimeConfig, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::{EngineError, NoReporter, RunRequest};
 
@@ -183,4 +183,16 @@ fn a_shared_cache_is_had_by_several_jobs_at_once() {
         *job = with_cache(job.clone(), "c", "c", CacheSharing::Shared);
     }
     assert_eq!(rig.run(jobs).verdict, Verdict::Passed);
+}
+
+#[test]
+fn a_cache_where_a_guest_has_its_source_is_refused_before_anything_runs() {
+    let rig = Rig::new();
+    for path in ["/workspace/snapshot", "/workspace", "/", "/proc/x"] {
+        let mut job = with_cache(sh("job", "true"), "c", path, CacheSharing::Locked);
+        job.runtime = JobRuntimeConfig::Incus(IncusRuntimeConfig::default());
+        let cancel = CancelToken::new().unwrap();
+        let error = rig.engine().run(&RunRequest::new(vec![job]), &mut NoReporter, &cancel).unwrap_err();
+        assert!(error.to_string().contains(&format!("it cannot be at {path}: ")), "{error}");
+    }
 }

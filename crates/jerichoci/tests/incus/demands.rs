@@ -226,6 +226,42 @@ fn of_the_caches_of_a_guest_the_one_that_met_another_source_last_decides() {
     world.assert_nothing_left();
 }
 
+#[test]
+fn a_cache_in_the_workspace_of_a_guest_has_its_own_times_and_nothing_of_the_source() {
+    let test = "a_cache_in_the_workspace_of_a_guest_has_its_own_times_and_nothing_of_the_source";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let build =
+        "test -e out/built -a ! a.txt -nt out/built && echo fresh || cp a.txt out/built; cat out/built";
+    let mut job = guest("build", build);
+    let out = CacheSpec { path: "/workspace/snapshot/out".to_owned(), sharing: CacheSharing::Locked };
+    job.caches.insert("out".to_owned(), out);
+    for (content, log) in
+        [("one\n", "one\n"), ("two\n", "two\n"), ("two\n", "fresh\ntwo\n"), ("one\n", "one\n")]
+    {
+        fs::write(world.root.join("a.txt"), content).unwrap();
+        let run = world.run(vec![job.clone()]);
+        assert_eq!(run.verdict, Verdict::Passed, "{}", world.host_log(&run, "build"));
+        assert_eq!(world.guest_log(&run, "build"), log);
+    }
+    // What would be copied into the cache, and be there when the source has it no more.
+    let refused = |found: &str| {
+        let run = world.run(vec![job.clone()]);
+        assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure), "{run:#?}");
+        let place = "the cache `out` cannot be at /workspace/snapshot/out";
+        let why = format!("{place}: the source tree has {found} there");
+        assert_eq!(run.jobs[0].message.as_ref(), Some(&why));
+    };
+    fs::create_dir(world.root.join("out")).unwrap();
+    fs::write(world.root.join("out/file"), "of the source").unwrap();
+    refused("out/file");
+    fs::remove_dir_all(world.root.join("out")).unwrap();
+    std::os::unix::fs::symlink("src", world.root.join("out")).unwrap();
+    refused("out");
+    world.assert_nothing_left();
+}
+
 const SECRET: &str = "hunter22-is-no-good";
 
 /// Everything that Incus tells of the project's instances and operations, again and again until told to end.

@@ -4,14 +4,16 @@ use std::fs;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use jericho_host::{CancelReason, CancelToken};
+use jericho_host::{CancelReason, CancelToken, Clock, SystemClock};
 use jericho_testkit::incus::Rig;
+use jericho_testkit::ssh;
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
+use jerichoci::model::job::JobSpec;
 use jerichoci::model::outcome::{FailureKind, Verdict};
-use jerichoci::{Engine, ReapOptions, RunRequest};
+use jerichoci::{Engine, GcPolicy, ReapOptions, RunRequest};
 
 use crate::doomed::doomed_engine;
-use crate::rig::{World, guest, job, monotonic};
+use crate::rig::{World, guest, job, monotonic, on_host};
 
 #[test]
 fn the_limit_of_a_job_is_kept_by_its_guest_and_log_and_result_come_back() {
@@ -157,6 +159,72 @@ fn a_guest_that_did_not_pass_is_kept_until_its_time_and_one_that_did_is_not() {
     let reaped = later.reap_all(&options, &cancel).unwrap();
     assert_eq!(reaped.instances.len(), 1, "{reaped:?}");
     world.assert_nothing_left();
+}
+
+#[test]
+fn a_collection_keeps_the_run_of_a_guest_that_is_kept_until_its_time() {
+    let test = "a_collection_keeps_the_run_of_a_guest_that_is_kept_until_its_time";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    collect_around_a_kept_guest(&world, guest("bad", "exit 1"));
+}
+
+#[test]
+fn a_collection_keeps_the_run_of_a_guest_that_is_kept_on_a_host_until_its_time() {
+    let test = "a_collection_keeps_the_run_of_a_guest_that_is_kept_on_a_host_until_its_time";
+    let Some(rig) = Rig::up(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    collect_around_a_kept_guest(&world.with_host(&sshd), on_host(guest("bad", "exit 1")));
+}
+
+/// Keeps the guest of a job that fails, and collects with each limit, until its time is over.
+fn collect_around_a_kept_guest(world: &World<'_>, bad: JobSpec) {
+    let mut request = RunRequest::new(vec![bad]);
+    request.options.keep_on_failure = true;
+    let run = world.run_request(&request);
+    let kept = job(&run, "bad").remote_linux_vm_execution.as_ref().unwrap().kept.clone().unwrap();
+    fs::write(world.root.join("a.txt"), "two\n").unwrap();
+    let nothing = GcPolicy { keep_runs: 0, ..GcPolicy::default() };
+    let old = GcPolicy { max_age: Some(Duration::ZERO), ..GcPolicy::default() };
+    let small = GcPolicy { max_bytes: Some(0), ..GcPolicy::default() };
+    for policy in [&nothing, &old, &small] {
+        for dry_run in [true, false] {
+            let report = world.engine().gc(&GcPolicy { dry_run, ..policy.clone() }).unwrap();
+            assert_eq!(report.removed_runs, Vec::<String>::new(), "{report:?}");
+            assert_eq!(report.kept_guests, std::slice::from_ref(&run.run_id), "{report:?}");
+        }
+    }
+    let seen = world.project.exec(&kept.instance, "cat /workspace/snapshot/a.txt").unwrap();
+    assert_eq!(seen, "one\n");
+    assert!(world.engine().snapshot_tree(&run.run_id.parse().unwrap()).is_ok());
+
+    // Also when nobody has ended it by then.
+    let clock = Later(chrono::Duration::hours(3));
+    let later = Engine::with_parts(
+        world.config.clone(),
+        std::sync::Arc::new(jericho_host::LocalHost::new()),
+        std::sync::Arc::new(clock),
+        std::sync::Arc::new(jericho_host::SystemIds),
+    );
+    let report = later.gc(&nothing).unwrap();
+    assert_eq!((report.removed_runs, report.kept_guests), (vec![run.run_id], Vec::new()));
+}
+
+/// A clock that is ahead.
+#[derive(Debug)]
+struct Later(chrono::Duration);
+
+impl Clock for Later {
+    fn now(&self) -> DateTime<Utc> {
+        SystemClock.now() + self.0
+    }
+
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic()
+    }
 }
 
 #[test]

@@ -59,6 +59,9 @@ fn what_is_missing_is_named_with_the_command_that_makes_it() {
     assert_errored(&none, &none.run(bad()), &["profile nobody", "incus profile create nobody"]);
     let none = world(&|config| config.incus.socket = "/nonexistent/socket".into()).unwrap();
     assert_errored(&none, &none.run(bad()), &["/nonexistent/socket", "systemctl start incus"]);
+    let mut cached = guest("bad", "true");
+    cached.caches.insert("c".to_owned(), CacheSpec { path: "/c".to_owned(), sharing: Default::default() });
+    assert_errored(&none, &none.run(vec![cached]), &["/nonexistent/socket", "systemctl start incus"]);
     // A snapshot where the project does not let guests look.
     let outside = tempfile::tempdir().unwrap();
     let refused = world(&|config| config.state_root = outside.path().join("state")).unwrap();

@@ -179,8 +179,18 @@ fn a_cancellation_while_the_host_is_away_names_what_is_left_and_the_next_run_the
     let record = job(&run, "endless");
     assert_eq!(record.verdict, Verdict::Failed(FailureKind::Cancelled));
     let [left] = project.instances().unwrap().try_into().unwrap();
-    assert!(record.leaked.iter().any(|line| line.contains(&left) && line.contains("box")), "{record:#?}");
-    assert!(world.host_log(&run, "endless").contains(&left));
+    // It was not ended, so nobody says so; the job was told before that was known.
+    let [told] = record.left_behind.as_slice() else { panic!("{record:#?}") };
+    let place = format!("instance {left} in the Incus project {} on box is still there", project.name());
+    assert!(told.starts_with(&place) && told.ends_with("`pikaci reap`, ends it"), "{told}");
+    assert_eq!(record.leaked, Vec::<String>::new());
+    let log = world.host_log(&run, "endless");
+    assert!(log.contains(&format!("left behind: {told}")), "{log}");
+    let events = world.job_dir(&run, "endless").join("../../events.jsonl");
+    let events = fs::read_to_string(events).unwrap();
+    let warned =
+        |line: &&str| line.contains("\"warning\"") && line.contains(&format!("left behind: {place}"));
+    assert_eq!(events.lines().filter(warned).count(), 1, "{events}");
     sshd.restart();
     let next = world.run(vec![on_host(guest("next", "true"))]);
     assert_eq!(next.verdict, Verdict::Passed, "{next:#?}");

@@ -241,6 +241,46 @@ fn what_a_flake_throws_is_its_own_fault_in_whatever_words() {
 }
 
 #[test]
+fn a_wrapper_that_the_build_does_not_have_as_a_program_fails_its_job_alone() {
+    let test = "a_wrapper_that_the_build_does_not_have_as_a_program_fails_its_job_alone";
+    let Some(tree) = Tree::new(test) else { return };
+    tree.flake(DEPS, &format!("{BUILD}\nmkdir $out/bin/run-dir; echo text > $out/bin/run-text"));
+    let jobs = vec![
+        staged("missing", "run-nothing"),
+        staged("dir", "run-dir"),
+        staged("text", "run-text"),
+        staged("good", "run-test"),
+    ];
+    let run = tree.run_with(jobs, true, &CancelToken::new().unwrap(), &mut NoReporter);
+    assert_eq!(job(&run, "good").verdict, Verdict::Passed, "{run:#?}");
+    for (id, why) in [
+        ("missing", "bin/run-nothing: it is not there"),
+        ("dir", "bin/run-dir: it is a directory"),
+        ("text", "bin/run-text: it is not executable"),
+    ] {
+        let job = job(&run, id);
+        assert_eq!(job.verdict, Verdict::Failed(FailureKind::TestFailure), "{job:#?}");
+        let message = job.message.as_ref().unwrap();
+        assert_eq!(*message, format!("`ci.x86_64-linux.build` has no program {why}"));
+    }
+}
+
+#[test]
+fn a_derivation_without_an_output_out_is_the_sources_fault() {
+    let Some(tree) = Tree::new("a_derivation_without_an_output_out_is_the_sources_fault") else { return };
+    tree.flake("mkdir $bin $lib", BUILD);
+    let flake = tree.root.join("flake.nix");
+    let text = fs::read_to_string(&flake).unwrap();
+    let split = text.replacen("name = \"deps\";", "name = \"deps\"; outputs = [ \"bin\" \"lib\" ];", 1);
+    assert_ne!(split, text);
+    fs::write(&flake, split).unwrap();
+    let run = tree.run(vec![staged("a", "run-test")]);
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::TestFailure), "{run:#?}");
+    assert!(job(&run, "a").message.as_ref().unwrap().contains("no output of the name `out`"), "{run:#?}");
+    assert!(!tree.dir(&run).join("roots").exists());
+}
+
+#[test]
 fn a_wrapper_that_says_no_fails_its_job_alone() {
     let Some(tree) = Tree::new("a_wrapper_that_says_no_fails_its_job_alone") else { return };
     let jobs = vec![staged("good", "run-test"), staged("bad", "run-bad")];

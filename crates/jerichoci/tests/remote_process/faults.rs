@@ -94,7 +94,8 @@ fn a_host_that_does_not_come_back_is_an_error_and_what_was_left_is_ended_by_the_
     let record = job(&run, "job");
     assert_eq!(record.verdict, Verdict::Failed(FailureKind::Infrastructure), "{record:?}");
     assert!(record.message.as_deref().unwrap().contains("the command runs"), "{record:?}");
-    assert!(record.leaked.iter().any(|line| line.contains("box")), "{record:?}");
+    assert!(record.left_behind.iter().any(|line| line.contains("box")), "{record:?}");
+    assert_eq!(record.leaked, Vec::<String>::new());
     assert_eq!(rig.commands(marker).len(), 1);
     rig.sshd.restart();
     let next = rig.run(vec![sh("next", "true")]);
@@ -123,7 +124,9 @@ fn cancelled_while_the_host_is_away_a_run_ends_soon_and_names_what_is_left() {
     assert!(took < Duration::from_secs(5), "{took:?}");
     let record = job(&run, "job");
     assert_eq!(record.verdict, Verdict::Failed(FailureKind::Cancelled), "{record:?}");
-    assert!(record.leaked.iter().any(|line| line.contains("the next run that uses the host ends it")));
+    let [left] = record.left_behind.as_slice() else { panic!("{record:?}") };
+    assert!(left.contains("the next run that uses the host ends it"), "{left}");
+    assert_eq!(record.leaked, Vec::<String>::new());
     rig.sshd.restart();
     rig.run(vec![sh("next", "true")]);
     assert_eq!(rig.commands(marker), Vec::<u32>::new());

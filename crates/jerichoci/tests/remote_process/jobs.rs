@@ -8,7 +8,7 @@ use jericho_host::CancelReason;
 use jerichoci::model::demands::{
     ArtifactsWhen, CacheSharing, CacheSpec, SecretDelivery, SecretSpec, WorkspaceGit,
 };
-use jerichoci::model::job::JobRuntimeKind;
+use jerichoci::model::job::{JobPlacement, JobRuntimeKind, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::{Engine, EngineConfig, RunRequest};
 
@@ -253,6 +253,30 @@ fn who_waits_for_a_cache_of_a_host_is_told_whose_it_is_and_waits_no_longer_than_
         }
     });
     assert_eq!(rig.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_cache_where_a_link_of_the_source_leads_is_refused_and_nothing_there_is_touched() {
+    let name = "a_cache_where_a_link_of_the_source_leads_is_refused_and_nothing_there_is_touched";
+    let Some(rig) = Rig::start(name) else { return };
+    let shared = rig.outside().join("shared");
+    fs::create_dir_all(shared.join("cache")).unwrap();
+    fs::write(shared.join("cache/precious"), "precious\n").unwrap();
+    std::os::unix::fs::symlink(&shared, rig.root.join("nm")).unwrap();
+    for path in ["nm/cache", "nm"] {
+        let mut job = sh("job", "echo x > nm/cache/new");
+        job.caches.insert("c".to_owned(), CacheSpec { path: path.into(), sharing: CacheSharing::Locked });
+        let here = JobSpec { placement: JobPlacement::Local, ..job.clone() };
+        for one in [job, here] {
+            let run = rig.run(vec![one]);
+            let record = &run.jobs[0];
+            assert_eq!(record.verdict, failed(FailureKind::Infrastructure), "{record:?}");
+            let why = format!("the cache `c` cannot be at {path}: the source tree has a file or link nm");
+            assert_eq!(record.message.as_ref(), Some(&why));
+            assert_eq!(fs::read_to_string(shared.join("cache/precious")).unwrap(), "precious\n");
+            assert_eq!(fs::read_dir(shared.join("cache")).unwrap().count(), 1);
+        }
+    }
 }
 
 #[test]

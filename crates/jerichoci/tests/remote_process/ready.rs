@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use jericho_host::{CancelReason, SshError};
 use jericho_testkit::need::needs_root;
-use jerichoci::model::job::JobRuntimeKind;
+use jerichoci::model::job::{IncusRuntimeConfig, JobRuntimeConfig, JobRuntimeKind};
+use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::remote::{BuildHost, Ready, RemoteError, WorkDirProblem};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::rig::{Rig, token};
+use crate::rig::{Rig, job, sh, token};
 
 fn ready(host: &BuildHost) -> (Result<Ready, RemoteError>, Vec<String>) {
     let mut lines = Vec::new();
@@ -167,6 +168,39 @@ fn a_host_that_cannot_be_reached_is_told_apart_and_at_once() {
         assert_eq!(sort(&error), kind, "{error:?}");
         let told = error.told();
         assert!(told.starts_with("host box: ") && told.contains(hint), "{told}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_host_is_told_with_the_way_out_to_jobs_of_every_runtime() {
+    let test = "what_is_wrong_with_a_host_is_told_with_the_way_out_to_jobs_of_every_runtime";
+    let Some(mut rig) = Rig::start(test) else { return };
+    let link = rig.outside().join("link");
+    symlink(rig.outside(), &link).unwrap();
+    let both = vec![JobRuntimeKind::Incus, JobRuntimeKind::HostProcess];
+    let work = rig.work_dir();
+    for (destination, dir, allow, hint) in [
+        ("rig-refused", &work, &both, "try `ssh rig-refused true`"),
+        ("rig-nowhere", &work, &both, "under `[hosts.box]`"),
+        ("rig-wrong-key", &work, &both, "authorized_keys"),
+        ("rig-unknown", &work, &both, "accept it once with `ssh rig-unknown true`"),
+        ("rig", &PathBuf::from("/proc/nowhere"), &both, "another one is named with `work_dir = "),
+        ("rig", &link, &both, "another one is named with `work_dir = "),
+        ("rig", &work, &Vec::new(), "lets them with `allow = ["),
+    ] {
+        let host = rig.host();
+        destination.clone_into(&mut host.ssh);
+        host.work_dir.clone_from(dir);
+        host.allow.clone_from(allow);
+        let mut guest = sh("guest", "true");
+        guest.runtime = JobRuntimeConfig::Incus(IncusRuntimeConfig::default());
+        let run = rig.run(vec![sh("process", "true"), guest]);
+        for id in ["process", "guest"] {
+            let record = job(&run, id);
+            assert_eq!(record.verdict, Verdict::Failed(FailureKind::Infrastructure), "{record:#?}");
+            let message = record.message.as_deref().unwrap();
+            assert!(message.contains(hint), "{id}: no {hint} in: {message}");
+        }
     }
 }
 

@@ -186,6 +186,24 @@ fn a_list_that_is_damaged_here_costs_a_whole_delivery_and_nothing_else() {
         rig.release(&next, "j");
         last = next;
     }
+    // The new list, too, whose length says that it is there.
+    for (from, to) in [(hash_of_f7.as_str(), other_hash.as_str()), ("d/f7\0", "d/f6\0")] {
+        rig.write("d/f3", &format!("for {to}\n"));
+        let next = rig.take();
+        rig.store.settle();
+        let list = rig.outside().join("state/snapshots").join(next.hash.to_string()).join("manifest");
+        let text = fs::read_to_string(&list).unwrap();
+        fs::remove_file(&list).unwrap();
+        fs::write(&list, text.replace(from, to)).unwrap();
+        let (delivered, lines) = rig.deliver_as(&rig.client, &next, &crate::rig::engine_lease("j"));
+        assert_eq!(delivered.unwrap().how, How::Full, "{to:?}: {lines:?}");
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        rig.assert_has(&next);
+        rig.release(&next, "j");
+        // What follows is not made of a damaged list.
+        fs::remove_file(&list).unwrap();
+        fs::write(&list, text).unwrap();
+    }
 }
 
 /// When every file of a snapshot was looked at last, as the host notes it, and a way to note another time.

@@ -49,6 +49,8 @@ struct Document<'a> {
     ended: Vec<Ended<'a>>,
     /// Guests that a person wants to look at.
     kept: &'a [KeptInstanceRecord],
+    /// Guests of other state roots whose time is up; `--expired` ends them.
+    outlived: Vec<&'a str>,
     /// What could not be looked at or ended, one line each.
     problems: &'a [String],
 }
@@ -70,7 +72,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     if args.json {
         let (kept, problems) = (&report.kept, &report.problems);
         let (schema_version, dry_run, ended) = (SCHEMA_VERSION, args.dry_run, ended(&report));
-        document::print(&Document { schema_version, dry_run, ended, kept, problems })?;
+        let outlived = report.outlived.iter().map(|guest| bare(guest)).collect();
+        document::print(&Document { schema_version, dry_run, ended, kept, outlived, problems })?;
     } else {
         tell(&report).map_err(CliError::output)?;
     }
@@ -80,13 +83,17 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Infrastructure })
 }
 
+const INSTANCE: &str = "instance";
+
+/// What is said of a guest, whose kind is the first of the words.
+fn bare(what: &str) -> &str {
+    what.strip_prefix(INSTANCE).map_or(what, str::trim_start)
+}
+
 fn ended(report: &ReapReport) -> Vec<Ended<'_>> {
     let of = |kind, all| <[String]>::iter(all).map(move |what| Ended { kind, what });
     let runs = of("run", &report.runs).chain(of("process", &report.processes)).chain(of("job", &report.jobs));
-    let instances = report.instances.iter();
-    // The kind is the first of its words.
-    let instances = instances
-        .map(|what| Ended { kind: "instance", what: what.strip_prefix("instance ").unwrap_or(what) });
+    let instances = report.instances.iter().map(|what| Ended { kind: INSTANCE, what: bare(what) });
     runs.chain(instances).collect()
 }
 
@@ -102,10 +109,14 @@ fn tell(report: &ReapReport) -> std::io::Result<()> {
         let guests = counted(report.kept.len(), "guest");
         note(&format!("{guests} kept to be looked at: pikaci list --kept"));
     }
+    if !report.outlived.is_empty() {
+        let guests = counted(report.outlived.len(), "guest");
+        note(&format!("{guests} of other state roots whose time is up: pikaci reap --expired"));
+    }
     for problem in &report.problems {
         warn(problem);
     }
-    if ended.is_empty() && report.problems.is_empty() {
+    if ended.is_empty() && report.outlived.is_empty() && report.problems.is_empty() {
         note("nothing was left by anybody");
     }
     Ok(())

@@ -106,6 +106,9 @@ impl<'a, O: Write + Send, E: Write + Send> Human<'a, O, E> {
         for left in &job.leaked {
             lines.push(printable(format!("{}: left behind and ended: {left}", job.id).as_bytes()));
         }
+        for left in &job.left_behind {
+            lines.push(printable(format!("{}: left behind: {left}", job.id).as_bytes()));
+        }
         if shows_log(job.verdict) {
             lines.extend(self.log(run_id, job));
         }
@@ -330,11 +333,15 @@ mod tests {
     }
 
     fn told(quiet: bool, color: bool) -> (String, String) {
+        told_of(events(), quiet, color)
+    }
+
+    fn told_of(events: Vec<Value>, quiet: bool, color: bool) -> (String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let manner = Manner { quiet, one_terminal: false, paint: Paint::new(color) };
         let typed = |args: &[&str]| format!("pikaci {}", printable(args.join(" ").as_bytes()));
         let mut human = Human::new(&mut out, Stage::Plain(&mut err), manner, typed);
-        for (seq, mut event) in events().into_iter().enumerate() {
+        for (seq, mut event) in events.into_iter().enumerate() {
             event["seq"] = json!(seq + 1);
             event["time"] = json!(format!("2026-04-01T12:00:0{seq}Z"));
             human.report(&serde_json::from_value(event).unwrap()).unwrap();
@@ -370,6 +377,15 @@ mod tests {
           bad\u{1b}[2J timed out: pikaci logs 20260401T120000Z-0a1b2c3d --job bad\u{1b}[2J
           repeat it: pikaci rerun 20260401T120000Z-0a1b2c3d --failed
         ");
+    }
+
+    #[test]
+    fn what_was_ended_and_what_is_still_there_are_told_apart() {
+        let more = json!({ "status": "failed", "failure_kind": "cancelled", "leaked": ["sleep 9 (pid 7)"],
+            "left_behind": ["instance i on box is still there; the next run ends it"] });
+        let event =
+            json!({ "event": "job_finished", "run_id": "20260401T120000Z-0a1b2c3d", "job": job("a", more) });
+        insta::assert_snapshot!(told_of(vec![event], true, false).1, @"");
     }
 
     #[test]

@@ -44,6 +44,12 @@ fn a_target_runs_here_and_on_a_host_and_a_guest_that_failed_is_kept() {
     assert_eq!((&json["ended"], &json["dry_run"]), (&json!([]), &json!(false)));
     assert_eq!((&json["kept"][0]["instance"], &json["kept"][0]["host"]), (&json!(words[4]), &json!("box")));
     assert_eq!(place.project.instances().unwrap(), [words[4]]);
+    // A collection leaves what they look at.
+    let collected = place.pikaci(&["gc", "--keep-runs", "0", "--host", "local"]).code(0);
+    assert!(collected.stderr.contains(&format!("{} has a guest that is kept", words[0])), "{collected:?}");
+    let look = ["shell", words[0], "bad", "--", "sh", "-c", "ls jericho.toml; cat /tmp/left"];
+    let seen = place.pikaci(&look).code(0).stdout.replace('\r', "");
+    assert_eq!(seen, "jericho.toml\nleft\n");
     passes("local");
 }
 

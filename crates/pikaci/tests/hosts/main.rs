@@ -5,6 +5,7 @@ mod cluster;
 #[path = "../cli/common.rs"]
 #[expect(dead_code, reason = "shared with the tests of the command line")]
 mod common;
+mod deleted;
 mod doctor;
 mod kept;
 mod place;

@@ -112,6 +112,12 @@ fn a_helper_that_fails_or_lies_fails_the_node_as_infrastructure_and_is_recorded(
         ("exit 3".to_owned(), "exit code 3"),
         ("exit 0".to_owned(), "cannot read"),
         (format!("{real} \"$@\"; exit 1"), "did not exit with 0"),
+        ("mkdir -p \"$(dirname \"$2\")\"; ln -sfn /dev/zero \"$2\"".to_owned(), "not a regular file"),
+        ("mkdir -p \"$(dirname \"$2\")\"; mkfifo \"$2\"".to_owned(), "not a regular file"),
+        (
+            "mkdir -p \"$(dirname \"$2\")\"; truncate -s 99999999999 \"$2\"".to_owned(),
+            "longer than 16777216 bytes",
+        ),
         ("echo '{' > \"$2\"; mkdir -p \"$(dirname \"$2\")\"; echo '{' > \"$2\"".to_owned(), "EOF"),
         (
             format!(

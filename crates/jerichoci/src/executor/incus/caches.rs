@@ -6,20 +6,24 @@
 //! has its cache.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use jericho_host::lock::FileLock;
+use jericho_manifest::shown::shown;
 use pika_cloud::ops::{Incus, OpsError, VolumeRef};
 use sha2::{Digest, Sha256};
 
 use super::intent::GuestPlace;
 use super::labels;
 use super::place::Place;
+use super::spec::WORKSPACE;
 use crate::executor::failure::Failure;
 use crate::executor::process::caches::{holder, waiting};
 use crate::executor::{JobContext, Tools};
 use crate::lock::{self, WaitError};
-use crate::model::demands::CacheSharing;
+use crate::model::demands::{CacheSharing, CacheSpec};
+use crate::snapshot::Manifest;
 
 /// Ends guests that nobody works on.
 pub(crate) trait Undertaker: Send + Sync + std::fmt::Debug {
@@ -76,7 +80,7 @@ impl Caches {
         let reaped = tools
             .undertaker
             .end_users(&place.record(), &place.incus, &self.locked)
-            .map_err(|error| Failure::of(job.cancel, &error))?;
+            .map_err(|error| place.failed(&error, None, job.cancel))?;
         for guest in reaped.ended {
             let line = format!("ended what a dead engine had left with a cache of the job: {guest}");
             super::place::quietly(job.log, &line);
@@ -121,6 +125,7 @@ pub(super) fn take(tools: &Tools, job: &mut JobContext<'_>) -> Result<Caches, Fa
                 cache.path
             )));
         }
+        check_place(name, cache, job.source.manifest()).map_err(Failure::Errored)?;
         let volume = volume(tools.hosts.engine_id(), name);
         caches.volumes.insert(name.clone(), volume.clone());
         if cache.sharing == CacheSharing::Shared {
@@ -138,6 +143,25 @@ pub(super) fn take(tools: &Tools, job: &mut JobContext<'_>) -> Result<Caches, Fa
         caches._locks.push(taken);
     }
     Ok(caches)
+}
+
+/// What of the source is at the place of a cache would be copied into that, and stay there for jobs whose source does not
+/// have it.
+fn check_place(name: &str, cache: &CacheSpec, manifest: &Manifest) -> Result<(), String> {
+    let Ok(below) = Path::new(&cache.path).strip_prefix(WORKSPACE) else { return Ok(()) };
+    let dir = below.as_os_str().as_bytes();
+    let is_in_the_way = |path: &[u8]| {
+        let (inner, outer) = if path.len() > dir.len() { (path, dir) } else { (dir, path) };
+        inner.strip_prefix(outer).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+    };
+    match manifest.iter().find(|entry| is_in_the_way(entry.path)) {
+        None => Ok(()),
+        Some(entry) => Err(format!(
+            "the cache `{name}` cannot be at {}: the source tree has {} there",
+            cache.path,
+            shown(entry.path)
+        )),
+    }
 }
 
 /// Waits for a cache that another job has, and says which.
@@ -159,15 +183,46 @@ fn volume(engine_id: &str, name: &str) -> String {
     format!("{}{plain}-{hash}", volumes_of(engine_id)).to_ascii_lowercase()
 }
 
+/// How much of the identity of a state root is in the names of its volumes.
+const ENGINE_DIGITS: usize = 12;
+
 /// What the names of all volumes of a state root begin with.
 pub(super) fn volumes_of(engine_id: &str) -> String {
-    let engine: String = engine_id.chars().take(12).collect();
+    let engine: String = engine_id.chars().take(ENGINE_DIGITS).collect();
     format!("jericho-{engine}-").to_ascii_lowercase()
+}
+
+/// Whether a volume is a cache of some state root, by its name.
+pub(super) fn is_volume(name: &str) -> bool {
+    let rest = name.strip_prefix("jericho-").and_then(|rest| rest.split_at_checked(ENGINE_DIGITS));
+    rest.is_some_and(|(engine, rest)| {
+        engine.bytes().all(|byte| byte.is_ascii_hexdigit()) && rest.starts_with('-')
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::volume;
+    use pika_cloud::RuntimePaths;
+
+    use super::super::{kit, spec};
+    use super::{is_volume, volume};
+    use crate::model::demands::CacheSpec;
+
+    #[test]
+    fn no_cache_covers_what_a_guest_needs_for_its_job() {
+        let ours = [spec::WORKSPACE, spec::BESIDE_WORKSPACE, spec::ENV_FILE, kit::IN_GUEST, kit::OF_IMAGE];
+        for place in ours.into_iter().chain([RuntimePaths::STATE_DIR]) {
+            for above in std::path::Path::new(place).ancestors() {
+                let above = above.to_str().unwrap();
+                assert!(CacheSpec::problem_in_guest(above).is_some(), "{above}");
+            }
+        }
+        for fine in
+            ["/cargo-home", "/cache", "/usr/local/x", "/var/cache/x", "/workspace/snapshot/target", "/lib-x"]
+        {
+            assert_eq!(CacheSpec::problem_in_guest(fine), None, "{fine}");
+        }
+    }
 
     #[test]
     fn a_volume_is_of_one_state_root_and_one_cache() {
@@ -177,5 +232,9 @@ mod tests {
         assert_ne!(of("0123456789abcdef", "a-b"), of("0123456789abcdef", "ab"));
         assert_ne!(of("0123456789abcdef", "a"), of("1123456789abcdef", "a"));
         assert!(of("0123456789abcdef", &"x".repeat(200)).len() < 60);
+        assert!(is_volume(&of("0123456789abcdef", "a")) && is_volume(&of("0123456789ABCDEF", "ä")));
+        for other in ["jericho-", "jericho-mine", "jericho-0123456789abc-x", "jericho-0123456789ag-x", "x"] {
+            assert!(!is_volume(other), "{other}");
+        }
     }
 }

@@ -7,28 +7,30 @@ use super::spec::Image;
 use crate::causes::with_causes;
 use crate::config::IncusConfig;
 
-/// The error that matters, and what is still there although it should not.
-pub(super) fn left_behind(error: OpsError) -> (OpsError, Option<String>) {
+/// The error that matters, and of an instance that is still there although it should not: its name, and why.
+pub(super) fn left_behind(error: OpsError) -> (OpsError, Option<(String, String)>) {
     match error {
         OpsError::LeftBehind { instance, cleanup, error } => {
-            (*error, Some(format!("instance {instance} ({cleanup})")))
+            (*error, Some((instance, with_causes(&*cleanup))))
         }
         other => (other, None),
     }
 }
 
 /// One line for people, which ends with what they can do.
-pub(super) fn explain(error: &OpsError, config: &IncusConfig, image: &Image) -> String {
+pub(super) fn explain(error: &OpsError, config: &IncusConfig, image: Option<&Image>) -> String {
     let what = with_causes(error);
     let IncusConfig { project, profile, .. } = config;
     let hint = match error {
-        OpsError::ImageMissing { .. } => {
-            let role = image.role.unwrap_or(IncusGuestRole::JerichoRunner);
+        OpsError::ImageMissing { alias, .. } => {
+            let role = image.and_then(|image| image.role);
+            let has_role = role.is_some();
+            let role = role.unwrap_or(IncusGuestRole::JerichoRunner);
             let mut hint = format!(
                 "build it: scripts/incus-role-image.sh --role {role} build-import --project {project}"
             );
-            if image.role.is_none() {
-                hint.push_str(&format!(" --alias {}", image.alias));
+            if !has_role {
+                hint.push_str(&format!(" --alias {alias}"));
             }
             hint
         }

@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -40,6 +41,9 @@ pub struct GuestIntent {
     pub place: GuestPlace,
     /// Its name.
     pub instance: String,
+    /// Until when a person wants to look at it, by the clock of this machine: until then nobody collects its run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<DateTime<Utc>>,
 }
 
 impl GuestPlace {
@@ -64,8 +68,18 @@ impl GuestIntent {
             fs::create_dir_all(guests)?;
             jericho_host::fs::write_atomic(&path, &place, false)?;
         }
+        self.write(job_dir)
+    }
+
+    fn write(&self, job_dir: &Path) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(self)?;
         jericho_host::fs::write_atomic(&job_dir.join(INSTANCE), &text, false)
+    }
+
+    /// Writes down that the guest of a job is kept for a person.
+    pub(super) fn keep(job_dir: &Path, until: DateTime<Utc>) -> io::Result<()> {
+        let Some(intent) = Self::load(job_dir) else { return Err(io::ErrorKind::NotFound.into()) };
+        Self { kept_until: Some(until), ..intent }.write(job_dir)
     }
 
     /// The guest that was written down for a job; nothing where it is gone, or was written by a later version.

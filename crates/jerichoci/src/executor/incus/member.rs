@@ -13,13 +13,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use jericho_host::CancelToken;
 use jericho_manifest::EntryKind;
-use pika_cloud::ops::{Incus, OpsError, TreeWriter, VolumeRef};
+use pika_cloud::ops::{OpsError, TreeWriter, VolumeRef};
 use sha2::{Digest, Sha256};
 
 use super::kit;
 use super::labels;
+use super::place::Place;
 use super::volumes::is_unused;
-use crate::config::IncusConfig;
 use crate::executor::failure::Failure;
 use crate::executor::workspace::RunSource;
 use crate::snapshot::SnapshotError;
@@ -44,8 +44,7 @@ pub(super) struct OnMember {
 
 /// Where volumes are brought to.
 pub(super) struct Member<'a> {
-    pub(super) incus: &'a Incus,
-    pub(super) config: &'a IncusConfig,
+    pub(super) place: &'a Place,
     pub(super) name: String,
     pub(super) now: DateTime<Utc>,
 }
@@ -58,8 +57,12 @@ impl Member<'_> {
         runner: Option<&Path>,
         cancel: &CancelToken,
     ) -> Result<OnMember, Failure> {
-        let failed = |error: OpsError| Failure::of(cancel, &error);
-        let pool = self.incus.root_pool(&self.config.project, &self.config.profile).map_err(failed)?;
+        let failed = |error: OpsError| self.place.failed(&error, None, cancel);
+        let pool = self
+            .place
+            .incus
+            .root_pool(&self.place.config.project, &self.place.config.profile)
+            .map_err(failed)?;
         let hash = source.content_hash();
         let snapshot = self.volume(&pool, "snapshot", hash);
         let is_new = self
@@ -83,14 +86,14 @@ impl Member<'_> {
         self.ensure(&volume, "runner", &mut |tree| {
             tree.file(kit::RUNNER, true, bytes.len() as u64, |out| out.write_all(&bytes))
         })
-        .map_err(|error| Failure::of(cancel, &error))?;
+        .map_err(|error| self.place.failed(&error, None, cancel))?;
         Ok(volume.name)
     }
 
     fn volume(&self, pool: &str, kind: &str, hash: &str) -> VolumeRef {
         let digits = hash.get(..DIGITS).unwrap_or(hash);
         VolumeRef {
-            project: self.config.project.clone(),
+            project: self.place.config.project.clone(),
             pool: pool.to_owned(),
             member: Some(self.name.clone()),
             name: format!("{kind}-{digits}"),
@@ -106,20 +109,22 @@ impl Member<'_> {
         let used = labels::used(self.now);
         let mut all = labels::brought(kind);
         all.extend(used.clone());
-        if self.incus.ensure_filled_volume(volume, &all, fill)? {
+        if self.place.incus.ensure_filled_volume(volume, &all, fill)? {
             return Ok(true);
         }
         // So that nobody takes it for one that is not used.
-        self.incus.label_volume(volume, &used)?;
+        self.place.incus.label_volume(volume, &used)?;
         Ok(false)
     }
 
     /// Removes what nobody has used for a day, on all members.
     fn sweep(&self, pool: &str) -> Result<(), OpsError> {
         for kind in ["snapshot", "runner"] {
-            for listed in self.incus.list_volumes(&self.config.project, pool, &labels::brought(kind))? {
+            for listed in
+                self.place.incus.list_volumes(&self.place.config.project, pool, &labels::brought(kind))?
+            {
                 if is_unused(&listed, self.now, UNUSED_FOR) {
-                    self.incus.delete_volume_at(&listed.volume)?;
+                    self.place.incus.delete_volume_at(&listed.volume)?;
                 }
             }
         }

@@ -34,8 +34,8 @@ pub(crate) use caches::{Buried, Undertaker};
 pub(crate) use intent::places;
 pub use intent::{GuestIntent, GuestPlace};
 use place::{Place, Prepared};
-use remove::{KEPT_FOR, Leftover};
-pub(crate) use remove::{is_kept, keep_for_a_person};
+use remove::{KEPT_FOR, Leftover, still_there};
+pub(crate) use remove::{is_kept, keep_for_a_person, note_kept};
 use snapshot::MountSource;
 pub(crate) use spec::{WORKSPACE, shell_environment};
 use told::Told;
@@ -93,7 +93,7 @@ struct Made {
     instance: Option<String>,
     cleanup: Option<Cleanup>,
     warnings: Vec<String>,
-    leaked: Vec<String>,
+    left_behind: Vec<String>,
 }
 
 impl IncusGuest {
@@ -112,7 +112,7 @@ impl Executor for IncusGuest {
         let ran = self.run(&mut job, &mut phases, &mut made);
         let mut outcome = ran.unwrap_or_else(Failure::into_outcome);
         outcome.warnings.append(&mut made.warnings);
-        outcome.leaked.append(&mut made.leaked);
+        outcome.left_behind.append(&mut made.left_behind);
         if let Err(error) = self.tools.host.remove(job.scratch) {
             outcome.warnings.push(with_causes(&error));
         }
@@ -196,7 +196,7 @@ impl IncusGuest {
             runner_dir = on.runner.map(PathBuf::from);
         }
         made.instance = Some(instance.name.clone());
-        let intent = GuestIntent { place: place.record(), instance: instance.name.clone() };
+        let intent = GuestIntent { place: place.record(), instance: instance.name.clone(), kept_until: None };
         let (volumes, cache_labels) = (caches.volumes().clone(), caches.labels());
         let mut leftover = Leftover {
             incus: place.incus.clone(),
@@ -247,7 +247,7 @@ impl IncusGuest {
         let (plan, ensured) = match made_ready {
             Ok(made_ready) => made_ready,
             Err(failure) => {
-                leftover.was_not_made(made.leaked.is_empty());
+                leftover.was_not_made(made.left_behind.is_empty());
                 return Err(failure);
             }
         };
@@ -385,12 +385,12 @@ impl IncusGuest {
     /// What to tell of an operation that failed.
     fn failed(&self, place: &Place, made: &mut Made, image: &spec::Image, error: OpsError) -> Failure {
         let (error, left) = errors::left_behind(error);
-        if let Some(left) = left {
-            made.leaked.push(format!("{left} on {}; the next command there ends it", place.name()));
+        if let Some((instance, why)) = left {
+            made.left_behind.push(still_there(&place.record(), &instance, &why));
         }
         match error {
             OpsError::Cancelled(reason) => Failure::Cancelled(reason),
-            error => Failure::Errored(errors::explain(&error, &place.config, image)),
+            error => Failure::Errored(errors::explain(&error, &place.config, Some(image))),
         }
     }
 }
@@ -411,11 +411,8 @@ pub(crate) fn check_image(
         let place = Place::of(job.placement.host(), tools, cancel)?;
         place.connect(log, cancel)?;
         let image = spec::image(runtime, &place.config);
-        match place.incus.image(&place.config.project, &image.alias) {
-            Ok(_) => Ok(()),
-            Err(OpsError::Cancelled(reason)) => Err(Failure::Cancelled(reason)),
-            Err(error) => Err(Failure::Errored(errors::explain(&error, &place.config, &image))),
-        }
+        let found = place.incus.image(&place.config.project, &image.alias);
+        found.map(drop).map_err(|error| place.failed(&error, Some(&image), cancel))
     };
     check().map_err(Failure::into_outcome)
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use jericho_host::{CancelToken, LocalHost, SystemIds};
-use pika_cloud::ops::{Incus, InstanceRef, Patience};
+use pika_cloud::ops::{Incus, InstanceRef, OpsError, Patience};
 
 use super::intent::GuestPlace;
-use super::kit;
 use super::member::Member;
 use super::snapshot::{self, Hold, MountSource};
+use super::spec::Image;
+use super::{errors, kit};
 use crate::config::IncusConfig;
 use crate::executor::failure::Failure;
 use crate::executor::{JobContext, JobLog, Tools};
@@ -58,9 +59,9 @@ impl Place {
                 (config, incus, Machine::This)
             }
             Some(host) => {
-                let host = tools.hosts.get(host).map_err(|error| Failure::of(cancel, &error))?;
+                let host = tools.hosts.get(host).map_err(|error| Failure::of_host(cancel, error))?;
                 patience.request = SILENCE;
-                host.permit(JobRuntimeKind::Incus).map_err(|error| Failure::of(cancel, &error))?;
+                host.permit(JobRuntimeKind::Incus).map_err(|error| Failure::of_host(cancel, error))?;
                 (host.config().incus.clone(), host.incus(cancel), Machine::Host(host))
             }
         };
@@ -71,7 +72,7 @@ impl Place {
     /// Makes sure that the machine can be asked.
     pub(super) fn connect(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<(), Failure> {
         let Machine::Host(host) = &self.machine else { return Ok(()) };
-        host.ready(log, cancel).map(drop).map_err(|error| Failure::of(cancel, &error))
+        host.ready(log, cancel).map(drop).map_err(|error| Failure::of_host(cancel, error))
     }
 
     /// Nothing is needed of the machine for the moment.
@@ -96,6 +97,15 @@ impl Place {
             Machine::Host(host) => Some(host.name().to_owned()),
         };
         GuestPlace::new(host, self.config.socket.clone(), self.config.project.clone())
+    }
+
+    /// What to tell of an operation on its Incus that failed.
+    pub(super) fn failed(&self, error: &OpsError, image: Option<&Image>, cancel: &CancelToken) -> Failure {
+        match (error, cancel.reason()) {
+            (OpsError::Cancelled(reason), _) => Failure::Cancelled(*reason),
+            (_, Some(reason)) => Failure::Cancelled(reason),
+            _ => Failure::Errored(errors::explain(error, &self.config, image)),
+        }
     }
 
     /// What time it is there.
@@ -124,7 +134,7 @@ impl Place {
             Machine::Host(host) => {
                 let ready = host
                     .ready(&mut |line| quietly(job.log, line), job.cancel)
-                    .map_err(|error| Failure::of(job.cancel, &error))?;
+                    .map_err(|error| Failure::of_host(job.cancel, error))?;
                 let runner_dir = ready.runner.parent().map(Path::to_path_buf);
                 Ok(Prepared { runner_dir, ready: Some(ready) })
             }
@@ -159,7 +169,7 @@ impl Place {
         prepared: &Prepared,
         tools: &Tools,
     ) -> Result<MountSource, Failure> {
-        let here = self.incus.server().map_err(|error| Failure::of(job.cancel, &error))?;
+        let here = self.incus.server().map_err(|error| self.failed(&error, None, job.cancel))?;
         if !job.prepared.mounts.is_empty() && here.environment.server_name != name {
             let here = here.environment.server_name;
             return Err(Failure::Errored(format!(
@@ -169,7 +179,7 @@ impl Place {
         }
         let arch = prepared.ready.as_ref().map_or(std::env::consts::ARCH, |ready| ready.arch.as_str());
         let runner = kit::find_runner(&tools.config.hosts.runner_dirs, arch);
-        let member = Member { incus: &self.incus, config: &self.config, name, now: self.now(tools) };
+        let member = Member { place: self, name, now: self.now(tools) };
         let on = member.bring(job.source, runner.as_deref(), job.cancel)?;
         let files = job.source.manifest().len();
         let how = if on.is_new { "sent" } else { "is there" };

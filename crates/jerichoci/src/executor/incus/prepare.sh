@@ -52,9 +52,8 @@ if [ -n "${JERICHO_CACHES:-}" ]; then
   done <<EOF
 $JERICHO_CACHES
 EOF
-  if [ -n "$jericho_now" ]; then
-    find /workspace/snapshot -type f -exec touch -c {} +
-  else
-    find /workspace/snapshot -type f -exec touch -c -r "$jericho_met" {} +
-  fi
+  # Only those: caches that lie in the workspace keep their times. Without a file to go by, it is the present.
+  [ -z "$jericho_now" ] || jericho_met=
+  (cd /workspace/.snapshot && find . -type f -exec sh -c \
+    'cd /workspace/snapshot && met=$1 && shift && touch -c ${met:+-r "$met"} -- "$@"' sh "$jericho_met" {} +)
 fi

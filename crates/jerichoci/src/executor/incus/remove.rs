@@ -1,6 +1,7 @@
 //! The end of a guest: it goes, with all that only it needed, or it is kept to be looked at.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use jericho_host::{CancelToken, Clock};
 use pika_cloud::ops::{Incus, InstanceRef, OpsError, Patience};
 
 use super::caches::Caches;
-use super::intent::GuestIntent;
+use super::intent::{GuestIntent, GuestPlace};
 use super::labels;
 use super::snapshot::Hold;
 use crate::causes::with_causes;
@@ -37,6 +38,22 @@ pub(crate) fn keep_for_a_person(
 ) -> Result<(), OpsError> {
     let now = incus.time()?.unwrap_or(here);
     incus.set_labels(instance, &labels::kept(labels::later(now, KEPT_FOR)))
+}
+
+/// What to tell of a guest that could not be removed.
+pub(super) fn still_there(place: &GuestPlace, instance: &str, why: &str) -> String {
+    format!(
+        "instance {instance} in the Incus project {} on {} is still there ({why}); the next run that uses that Incus, \
+         or `pikaci reap`, ends it",
+        place.project,
+        place.host_name()
+    )
+}
+
+/// Writes down in the directory of the job that its guest is kept from now on, so that its run is not collected. `here`
+/// is the time on this machine.
+pub(crate) fn note_kept(job_dir: &Path, here: DateTime<Utc>) -> io::Result<()> {
+    GuestIntent::keep(job_dir, labels::later(here, KEPT_FOR))
 }
 
 /// Whether a guest is labelled so.
@@ -85,13 +102,8 @@ impl Leftover {
                 cleaned.warnings.extend(self.hold.release(cancel).err());
             }
             Err(error) => {
-                let InstanceRef { project, name } = &self.instance;
-                let host = self.intent.place.host_name();
-                cleaned.leaked.push(format!(
-                    "instance {name} in the Incus project {project} on {host}; the next run, or `pikaci reap`, \
-                     ends it"
-                ));
-                cleaned.warnings.push(format!("instance {name} was not removed: {}", with_causes(&error)));
+                let left = still_there(&self.intent.place, &self.instance.name, &with_causes(&error));
+                cleaned.left_behind.push(left);
             }
         }
         // Until here: a guest that is still there may still write to them.
@@ -112,6 +124,9 @@ impl Leftover {
             cleaned.warnings.push(format!("the guest is not kept: {why}"));
             return cleaned;
         }
+        let noted = note_kept(&self.job_dir, self.clock.now());
+        let not_noted = |error| format!("a collection may take the run of the guest that is kept: {error}");
+        let warnings = noted.err().map(not_noted).into_iter().collect();
         let InstanceRef { project, name } = self.instance;
         let (run_id, job_id, place) = (self.run_id, self.job_id, self.intent.place);
         let line = format!(
@@ -128,7 +143,7 @@ impl Leftover {
             instance: name,
             keep_until: until,
         };
-        Cleaned { kept: Some(kept), lines: vec![line], ..Cleaned::default() }
+        Cleaned { kept: Some(kept), lines: vec![line], warnings, ..Cleaned::default() }
     }
 
     /// By the clock of the guest's host, as far as it is known.

@@ -77,7 +77,7 @@ pub(super) fn on_host(
     let mut tree = HostTree::of((host, ready), job.source, tools, &instance.name);
     let log = &mut *job.log;
     tree.deliver(job.source, tools, &mut |line| quietly(log, line), job.cancel)
-        .map_err(|error| Failure::of(job.cancel, &error))?;
+        .map_err(|error| Failure::of_delivery(host, error))?;
     let source = path_text(tree.path())?;
     Ok(MountSource { source, hold: Hold::Host(Box::new(tree)), on: None })
 }

@@ -102,7 +102,7 @@ impl Observer for Told<'_> {
             Note::Waiting { reason } => self.line(&format!("waiting for a place: {reason}")),
             Note::Reconnected => self.connected_again(),
             Note::OperationLost => {
-                self.line("Incus no longer follows the runner; looking for it in the guest")
+                self.line("Incus no longer follows the runner; looking for it in the guest");
             }
             Note::Warning(text) => self.warnings.push(text),
             _ => {}

@@ -1,4 +1,4 @@
-//! Volumes that nobody needs any more: those that were brought to members of a cluster, and caches of this engine.
+//! Volumes that nobody needs any more: those that were brought to members of a cluster, and caches.
 
 use std::time::Duration;
 
@@ -9,6 +9,10 @@ use super::{caches, labels};
 
 /// How long somebody may take between the use of a volume that was brought and the guest that sees it.
 const BETWEEN: Duration = Duration::from_secs(3600);
+
+/// A cache of another engine that nobody has used for so long goes whatever is asked for: that engine would have
+/// collected it by now, and may be gone.
+const OF_OTHERS: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// Removes them, or says which would go. `whose` is project, profile and engine.
 pub(crate) fn collect_volumes(
@@ -35,6 +39,8 @@ pub(crate) fn collect_volumes(
             BETWEEN
         } else if one.volume.name.starts_with(&own) {
             unused
+        } else if caches::is_volume(&one.volume.name) {
+            unused.max(OF_OTHERS)
         } else {
             continue;
         };

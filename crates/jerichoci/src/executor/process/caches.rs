@@ -122,9 +122,8 @@ impl Caches<'_> {
         env: &mut Environment,
     ) -> Result<(), String> {
         for held in &self.held {
-            self.show_one(held, view, manifest).map_err(|error| {
-                format!("the cache `{}` cannot be at {}: {error}", held.name, held.spec.path)
-            })?;
+            self.show_one(held, view, manifest)
+                .map_err(|error| cannot_be_at(held.name, held.spec, &error))?;
             env.set(variable(held.name), view.workspace.join(&held.spec.path));
         }
         Ok(())
@@ -132,7 +131,7 @@ impl Caches<'_> {
 
     fn show_one(&self, held: &Held<'_>, view: &mut JobView, manifest: &Manifest) -> io::Result<()> {
         let relative = Path::new(&held.spec.path);
-        refuse_files_above(relative, manifest)?;
+        refuse_files(relative, manifest)?;
         if let Isolation::Namespaces(mounts) = &mut view.isolation {
             // What is written below an overlay appears in it.
             beneath::walk(&view.writable, relative, true)?;
@@ -188,8 +187,20 @@ pub(in crate::executor) fn variable(name: &str) -> String {
     "JERICHO_CACHE_".chars().chain(name).collect()
 }
 
+fn cannot_be_at(name: &str, cache: &CacheSpec, why: &dyn std::fmt::Display) -> String {
+    format!("the cache `{name}` cannot be at {}: {why}", cache.path)
+}
+
+/// Whether the source leaves room for a cache.
+///
+/// # Errors
+/// For people.
+pub(in crate::executor) fn check(name: &str, cache: &CacheSpec, manifest: &Manifest) -> Result<(), String> {
+    refuse_files(Path::new(&cache.path), manifest).map_err(|error| cannot_be_at(name, cache, &error))
+}
+
 /// A file or a link of the snapshot on the way would be replaced by a directory.
-fn refuse_files_above(relative: &Path, manifest: &Manifest) -> io::Result<()> {
+fn refuse_files(relative: &Path, manifest: &Manifest) -> io::Result<()> {
     let found = relative.ancestors().find(|path| manifest.get(path.as_os_str().as_bytes()).is_some());
     match found {
         Some(path) => Err(io::Error::other(format!("the source tree has a file or link {}", path.display()))),

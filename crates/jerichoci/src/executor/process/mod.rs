@@ -411,6 +411,7 @@ pub(super) fn cancelled(reason: CancelReason) -> JobOutcome {
 pub(super) fn note(log: &mut dyn JobLog, outcome: &mut JobOutcome) {
     let mut lines: Vec<String> =
         outcome.leaked.iter().map(|process| format!("left behind and ended: {process}")).collect();
+    lines.extend(outcome.left_behind.iter().map(|left| format!("left behind: {left}")));
     lines.extend(outcome.warnings.iter().map(|warning| format!("warning: {warning}")));
     let own_verdict = matches!(outcome.verdict, Verdict::Passed | Verdict::Failed(FailureKind::TestFailure));
     if !own_verdict {

@@ -123,6 +123,7 @@ fn globs(patterns: &[String]) -> Vec<String> {
 fn view(run: &Run<'_>, job: &JobContext<'_>, tree: &Path) -> Result<Value, String> {
     let mut all = Vec::new();
     for (name, cache) in &job.spec.caches {
+        caches::check(name, cache, job.source.manifest())?;
         let dir = run.place.cache(name);
         all.push(json!({
             "dir": text(&dir.join("data"))?,

@@ -1,9 +1,12 @@
 //! What will most likely be needed once a host has answered, read while it looks.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jericho_manifest::Delta;
 use jericho_manifest::protocol::{Answer, Request};
-use jericho_manifest::{Delta, Encoded};
 
 use super::error::SyncError;
 use super::line::Talk;
@@ -12,12 +15,11 @@ use crate::snapshot::{ContentHash, Manifest, Store};
 /// From this many entries on, reading two manifests takes longer than starting a thread.
 const MANY: usize = 4000;
 
-/// The two manifests between which the difference is wanted.
+/// The difference to what the host most likely has. Neither manifest was proven, both may have become damaged in the
+/// store: what is made of it has a hash of its own.
 pub(super) struct Ahead {
-    /// As it lies in the store, which may have become damaged: what is made of it has a hash of its own.
-    pub(super) base: Encoded,
-    /// The bytes of the new one.
-    new: Vec<u8>,
+    pub(super) base: ContentHash,
+    pub(super) delta: Delta,
 }
 
 impl Ahead {
@@ -27,27 +29,45 @@ impl Ahead {
     }
 
     fn load_unless(store: &Store, new: &Manifest, base: ContentHash, enough: &AtomicBool) -> Option<Self> {
-        let bytes = std::fs::read(store.manifest_path(&base)).ok()?;
-        if enough.load(Ordering::Relaxed) {
-            return None;
-        }
-        let base = Encoded::unproven(bytes, base).ok()?;
-        if enough.load(Ordering::Relaxed) {
-            return None;
-        }
-        // Reading them again costs less than encoding them.
-        let published = std::fs::read(store.manifest_path(&new.hash())).ok();
-        let published = published.filter(|bytes| bytes.len() as u64 == new.encoded_len());
-        Some(Self { base, new: published.unwrap_or_else(|| new.encode()) })
+        let old = Until { file: File::open(store.manifest_path(&base)).ok()?, enough };
+        // Reading it again costs less than encoding it.
+        let length = new.encoded_len();
+        let published = File::open(store.manifest_path(&new.hash())).ok();
+        let published = published.filter(|file| file.metadata().is_ok_and(|found| found.len() == length));
+        let delta = match published {
+            Some(published) => Delta::between(old, published),
+            None => Delta::between(old, &new.encode()[..]),
+        };
+        Some(Self { base, delta: delta.ok()? })
     }
 
-    /// What turns the one into the other; nothing when one of them is seen to be damaged.
-    pub(super) fn delta(&self) -> Option<Delta> {
-        Delta::between(&self.base, &self.new).ok()
+    /// Whether what it was made of is damaged here.
+    pub(super) fn is_damaged(&self, store: &Store, new: &Manifest) -> bool {
+        let is = |hash: &ContentHash| is_sound(&store.manifest_path(hash), hash);
+        !is(&self.base) || !is(&new.hash())
     }
 }
 
-/// Asks, and reads the newest base meanwhile.
+fn is_sound(manifest: &Path, hash: &ContentHash) -> bool {
+    std::fs::read(manifest).is_ok_and(|bytes| ContentHash::of(&bytes) == *hash)
+}
+
+/// A file that ends with an error as soon as nobody needs it any more.
+struct Until<'e> {
+    file: File,
+    enough: &'e AtomicBool,
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.enough.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        self.file.read(into)
+    }
+}
+
+/// Asks, and reads the newest base meanwhile, also while a channel is opened.
 pub(super) fn asked(
     talk: &mut Talk<'_>,
     question: &Request,
@@ -55,12 +75,11 @@ pub(super) fn asked(
     new: &Manifest,
     newest: Option<ContentHash>,
 ) -> Result<(Answer, Option<Ahead>), SyncError> {
-    talk.say(question)?;
-    let Some(newest) = newest.filter(|_| new.len() >= MANY) else { return Ok((talk.answer()?, None)) };
+    let Some(newest) = newest.filter(|_| new.len() >= MANY) else { return Ok((talk.ask(question)?, None)) };
     let enough = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| Ahead::load_unless(store, new, newest, &enough));
-        let answer = talk.answer();
+        let answer = talk.ask(question);
         if !matches!(answer, Ok(Answer::Lacks(_))) {
             enough.store(true, Ordering::Relaxed);
         }

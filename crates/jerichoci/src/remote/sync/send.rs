@@ -5,10 +5,10 @@ use std::sync::mpsc::sync_channel;
 use std::time::SystemTime;
 
 use jericho_host::CancelToken;
+use jericho_manifest::Delta;
 use jericho_manifest::delta::{Content, sent};
 use jericho_manifest::protocol::{Answer, Ask, Fault, How, Lease, Receive, Request};
 use jericho_manifest::shown::shown;
-use jericho_manifest::{Delta, Encoded};
 
 use super::ahead::{Ahead, asked};
 use super::error::SyncError;
@@ -42,7 +42,8 @@ pub(super) fn once(
         loop {
             let (lease, min_free) = (parcel.lease.clone(), remote.min_free);
             let newest = bases.first().copied();
-            let question = Request::Ask(Ask { hash, bases: std::mem::take(&mut bases), lease, min_free });
+            let offered = std::mem::take(&mut bases);
+            let question = Request::Ask(Ask { hash, bases: offered.clone(), lease, min_free });
             let (answer, ahead) = asked(talk, &question, parcel.store, parcel.manifest, newest)?;
             let lacks = match answer {
                 Answer::Have(have) => return Ok(delivered(remote, &hash, Progress::default(), have.how)),
@@ -52,27 +53,31 @@ pub(super) fn once(
             if let Some(damaged) = &lacks.damaged {
                 tell(Told::Line(&format!("sync: set aside what is damaged: {damaged}")));
             }
-            // One that cannot be read here any more is as good as none.
-            let ahead = lacks.base.and_then(|base| match ahead {
-                Some(ahead) if ahead.base.hash() == base => Some(ahead),
+            // One that cannot be read here any more is as good as none, and so is one that nobody spoke of.
+            let ahead = lacks.base.filter(|base| offered.contains(base)).and_then(|base| match ahead {
+                Some(ahead) if ahead.base == base => Some(ahead),
                 _ => Ahead::load(parcel.store, parcel.manifest, base),
             });
-            let delta = ahead.and_then(|ahead| Some((ahead.delta()?, ahead.base)));
-            let (delta, base) = match delta {
-                Some((delta, base)) => (delta, Some(base)),
-                None => (Delta::whole(parcel.manifest.clone()), None),
-            };
-            match send(talk, remote, parcel, &delta, base.as_ref(), tell, cancel) {
-                // Somebody else changed or removed it in between, or it is damaged here: once more, without one.
-                Err(SyncError::Refused { fault, message, .. })
-                    if base.as_ref().is_some_and(|base| {
-                        fault == Fault::Base || fault == Fault::Content && !base.is_proven()
-                    }) =>
-                {
-                    tell(Told::Line(&format!("sync: sending everything, because {message}")));
+            let whole;
+            let (delta, base) = match &ahead {
+                Some(ahead) => (&ahead.delta, Some(ahead.base)),
+                None => {
+                    whole = Delta::whole(parcel.manifest.clone());
+                    (&whole, None)
                 }
+            };
+            let sent = send(talk, remote, parcel, delta, base, tell, cancel);
+            let is_damaged =
+                || ahead.as_ref().is_some_and(|ahead| ahead.is_damaged(parcel.store, parcel.manifest));
+            let why = match sent {
+                // Somebody else changed or removed it in between, or one of both is damaged here.
+                Err(SyncError::Refused { fault: Fault::Base, message, .. }) if ahead.is_some() => message,
+                Err(SyncError::Refused { fault: Fault::Content, message, .. }) if is_damaged() => message,
+                Err(SyncError::Snapshot(error)) if is_damaged() => error.to_string(),
                 other => return other,
-            }
+            };
+            // Once more, without a base.
+            tell(Told::Line(&format!("sync: sending everything, because {why}")));
         }
     })
 }
@@ -124,16 +129,19 @@ fn send(
     remote: &Remote<'_>,
     parcel: &Parcel<'_>,
     delta: &Delta,
-    base: Option<&Encoded>,
+    base: Option<ContentHash>,
     tell: &mut dyn FnMut(Told<'_>),
     cancel: &CancelToken,
 ) -> Result<Delivered, SyncError> {
     let hash = parcel.manifest.hash();
-    let mut contents = delta.contents(base);
+    let mut contents = match base {
+        Some(_) => delta.contents_of(parcel.manifest),
+        None => delta.contents(None),
+    };
     let set = delta.set().encode();
     let request = Request::Receive(Receive {
         hash,
-        base: base.map(Encoded::hash),
+        base,
         gone_len: delta.gone().len() as u64,
         set_len: set.len() as u64,
         contents: sent(&contents),

@@ -32,7 +32,8 @@ pub(crate) fn everywhere(
     let layout = Layout::new(&engine.config.state_root);
     // Guests of dead engines are ended by the collection of this machine, and told by `reap`.
     let options = ReapOptions { hosts: hosts.to_vec(), expired: false, dry_run: true };
-    let Some((reaper, _)) = reaper(engine, &options)? else { return Ok(report) };
+    let Some((reaper, places)) = reaper(engine, &options)? else { return Ok(report) };
+    let own = reaper.places().map_err(file_error("read", layout.root()))?;
     let runs = known::runs_of(&layout);
     let mut unreachable = Vec::new();
     for name in hosts {
@@ -56,8 +57,7 @@ pub(crate) fn everywhere(
             }
         }
     }
-    // Where this engine has never made a guest, it has brought nothing.
-    for place in reaper.places().map_err(file_error("read", layout.root()))? {
+    for place in places {
         let is_asked = |host: &String| hosts.contains(host) && !unreachable.contains(host);
         if cancel.is_cancelled() || !place.host.as_ref().is_none_or(is_asked) {
             continue;
@@ -77,8 +77,10 @@ pub(crate) fn everywhere(
                     |name| format!("volume {name} in project {} on {}", place.project, place.host_name());
                 report.removed_volumes.extend(volumes.into_iter().map(told));
             }
-            // An Incus of this machine that is gone has nothing of ours.
+            // An Incus of this machine that is gone has nothing of ours; and where this engine has never made a
+            // guest there need not be any.
             Err(_) if place.host.is_none() && !place.socket.exists() => {}
+            Err(_) if !own.contains(&place) => {}
             Err(problem) => report.unreachable.push(format!(
                 "volumes in the Incus project {} on {}: {problem}",
                 place.project,

@@ -22,13 +22,12 @@ use usage::disk_usage;
 use super::layout::{Layout, RunLayout};
 use super::list::list_runs;
 use super::owner::{Ownership, is_alive};
+use super::prepare::roots::has_kept_guest;
 use super::snapshots::{Snapshots, kept_by};
-use super::store::{file_error, read_json, refuse_links};
+use super::store::{file_error, refuse_links};
 use crate::causes::with_causes;
 use crate::engine::{Engine, EngineError};
-use crate::executor::incus::GuestIntent;
 use crate::model::id::RunId;
-use crate::model::record::RunRecord;
 use crate::snapshot::ContentHash;
 
 /// What is kept.
@@ -136,22 +135,21 @@ enum Item {
 }
 
 impl Collection<'_> {
-    /// Removes one run, unless an engine works on it. Returns the bytes that it took.
+    /// Removes one run, unless an engine works on it or a guest of it is kept. Returns the bytes that it took.
     fn remove_run(&mut self, id: RunId) -> Option<u64> {
         let run = self.layout.run(&id);
-        if keeps_guest(&run, self.engine.clock.now()) {
-            self.report.kept_guests.push(id.to_string());
-            self.kept.push(id);
-            return None;
-        }
-        match remove_run(&run, self.policy.dry_run) {
-            Ok(Some(bytes)) => {
+        match remove_run(&run, self.engine.clock.now(), self.policy.dry_run) {
+            Ok(Removal::Done(bytes)) => {
                 self.report.freed_bytes += bytes;
                 self.report.removed_runs.push(id.to_string());
                 return Some(bytes);
             }
-            Ok(None) => {
+            Ok(Removal::IsLive) => {
                 self.report.kept_live.push(id.to_string());
+                self.kept.push(id);
+            }
+            Ok(Removal::HasGuest) => {
+                self.report.kept_guests.push(id.to_string());
                 self.kept.push(id);
             }
             // Somebody else collects at the same time.
@@ -203,12 +201,12 @@ impl Collection<'_> {
             .filter(worth_it)
             .map(|cache| (cache.used.into(), Item::Cache(cache)))
             .collect();
-        let stays: HashSet<String> =
-            self.report.kept_live.iter().chain(&self.report.kept_guests).cloned().collect();
+        let stay = self.report.kept_live.iter().chain(&self.report.kept_guests);
+        let stay: HashSet<String> = stay.cloned().collect();
         let idle = std::mem::take(&mut self.kept);
         for id in idle {
             match second_of(&id) {
-                Some(start) if !stays.contains(id.as_str()) && !is_alive(&layout.run(&id)) => {
+                Some(start) if !stay.contains(id.as_str()) && !is_alive(&layout.run(&id)) => {
                     items.push((start, Item::Run(id)));
                 }
                 _ => self.kept.push(id),
@@ -318,23 +316,32 @@ fn second_of(id: &RunId) -> Option<DateTime<Utc>> {
     start.ok().map(|start| start.and_utc())
 }
 
-/// Whether a guest of a run may still be looked at. Who ends it earlier forgets it; whoever else has removed it, its time
-/// comes to an end.
-fn keeps_guest(run: &RunLayout, now: DateTime<Utc>) -> bool {
-    let Ok(record) = read_json::<RunRecord>(&run.record()) else { return false };
-    record.jobs.iter().any(|job| {
-        let kept = job.remote_linux_vm_execution.as_ref().and_then(|guest| guest.kept.as_ref());
-        kept.is_some_and(|kept| kept.keep_until > now) && GuestIntent::load(run.job(&job.id).dir()).is_some()
-    })
+/// What became of a run.
+enum Removal {
+    /// It is gone, or would be; the bytes that it took.
+    Done(u64),
+    /// An engine works on it.
+    IsLive,
+    /// A person wants to look at a guest of it.
+    HasGuest,
 }
 
-/// Removes one run; nothing when an engine works on it.
-fn remove_run(run: &RunLayout, dry_run: bool) -> Result<Option<u64>, EngineError> {
+/// Removes one run, unless somebody needs it.
+fn remove_run(run: &RunLayout, now: DateTime<Utc>, dry_run: bool) -> Result<Removal, EngineError> {
     if dry_run {
-        return Ok((!is_alive(run)).then(|| disk_usage(run.dir())));
+        return Ok(if is_alive(run) {
+            Removal::IsLive
+        } else if has_kept_guest(run, now) {
+            Removal::HasGuest
+        } else {
+            Removal::Done(disk_usage(run.dir()))
+        });
     }
     // Held until the directory is gone, so that nobody takes the run in between.
-    let Some(_ownership) = Ownership::try_take(run)? else { return Ok(None) };
+    let Some(_ownership) = Ownership::try_take(run)? else { return Ok(Removal::IsLive) };
+    if has_kept_guest(run, now) {
+        return Ok(Removal::HasGuest);
+    }
     let bytes = disk_usage(run.dir());
     let mut again = 0..10;
     loop {
@@ -344,5 +351,5 @@ fn remove_run(run: &RunLayout, dry_run: bool) -> Result<Option<u64>, EngineError
             removed => break removed.map_err(file_error("remove", run.dir()))?,
         }
     }
-    Ok(Some(bytes))
+    Ok(Removal::Done(bytes))
 }

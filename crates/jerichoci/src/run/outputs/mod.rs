@@ -4,9 +4,12 @@
 //! looks; to fulfil a request is to make all exposures the request names. Every path in a
 //! document of somebody else is checked component by component before anything is touched.
 
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use jericho_host::{CancelReason, HostError};
+use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 
 use crate::model::outcome::{FailureKind, Verdict};
@@ -85,13 +88,27 @@ impl OutputsError {
     }
 }
 
+/// Most bytes of a document of somebody else.
+const DOCUMENT_LIMIT: u64 = 16 << 20;
+
 /// Reads a document of any version.
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, OutputsError> {
-    let bytes = std::fs::read(path).map_err(|source| OutputsError::File {
-        action: "read",
-        path: path.to_path_buf(),
-        source,
-    })?;
+    let failed = |source| OutputsError::File { action: "read", path: path.to_path_buf(), source };
+    // Whoever writes it may have put anything there: what never ends, or what nobody writes to.
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(failed)?;
+    let problem = |problem: String| OutputsError::Document { path: path.to_path_buf(), problem };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(problem("not a regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > DOCUMENT_LIMIT {
+        return Err(problem(format!("longer than {DOCUMENT_LIMIT} bytes")));
+    }
     serde_json::from_slice(&bytes)
         .map_err(|error| OutputsError::Document { path: path.to_path_buf(), problem: error.to_string() })
 }

@@ -1,5 +1,6 @@
 //! What a prepared output says about itself.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -115,6 +116,40 @@ pub fn mounts(
         mounts.push(PreparedMount { source, guest_path });
     }
     Ok(mounts)
+}
+
+/// Prints which of these names are no programs in a directory, each with what it is. A link that leads nowhere here may
+/// lead somewhere in a guest.
+const PROGRAMS: &str = r#"dir=$1
+shift
+for name; do
+  file=$dir/$name
+  if [ -d "$file" ]; then why='it is a directory'
+  elif [ -f "$file" ] && [ -x "$file" ]; then continue
+  elif [ -f "$file" ]; then why='it is not executable'
+  elif [ -e "$file" ]; then why='it is no regular file'
+  elif [ -h "$file" ]; then continue
+  else why='it is not there'
+  fi
+  echo "$name/$why"
+done"#;
+
+/// Of these wrappers those that are no programs of a build, each with what it is.
+///
+/// # Errors
+/// [`OutputsError::Host`].
+pub fn unusable(
+    nix: &NixOnHost,
+    build: &Path,
+    wrappers: &BTreeSet<&str>,
+    cancel: &CancelToken,
+) -> Result<Vec<(String, String)>, OutputsError> {
+    let look = Command::new("sh").args(["-c", PROGRAMS, "sh"]).arg(build.join("bin"));
+    let said = nix.host.run(&look.args(wrappers.iter().copied()).env(nix.env.clone()), cancel)?;
+    let said = String::from_utf8_lossy(&said.stdout);
+    // A wrapper is a name of one component.
+    let told = said.lines().filter_map(|line| line.split_once('/'));
+    Ok(told.map(|(name, why)| (name.to_owned(), why.to_owned())).collect())
 }
 
 /// Checks that every path stays where it belongs.

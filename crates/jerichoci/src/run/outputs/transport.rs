@@ -151,7 +151,7 @@ impl Errand<'_> {
         let launcher =
             Command::new(&route.launcher_program).arg(&launch_there).env(self.endpoint.env.clone());
         let exit = self.local.start(&*self.endpoint.host, &launcher, log)?;
-        let read = self.endpoint.host.read(&result_there);
+        let read = self.endpoint.host.read_range(&result_there, 0, super::DOCUMENT_LIMIT);
         let result = match (read, exit) {
             (Ok(bytes), _) => bytes,
             (Err(error), Exit::Code(0)) => return Err(error.into()),

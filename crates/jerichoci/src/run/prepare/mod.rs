@@ -8,6 +8,7 @@ mod log;
 pub(crate) mod roots;
 mod site;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +31,7 @@ use crate::executor::process::JOB_TAG;
 use crate::executor::workspace::RunSource;
 use crate::executor::{JobLog, Prepared, PreparedMount, Tools};
 use crate::model::job::{JobPlacement, JobRuntimeKind, JobSpec};
-use crate::model::outcome::{FailureKind, Verdict};
+use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
 use crate::model::outputs::{PayloadManifestRecord, PreparedOutputRecord};
 use crate::model::plan::{PlanNodeRecord, PrepareNode, RunPlanRecord};
 use crate::model::staged::StagedLinuxRustPayloadRole;
@@ -53,6 +54,8 @@ pub(crate) struct PrepareEnd {
     pub(crate) output: Option<PreparedOutputRecord>,
     /// What guests are to see of it, or why nobody knows.
     pub(crate) mounts: Result<Vec<PreparedMount>, String>,
+    /// Wrappers of jobs that are no programs of it, each with what they are.
+    pub(crate) unusable: Vec<(String, String)>,
 }
 
 impl PrepareEnd {
@@ -65,6 +68,7 @@ impl PrepareEnd {
             role: None,
             output: None,
             mounts: Ok(Vec::new()),
+            unusable: Vec::new(),
         }
     }
 
@@ -111,16 +115,20 @@ impl Preparer<'_> {
     }
 
     /// What the prepare nodes that a job waits for have for it.
-    pub(crate) fn prepared(&self, job: &JobSpec, needs: &[&PrepareEnd]) -> Result<Prepared, String> {
+    pub(crate) fn prepared(&self, job: &JobSpec, needs: &[&PrepareEnd]) -> Result<Prepared, JobOutcome> {
         let mut prepared = Prepared::default();
-        let Some(_staged) = &job.staged else { return Ok(prepared) };
+        let Some(staged) = &job.staged else { return Ok(prepared) };
         let in_guest = job.runtime.kind() != JobRuntimeKind::HostProcess;
         for end in needs {
             match &end.mounts {
                 Ok(mounts) => prepared.mounts.extend_from_slice(mounts),
                 // A process of the host finds the output by its link.
-                Err(problem) if in_guest => return Err(problem.clone()),
+                Err(problem) if in_guest => return Err(JobOutcome::errored(problem.clone())),
                 Err(_) => {}
+            }
+            if let Some((wrapper, why)) = end.unusable.iter().find(|(name, _)| *name == staged.wrapper) {
+                let message = format!("`{}` has no program bin/{wrapper}: {why}", staged.build.output_name);
+                return Err(JobOutcome::new(Verdict::Failed(FailureKind::TestFailure), message));
             }
         }
         prepared.build_output = match (in_guest, &job.placement) {
@@ -209,6 +217,9 @@ impl Preparer<'_> {
                 payload::mounts(nix, &realized.path, payload, Some(role), self.cancel)
                     .map_err(|error| with_causes(&error))
             });
+        if role == StagedLinuxRustPayloadRole::WorkspaceBuild {
+            end.unusable = self.unusable(nix, &realized.path, node, &mut end.warnings);
+        }
         let bound = &self.bound.nodes[index.0];
         let PlanNodeRecord::Prepare {
             prepare: PrepareNode::NixBuild { installable, residency, handoff, .. },
@@ -249,6 +260,29 @@ impl Preparer<'_> {
             end.message = format!("`{output_name}` could not be handed over: {}", with_causes(&error));
         }
         end
+    }
+
+    /// The wrappers that the jobs of a node name and the build does not have as programs: those jobs fail, by a fault
+    /// of the source.
+    fn unusable(
+        &self,
+        nix: &NixOnHost,
+        build: &Path,
+        node: &PlanNode,
+        warnings: &mut Vec<String>,
+    ) -> Vec<(String, String)> {
+        let NodeWork::BuildOutput { jobs, .. } = &node.work else { return Vec::new() };
+        let of_node = self.jobs.iter().filter(|job| jobs.contains(&job.id));
+        let wrappers: BTreeSet<&str> =
+            of_node.filter_map(|job| job.staged.as_ref().map(|staged| &*staged.wrapper)).collect();
+        match payload::unusable(nix, build, &wrappers, self.cancel) {
+            Ok(unusable) => unusable,
+            // The jobs find out themselves.
+            Err(error) => {
+                warnings.push(with_causes(&error));
+                Vec::new()
+            }
+        }
     }
 
     fn realize(

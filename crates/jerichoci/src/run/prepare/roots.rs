@@ -12,6 +12,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use jericho_host::{CancelToken, Command, Host};
 
 use super::site::remote_env;
@@ -106,6 +107,11 @@ pub(crate) fn rooted_on(host: &Arc<dyn Host>, runs: &Path, engine_id: &str, layo
 /// Whether a guest of a run may still be there: one that was kept, or that could not be removed.
 pub(crate) fn may_have_guest(run: &RunLayout, host: Option<&str>) -> bool {
     guests(run).iter().any(|(_, guest)| guest.place.host.as_deref() == host)
+}
+
+/// Whether a person wants to look at a guest of a run.
+pub(crate) fn has_kept_guest(run: &RunLayout, now: DateTime<Utc>) -> bool {
+    guests(run).iter().any(|(_, guest)| guest.kept_until.is_some_and(|until| until > now))
 }
 
 /// The guests of a run that were written down, each with the directory of its job.

@@ -365,6 +365,7 @@ function body(entry, own) {
   if (entry.command) node.append(el("pre", { class: "command", tabindex: "0" }, entry.command));
   for (const warning of entry.warnings) node.append(el("p", { class: "callout warning" }, "Warning: ", warning));
   for (const left of entry.leaked) node.append(el("p", { class: "callout warning" }, "Left behind and ended: ", left));
+  for (const left of entry.left_behind) node.append(el("p", { class: "callout warning" }, "Left behind: ", left));
   if (entry.attempts.length) {
     node.append(el("h2", {}, "Attempts"), table(["Attempt", "Verdict", "Took", "Exit code", "Said"], entry.attempts.map((attempt) => [
       String(attempt.attempt), badge(attempt.word), duration(attempt.duration_ms),

@@ -422,6 +422,11 @@ impl Realizer {
         let path = read.stdout.strip_suffix(b"\n").unwrap_or(&read.stdout);
         match read.exit.success() && path.starts_with(b"/") {
             true => Ok(PathBuf::from(std::ffi::OsStr::from_bytes(path))),
+            // Nix calls the roots of other outputs by other names, and says them.
+            false if says_root(&said, wanted.root) => Err(RealizeError::Build {
+                output: wanted.output_name.to_owned(),
+                said: "its derivation has no output of the name `out`".to_owned(),
+            }),
             false => Err(self.asked(wanted).refused("root", false, read.exit, &read.stderr)),
         }
     }
@@ -515,6 +520,12 @@ fn wait_for(
     }
     say(log, wanted, "waiting for another run that builds the same")?;
     crate::lock::exclusive(path, cancel).map_err(|error| RealizeError::of_wait(error, path))
+}
+
+/// Whether nix has made a root beside this one.
+fn says_root(said: &[u8], root: &Path) -> bool {
+    let beside = [root.as_os_str().as_encoded_bytes(), b"-"].concat();
+    said.split(|byte| *byte == b'\n').any(|line| line.starts_with(&beside))
 }
 
 fn last_line(output: &Output) -> String {

@@ -193,6 +193,14 @@ fn path_of(reader: &mut Reader<'_>, value: Value<'_, '_>, runtime: Option<JobRun
         (Some(JobRuntimeKind::HostProcess), false) if trimmed.split('/').next() == Some(".git") => {
             refused(reader, "that is git's own", "choose another directory")
         }
+        (Some(JobRuntimeKind::Incus), true) => match CacheSpec::problem_in_guest(trimmed) {
+            Some(why) => refused(
+                reader,
+                &why,
+                "choose a directory of its own, such as `\"/cache\"`, or one below `/workspace/snapshot`",
+            ),
+            None => Some(trimmed.to_owned()),
+        },
         _ => Some(trimmed.to_owned()),
     }
 }

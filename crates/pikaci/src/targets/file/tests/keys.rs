@@ -263,6 +263,10 @@ fn what_a_job_cannot_ask_for_is_told_with_its_place() {
         jericho.toml:3:20: a cache cannot be at `/cargo`: a host process sees its caches below its workspace; write a relative path
     command = 'x'\nruntime = 'incus'\ncaches = { cargo = 'cargo' }
         jericho.toml:4:20: a cache cannot be at `cargo`: in a guest it is absolute; write a path that starts with `/`
+    command = 'x'\nruntime = 'incus'\ncaches = { a = '/workspace/snapshot/', b = '/proc/x', c = '/usr', d = '/usr/local/x', e = '/workspace/snapshot/x' }
+        jericho.toml:4:16: a cache cannot be at `/workspace/snapshot/`: the source of the job is there; choose a directory of its own, such as `"/cache"`, or one below `/workspace/snapshot`
+        jericho.toml:4:44: a cache cannot be at `/proc/x`: the guest has /proc of its own; choose a directory of its own, such as `"/cache"`, or one below `/workspace/snapshot`
+        jericho.toml:4:59: a cache cannot be at `/usr`: the guest has /usr of its own; choose a directory of its own, such as `"/cache"`, or one below `/workspace/snapshot`
     command = 'x'\ncaches = { a = '../x', b = '.', c = '', d = 'x//y', e = '.git/x' }
         jericho.toml:3:16: a cache cannot be at `../x`: it is no plain path to a directory; write it without `.`, `..` and empty parts
         jericho.toml:3:28: a cache cannot be at `.`: it is no plain path to a directory; write it without `.`, `..` and empty parts
