@@ -8,7 +8,7 @@ use jericho_host::CancelReason;
 use jerichoci::model::demands::{
     ArtifactsWhen, CacheSharing, CacheSpec, SecretDelivery, SecretSpec, WorkspaceGit,
 };
-use jerichoci::model::job::{JobPlacement, JobRuntimeKind, JobRuntimeKindJobPlacement, JobSpec};
+use jerichoci::model::job::{JobPlacement, JobRuntimeKind, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::{Engine, EngineConfig, RunRequest};
 
