@@ -212,6 +212,7 @@ fn what_a_job_cannot_ask_for_is_told_with_its_place() {
         "command = 'x'\nruntime = 'incus'\nwritable = 'yes'\nnetwork = 1\nroot = 'no'",
         "command = 'x'\ncaches = { cargo = '/cargo' }",
         "command = 'x'\nruntime = 'incus'\ncaches = { cargo = 'cargo' }",
+        "command = 'x'\nruntime = 'incus'\ncaches = { a = '/workspace/snapshot/', b = '/proc/x', c = '/usr', d = '/usr/local/x', e = '/workspace/snapshot/x' }",
         "command = 'x'\ncaches = { a = '../x', b = '.', c = '', d = 'x//y', e = '.git/x' }",
         "command = 'x'\ncaches = { a = 'x', b = 'x/y' }",
         "command = 'x'\ncaches = { a = { pth = 'x' }, b = {}, c = 1, 'd e' = 'z' }",
