@@ -197,7 +197,6 @@ fn a_list_that_is_damaged_here_costs_a_whole_delivery_and_nothing_else() {
         fs::write(&list, text.replace(from, to)).unwrap();
         let (delivered, lines) = rig.deliver_as(&rig.client, &next, &crate::rig::engine_lease("j"));
         assert_eq!(delivered.unwrap().how, How::Full, "{to:?}: {lines:?}");
-        assert_eq!(lines.len(), 1, "{lines:?}");
         rig.assert_has(&next);
         rig.release(&next, "j");
         // What follows is not made of a damaged list.
