@@ -102,8 +102,10 @@ impl Leftover {
                 cleaned.warnings.extend(self.hold.release(cancel).err());
             }
             Err(error) => {
-                let left = still_there(&self.intent.place, &self.instance.name, &with_causes(&error));
+                let name = &self.instance.name;
+                let left = still_there(&self.intent.place, name, "it could not be removed");
                 cleaned.left_behind.push(left);
+                cleaned.warnings.push(format!("instance {name} was not removed: {}", with_causes(&error)));
             }
         }
         // Until here: a guest that is still there may still write to them.
