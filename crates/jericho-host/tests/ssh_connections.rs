@@ -271,7 +271,8 @@ fn a_host_that_says_nothing_is_found_out_and_given_up_for_good() {
         let token = token();
         let theirs = token.clone();
         std::thread::spawn(move || {
-            std::thread::sleep(limit);
+            let (_keep, never) = std::sync::mpsc::channel::<()>();
+            let _ = never.recv_timeout(limit);
             theirs.cancel(CancelReason::Requested);
         });
         token
