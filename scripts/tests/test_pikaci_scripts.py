@@ -70,8 +70,10 @@ class CiRun(WithFakes):
 
     def test_a_signal_is_for_the_run_which_says_how_it_ended(self):
         os.mkfifo(self.dir / "started")
+        # A signal that comes before the child is `sleep` would be taken by the trap of the shell it still is.
+        started = """until read -r name <"/proc/$!/comm" && [ "$name" = sleep ]; do :; done"""
         (self.dir / "run.hook").write_text(
-            f"""trap 'kill "$!"; echo "{{}}"; exit 5' TERM\nsleep 600 &\necho go >"{self.dir}/started"\nwait\n"""
+            f"""trap 'kill "$!"; echo "{{}}"; exit 5' TERM\nsleep 600 &\n{started}\necho go >"{self.dir}/started"\nwait\n"""
         )
         with subprocess.Popen(
             [self.SCRIPT, "t"], env=self.environment | self.named, stdout=subprocess.PIPE, stderr=subprocess.PIPE

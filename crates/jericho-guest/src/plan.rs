@@ -124,7 +124,11 @@ fn shell(command: &str, env: &Environment) -> Result<Vec<OsString>, String> {
         Some(bash) => (bash, &["--noprofile", "--norc", "-lc"]),
         None => {
             let sh = find_program("sh", env);
-            (sh.ok_or_else(|| format!("there is neither bash nor sh in {path}"))?, &["-c"])
+            let words = match path.as_str() {
+                "" => "there is neither bash nor sh: the PATH of the command is empty".to_owned(),
+                path => format!("there is neither bash nor sh in {path}"),
+            };
+            (sh.ok_or(words)?, &["-c"])
         }
     };
     let mut argv = vec![shell.into_os_string()];

@@ -69,7 +69,7 @@ fn a_request_that_breaks_a_rule_fails_where_its_paths_say() {
 #[test]
 fn what_keeps_a_command_from_being_started_is_no_failure_of_the_command() {
     type Change = fn(&Rig, &mut serde_json::Value);
-    let changes: [(Change, &str); 4] = [
+    let changes: [(Change, &str); 5] = [
         (|rig, request| request["cwd"] = json!(rig.path("nowhere")), "cannot use the working directory"),
         (
             |rig, request| request["cwd"] = json!(rig.write_request(&json!({}))),
@@ -83,6 +83,14 @@ fn what_keeps_a_command_from_being_started_is_no_failure_of_the_command() {
                 request["env_file"] = json!(file);
             },
             "there is neither bash nor sh in /nowhere",
+        ),
+        (
+            |rig, request| {
+                let file =
+                    rig.write_environment(&json!({ "schema_version": 1, "variables": { "PATH": "" } }));
+                request["env_file"] = json!(file);
+            },
+            "there is neither bash nor sh: the PATH of the command is empty",
         ),
     ];
     for (change, told) in changes {

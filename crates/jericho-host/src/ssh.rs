@@ -231,7 +231,8 @@ impl SshHost {
 
     /// Runs a script of the POSIX shell there with this process's own terminal, or whatever its streams are, and waits
     /// for its end. For a person: nothing limits it, and what it is given stands in process lists. Its exit code is
-    /// that of ssh(1), which is 255 also when the connection is lost.
+    /// that of ssh(1), which is 255 also when the connection is lost. A cancellation ends ssh; what runs there has to
+    /// be ended by other means, since without a terminal nothing tells it.
     ///
     /// # Errors
     /// As [`SshHost::connect`]; [`HostError::System`] for a word with a NUL in it.
@@ -252,13 +253,14 @@ impl SshHost {
         let line = line.into_string().map_err(|line| bad(format!("{} is no text", line.display())))?;
         let has_terminal = io::IsTerminal::is_terminal(&io::stdin());
         let args = self.config.terminal_args(master.words, &master.socket, &line, has_terminal);
-        crate::LocalHost::new().foreground(&ssh_command(&self.config, args))
+        crate::LocalHost::new().foreground_until(&ssh_command(&self.config, args), cancel)
     }
 
     /// How a program that starts ssh itself reaches the same host: ssh with the arguments that come before the
     /// destination, and the destination.
     #[must_use]
     pub fn for_other_programs(&self) -> (Vec<OsString>, &str) {
+        // Until there is a connection nobody knows what ssh knows.
         let known = self.known_master().map_or(config::Words::Before8_7, |master| master.words);
         (self.config.alone(known), &self.config.destination)
     }

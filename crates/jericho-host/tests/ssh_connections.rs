@@ -271,8 +271,8 @@ fn a_host_that_says_nothing_is_found_out_and_given_up_for_good() {
         let token = token();
         let theirs = token.clone();
         std::thread::spawn(move || {
-            let (_keep, never) = std::sync::mpsc::channel::<()>();
-            let _ = never.recv_timeout(limit);
+            let (_never, nothing) = std::sync::mpsc::channel::<()>();
+            let _ = nothing.recv_timeout(limit);
             theirs.cancel(CancelReason::Requested);
         });
         token

@@ -133,7 +133,12 @@ impl Bench {
         });
         let opened: Vec<Took> = opened.collect::<Result<_>>()?;
         self.row(files, "the same, new channel", &opened, rsync, tar);
-        for count in [1, 100] {
+        for (what, count, before_it) in [
+            ("1 changed", 1, Before::Nothing),
+            ("100 changed", 100, Before::Nothing),
+            ("1 changed, new channel", 1, Before::HangUp),
+            ("1 changed, a minute later", 1, Before::AMinute),
+        ] {
             let mut took = Vec::new();
             let mut rsync = Vec::new();
             for round in 0..ROUNDS {
@@ -141,16 +146,35 @@ impl Bench {
                 self.change(files, count)?;
                 let snapshot = self.take()?;
                 release(&self.remote(), &before.hash, LEASE, &self.cancel)?;
+                // The question of a new channel goes with the request for it, which takes two.
+                let mut more = 0;
+                match before_it {
+                    Before::Nothing => {}
+                    Before::HangUp => {
+                        self.line.hang_up();
+                        more = 1;
+                    }
+                    Before::AMinute => self.forget_when_files_were_looked_at(&before)?,
+                }
                 let one = self.deliver(&snapshot)?;
                 ensure!(one.how == How::Patched, "{:?}", one.how);
-                took.push(one);
+                took.push(Took { turns: one.turns + more, ..one });
                 if round < PEER_ROUNDS {
                     rsync.push(timed(|| self.rsync())?);
                 }
             }
-            self.row(files, &format!("{count} changed"), &took, median(&mut rsync), tar);
+            self.row(files, what, &took, median(&mut rsync), tar);
         }
         Ok(())
+    }
+
+    /// As if that was long ago: both ends are one machine.
+    fn forget_when_files_were_looked_at(&self, snapshot: &Snapshot) -> Result<()> {
+        let used = self.work_dir.join("snapshots").join(snapshot.hash.to_string()).join("used");
+        let mut document: serde_json::Value = serde_json::from_slice(&fs::read(&used)?)?;
+        ensure!(document["checked_at"].is_i64(), "{document}");
+        document["checked_at"] = 0.into();
+        Ok(fs::write(used, document.to_string())?)
     }
 
     fn row(&self, files: u64, what: &str, took: &[Took], rsync: f64, tar: f64) {
@@ -279,6 +303,14 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
         }
         drop(to.shutdown(Shutdown::Write));
     });
+}
+
+/// What comes before a delivery.
+#[derive(Clone, Copy)]
+enum Before {
+    Nothing,
+    HangUp,
+    AMinute,
 }
 
 struct Took {

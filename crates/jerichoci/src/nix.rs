@@ -6,6 +6,9 @@ use std::path::Path;
 /// Lines of nix's complaint that are passed on.
 const LINES: usize = 8;
 
+/// Bytes of one line that are passed on.
+const LINE_BYTES: usize = 600;
+
 const FULL: &str = "No space left on device";
 
 /// `nix-store` of the same installation.
@@ -22,11 +25,25 @@ pub(crate) fn says_disk_full(said: &[u8]) -> bool {
 pub(crate) fn complaint(stderr: &[u8]) -> String {
     let said = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let last = lines[lines.len().saturating_sub(LINES)..].join("; ");
+    let last: Vec<String> =
+        lines[lines.len().saturating_sub(LINES)..].iter().map(|line| shortened(line)).collect();
+    let last = last.join("; ");
     match says_disk_full(stderr) {
         true if !last.contains(FULL) => format!("{FULL}; {last}"),
         _ if last.is_empty() => "it said nothing".to_owned(),
         _ => last,
+    }
+}
+
+/// Beginning and end of a line that is too long: it goes into records, and is shown to people.
+fn shortened(line: &str) -> String {
+    let (begin, end) = (LINE_BYTES / 4 * 3, LINE_BYTES / 4);
+    match line.len() > LINE_BYTES {
+        true => {
+            let begin = &line[..line.floor_char_boundary(begin)];
+            format!("{begin} … {}", &line[line.ceil_char_boundary(line.len() - end)..])
+        }
+        false => line.to_owned(),
     }
 }
 
@@ -51,6 +68,13 @@ mod tests {
             complaint(many.as_bytes()),
             "line 12; line 13; line 14; line 15; line 16; line 17; line 18; line 19"
         );
+        let long =
+            complaint(format!("error: {}ö{} at the end", "ö".repeat(400), "x".repeat(1 << 20)).as_bytes());
+        assert!(
+            long.starts_with("error: ö") && long.contains(" … x") && long.ends_with(" at the end"),
+            "{long}"
+        );
+        assert!(long.len() <= LINE_BYTES + 8, "{}", long.len());
         let full = format!("error: writing: No space left on device\n{many}");
         assert!(complaint(full.as_bytes()).starts_with("No space left on device; line 12"));
         assert_eq!(complaint(b""), "it said nothing");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jericho_host::{
-    CancelToken, Command, Entry, Environment, Finished, Host, HostError, Leaked, LocalHost, Output,
+    CancelToken, Clock, Command, Entry, Environment, Finished, Host, HostError, Leaked, LocalHost, Output,
     OutputSink, Published, Supervision, SystemClock, SystemIds,
 };
 use jerichoci::model::demands::{SecretDelivery, SecretSpec};
@@ -233,6 +233,47 @@ fn events_are_stored_before_they_are_told_and_numbered_without_gaps() {
     assert!(told.iter().map(|entry| entry.seq).eq(1..=told.len() as u64));
     assert!(matches!(told[0].event, RunLifecycleEvent::RunStarted { .. }));
     assert!(matches!(told[told.len() - 1].event, RunLifecycleEvent::RunFinished { .. }));
+}
+
+/// Each time that it is asked it is an hour earlier.
+#[derive(Debug, Default)]
+struct Backwards(std::sync::atomic::AtomicI64);
+
+impl Clock for Backwards {
+    fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        let hours = self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        SystemClock.now() - chrono::Duration::hours(hours)
+    }
+
+    fn monotonic(&self) -> Duration {
+        SystemClock.monotonic()
+    }
+}
+
+#[test]
+fn events_are_in_the_order_of_their_numbers_whatever_the_clock_says() {
+    let tree = Tree::new();
+    let config = EngineConfig::clone(tree.engine.config());
+    let clock = Arc::new(Backwards::default());
+    let engine = Engine::with_parts(config, Arc::new(LocalHost::new()), clock, Arc::new(SystemIds));
+    let request = RunRequest::new(vec![sh("a", "sleep 0.1"), needs(sh("b", "sleep 0.1"), &["a"])]);
+    let run = engine.run(&request, &mut NoReporter, &CancelToken::new().unwrap()).unwrap();
+    assert_eq!(run.verdict, Verdict::Passed);
+    let text = fs::read_to_string(tree.run_dir(&run).join("events.jsonl")).unwrap();
+    let journal: Vec<JournalEntry> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(journal.iter().map(|entry| entry.seq).eq(1..=journal.len() as u64));
+    assert!(journal.windows(2).all(|two| two[0].time > two[1].time), "the clock must have gone back");
+    let of_jobs = journal.iter().filter_map(|entry| match &entry.event {
+        RunLifecycleEvent::JobStarted { job, .. } => Some(format!("{} starts", job.id)),
+        RunLifecycleEvent::JobFinished { job, .. } => Some(format!("{} ends", job.id)),
+        _ => None,
+    });
+    assert_eq!(of_jobs.collect::<Vec<_>>(), ["a starts", "a ends", "b starts", "b ends"]);
+    // Durations are those of the other clock.
+    for job in &run.jobs {
+        assert!(job.phases.iter().all(|phase| phase.duration_ms < 60_000), "{job:#?}");
+        assert!(job.phases.iter().map(|phase| phase.duration_ms).sum::<u64>() >= 100, "{job:#?}");
+    }
 }
 
 #[test]

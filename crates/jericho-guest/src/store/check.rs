@@ -12,7 +12,7 @@ use jericho_host::sys::processors;
 use jericho_manifest::at::{self, DirCursor};
 use jericho_manifest::shown::shown;
 use jericho_manifest::{ContentHash, Encoded, Entry, EntryKind, MARKER};
-use rustix::fs::{FileType, Mode, OFlags, RawMode, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
@@ -42,9 +42,6 @@ pub(super) fn tree(
     let checker = Checker { root: root.as_fd(), manifest, published, depth };
     let stat = rustix::fs::fstat(&root).map_err(|errno| errno.to_string())?;
     checker.directory(b"", &stat)?;
-    if !shadows_marker(manifest) && at::lstat(&root, MARKER.as_bytes()).is_err() {
-        return Err("the marker in its tree is missing".to_owned());
-    }
     // The same for all threads.
     let count = match depth {
         Depth::Directories => manifest.directories().len(),
@@ -70,6 +67,34 @@ pub(super) fn tree(
 /// Whether the source has a file or directory where the marker would lie in the tree.
 pub(super) fn shadows_marker(manifest: &Encoded) -> bool {
     manifest.find(MARKER.as_bytes()).is_ok() || manifest.has_inside(MARKER.as_bytes())
+}
+
+/// Whether the marker lies in the tree, where earlier versions put it and where jobs would see it. `dir` is the directory
+/// of the snapshot.
+pub(super) fn shows_marker(dir: impl AsFd, manifest: &Encoded) -> rustix::io::Result<bool> {
+    if shadows_marker(manifest) {
+        return Ok(false);
+    }
+    match at::lstat(at::open_dir(dir, b"snapshot")?, MARKER.as_bytes()) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Takes it out of there. The directory gets its time back, which tells that no name in it was changed.
+pub(super) fn hide_marker(dir: impl AsFd) -> rustix::io::Result<()> {
+    let root = at::open_dir(dir, b"snapshot")?;
+    let stat = rustix::fs::fstat(&root)?;
+    rustix::fs::unlinkat(&root, MARKER, AtFlags::empty())?;
+    let omitted = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+    let changed = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or(0) };
+    rustix::fs::utimensat(
+        &root,
+        ".",
+        &Timestamps { last_access: omitted, last_modification: changed },
+        AtFlags::empty(),
+    )
 }
 
 /// Visits entries in the order of their paths, and each directory on the way before what is in it.
@@ -267,7 +292,6 @@ mod tests {
                 fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
                 fs::write(root.join(path), "x").unwrap();
             }
-            fs::write(root.join(MARKER), "").unwrap();
             for path in ["", "a-b", "a", "a/c", "a/d-", "a/d", "a/d/e", "a/d/e/f", "z", "z/only"] {
                 fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o755)).unwrap();
             }

@@ -43,7 +43,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jericho_host::CancelToken;
-use jericho_manifest::protocol::{Answer, Ask, Fault, Have, Hello, How, Lacks, Request, VERSION};
+use jericho_manifest::protocol::{Answer, Ask, Fault, Have, Hello, How, Lacks, Lease, Request, VERSION};
 use jericho_manifest::{ContentHash, Encoded};
 use serde::de::DeserializeOwned;
 
@@ -201,8 +201,12 @@ impl Receiver {
             drop(lock);
             match self.shelf.check(&ask.hash)? {
                 Found::Sound(manifest) => {
-                    self.shelf.note_use(&manifest, &self.engine)?;
-                    return Ok(Answer::Have(self.have(How::AlreadyThere)?));
+                    if self.hide_marker(&manifest, &ask.lease)? {
+                        self.shelf.note_use(&manifest, &self.engine)?;
+                        return Ok(Answer::Have(self.have(How::AlreadyThere)?));
+                    }
+                    let why = "an earlier version put its marker into the tree, and somebody uses that";
+                    damaged = Some(format!("snapshot {}: {why}", ask.hash));
                 }
                 Found::Damaged(why) => {
                     let lock = self.work_dir.lock()?;
@@ -241,6 +245,31 @@ impl Receiver {
             }
         }
         Ok(Answer::Lacks(Lacks { base: self.base.as_ref().map(|base| base.hash), damaged }))
+    }
+
+    /// Takes the marker out of a tree that an earlier version has made. One that others use stays as it is, and is set
+    /// aside: false.
+    fn hide_marker(&self, manifest: &Encoded, lease: &Lease) -> Result<bool, Refused> {
+        let hash = manifest.hash();
+        let failed = |errno| Refused::step(format_args!("hide the marker of snapshot {hash}"), errno);
+        let shows = || {
+            let dir = self.shelf.open_snapshot(&hash).map_err(failed)?;
+            Ok(check::shows_marker(&dir, manifest).map_err(failed)?.then_some(dir))
+        };
+        if shows()?.is_none() {
+            return Ok(true);
+        }
+        let lock = self.work_dir.lock()?;
+        // Somebody else may have been faster.
+        let Some(dir) = shows()? else { return Ok(true) };
+        self.leases.release(&lock, &hash, &lease.id)?;
+        if self.leases.in_use(&hash)? {
+            self.shelf.set_aside(&lock, &hash)?;
+            return Ok(false);
+        }
+        check::hide_marker(&dir).map_err(failed)?;
+        self.leases.write(&lock, &hash, lease)?;
+        Ok(true)
     }
 
     /// Gives up the base that was offered with the last answer.

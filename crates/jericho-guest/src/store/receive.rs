@@ -109,7 +109,7 @@ pub(super) fn receive(
     };
     drop(patch);
     let manifest = Arc::new(manifest.proven_by(proof));
-    staging.finish(&manifest, wanted)?;
+    staging.finish(wanted)?;
     let lock = work_dir.lock()?;
     let renamed = shelf::publish(shelf, &lock, &staging.name, &wanted.hash)?;
     receiver.leases.write(&lock, &wanted.hash, &wanted.lease)?;
@@ -249,6 +249,7 @@ fn take_over(
         .and_then(|dir| rustix::fs::renameat(dir, "snapshot", &staging.dir, "snapshot"));
     moved.map_err(|errno| gone_base(&base.hash, errno))?;
     if !check::shadows_marker(&base.manifest) {
+        // Of an earlier version.
         match rustix::fs::unlinkat(old, MARKER, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(Refused::step("remove the marker of the base", errno)),
@@ -298,15 +299,10 @@ impl<'s> Staging<'s> {
             .map_err(|errno| Refused::step("write the manifest", errno))
     }
 
-    /// Everything else beside the tree; the marker last.
-    fn finish(&self, manifest: &Encoded, wanted: &Receive) -> Result<(), Refused> {
-        let failed = |what: &'static str| move |errno| Refused::step(format_args!("write {what}"), errno);
-        let marker = wanted.marker.as_bytes();
-        if !check::shadows_marker(manifest) {
-            let tree = self.sub_dir("snapshot")?;
-            work_dir::write_new(&tree, MARKER, marker).map_err(failed("the marker in the tree"))?;
-        }
-        work_dir::write_new(&self.dir, MARKER, marker).map_err(failed("the marker"))
+    /// The marker, last of all. Beside the tree: a job sees what the source has, and nothing else.
+    fn finish(&self, wanted: &Receive) -> Result<(), Refused> {
+        work_dir::write_new(&self.dir, MARKER, wanted.marker.as_bytes())
+            .map_err(|errno| Refused::step("write the marker", errno))
     }
 }
 

@@ -158,8 +158,7 @@ impl SshConfig {
         words.extend(self.common_args());
         options(&mut words, ["ControlMaster=no", "ControlPath=none"]);
         // Some have a local command of their own, which tells them that the connection stands.
-        let is_theirs = |option: &&str| option.starts_with("PermitLocalCommand");
-        options(&mut words, known.fixed().filter(|option| !is_theirs(option)));
+        options(&mut words, known.fixed().filter(|option| !option.starts_with("PermitLocalCommand")));
         options(&mut words, &self.options);
         words
     }

@@ -19,6 +19,8 @@ use crate::wait::{is_ready, now, wait};
 
 /// What one read takes.
 const CHUNK: usize = 256 << 10;
+/// What is kept of the memory for what is to be sent.
+const LONGEST_KEPT: usize = 1 << 20;
 /// How long the other end gets to say that a command that was killed has ended.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The same when the user has asked to end at once.
@@ -341,7 +343,9 @@ impl Exchange {
                 self.moved = now();
                 self.sent += count;
                 if self.sent == self.unsent.len() {
-                    self.unsent = Vec::new();
+                    // Of a stream the next piece is as long.
+                    self.unsent.clear();
+                    self.unsent.shrink_to(LONGEST_KEPT);
                     self.sent = 0;
                 }
             }

@@ -4,6 +4,7 @@
 //! state roots have made is left alone, but for guests whose lease is over, and only when that is asked for.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,9 +90,13 @@ impl Reaper {
         let mut reaped = ReapedGuests::default();
         for place in places {
             if let Err(error) = self.reap_place(place, cancel, &mut reaped) {
-                reaped.unreachable.push(problem(place, &error));
+                if place.host.is_some() && !self.dry_run && !self.may_matter(place, cancel) {
+                    self.forget(place);
+                }
+                reaped.unreachable.extend(self.told(place, &error, cancel));
             }
         }
+        each_once(&mut reaped.kept);
         reaped
     }
 
@@ -99,14 +104,61 @@ impl Reaper {
     pub(crate) fn kept(&self, places: &[GuestPlace], cancel: &CancelToken) -> ReapedGuests {
         let mut found = ReapedGuests::default();
         for place in places {
-            let listed =
-                self.incus(place, cancel).and_then(|incus| Ok(incus.list(&place.project, &self.own())?));
+            let listed = self.incus(place, cancel).and_then(|incus| Ok(listed(&incus, place, &self.own())?));
             match listed {
-                Ok(listed) => found.kept.extend(listed.iter().filter_map(|one| kept(place, one))),
-                Err(error) => found.unreachable.push(problem(place, &error)),
+                Ok(listed) => {
+                    found.kept.extend(listed.iter().flatten().filter_map(|one| kept(place, one)));
+                }
+                Err(error) => found.unreachable.extend(self.told(place, &error, cancel)),
             }
         }
+        each_once(&mut found.kept);
         found
+    }
+
+    /// Whether something may be at a place that cannot be looked at, by what this machine knows: somebody has
+    /// settings for it, or a guest of it is written down.
+    fn may_matter(&self, place: &GuestPlace, cancel: &CancelToken) -> bool {
+        let is_there = match &place.host {
+            None => place.socket.exists(),
+            Some(name) => self.hosts.config().hosts.named.contains_key(name),
+        };
+        is_there || cancel.is_cancelled() || self.has_guest(place)
+    }
+
+    /// Whether a guest of a place is written down.
+    fn has_guest(&self, place: &GuestPlace) -> bool {
+        let runs = fs::read_dir(self.layout.runs()).into_iter().flatten().flatten();
+        let ids = runs.filter_map(|run| run.file_name().to_str()?.parse::<RunId>().ok());
+        ids.flat_map(|id| roots::guests(&self.layout.run(&id))).any(|(_, guest)| guest.place == *place)
+    }
+
+    /// Nobody looks there any more, unless somebody makes a guest there at this moment.
+    fn forget(&self, place: &GuestPlace) {
+        let guests = incus::guests_dir(self.layout.root());
+        // What cannot be forgotten is only tried once more.
+        let _ = place.file(&guests).and_then(fs::remove_file);
+        if self.has_guest(place) {
+            let _ = place.store(&guests);
+        }
+    }
+
+    /// What to tell of a place that cannot be looked at; nothing where nothing can be.
+    fn told(&self, place: &GuestPlace, error: &Problem, cancel: &CancelToken) -> Option<String> {
+        if !self.may_matter(place, cancel) {
+            return None;
+        }
+        let told = problem(place, error);
+        let is_given_up =
+            place.host.as_ref().is_some_and(|name| !self.hosts.config().hosts.named.contains_key(name));
+        let file = place.file(&incus::guests_dir(self.layout.root())).ok().filter(|_| is_given_up);
+        Some(match file {
+            Some(file) => format!(
+                "{told}; a guest was left there. Where the host is given up for good: rm {}",
+                file.display()
+            ),
+            None => told,
+        })
     }
 
     fn own(&self) -> pika_cloud::ops::Labels {
@@ -144,6 +196,11 @@ impl Reaper {
         // Before the guests are listed: a run that nobody works on makes none any more.
         let rooted = self.rooted(place, cancel)?;
         let listed = listed(&incus, place, &self.own())?;
+        if listed.is_none() && !self.dry_run {
+            // What cannot be forgotten is only looked for once more.
+            let _ = place.file(&incus::guests_dir(self.layout.root())).and_then(fs::remove_file);
+        }
+        let listed = listed.unwrap_or_default();
         let there: Vec<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
         self.end_unowned(place, &incus, listed, reaped)?;
         for rooted in rooted {
@@ -174,7 +231,8 @@ impl Reaper {
         let own: BTreeSet<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
         if self.others != Others::Ignored {
             let all = self::listed(incus, place, &pika_cloud::ops::Labels::new())?;
-            listed.extend(all.into_iter().filter(|one| !own.contains(&one.instance.name)));
+            listed
+                .extend(all.unwrap_or_default().into_iter().filter(|one| !own.contains(&one.instance.name)));
         }
         if listed.is_empty() {
             return Ok(());
@@ -241,7 +299,7 @@ impl Reaper {
 impl Undertaker for Reaper {
     fn end_users(&self, place: &GuestPlace, incus: &Incus, volumes: &[String]) -> Result<Buried, OpsError> {
         let mut reaped = ReapedGuests::default();
-        for one in listed(incus, place, &self.own())? {
+        for one in listed(incus, place, &self.own())?.unwrap_or_default() {
             if labels::has_cache(&one, volumes) && labels::keep_until(&one).is_none() {
                 let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
                 let run = run.map(|id| self.layout.run(&id));
@@ -256,17 +314,23 @@ fn told(place: &GuestPlace, InstanceRef { name, project, .. }: &InstanceRef) -> 
     format!("instance {name} in project {project} on {}", place.host_name())
 }
 
-/// The guests of a place with these labels. In a project that is not there nobody can have left one; whoever makes
-/// a guest says with more words that it is missing.
+/// The guests of a place with these labels; nothing where there is no such project. Nobody can have left one there,
+/// and whoever makes a guest says with more words that it is missing.
 fn listed(
     incus: &Incus,
     place: &GuestPlace,
     labels: &pika_cloud::ops::Labels,
-) -> Result<Vec<Listed>, OpsError> {
+) -> Result<Option<Vec<Listed>>, OpsError> {
     match incus.list(&place.project, labels) {
-        Err(OpsError::ProjectMissing { .. }) => Ok(Vec::new()),
-        other => other,
+        Err(OpsError::ProjectMissing { .. }) => Ok(None),
+        other => other.map(Some),
     }
+}
+
+/// An Incus that has several names has its guests once.
+fn each_once(kept: &mut Vec<KeptInstanceRecord>) {
+    let mut seen = BTreeSet::new();
+    kept.retain(|guest| seen.insert((guest.project.clone(), guest.instance.clone())));
 }
 
 /// Stops a guest and brings its log, result, status and events to its job, where they are not yet.

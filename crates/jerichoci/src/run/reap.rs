@@ -56,8 +56,10 @@ pub struct ReapReport {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReapOptions {
     /// Guests on these hosts too, by the names that jobs use; where this state root has made guests is
-    /// looked in any case.
+    /// looked in any case, unless `only` is said.
     pub hosts: Vec<String>,
+    /// On no other hosts. This machine is looked at in any case.
+    pub only: bool,
     /// Guests whose lease is over, whoever has made them.
     pub expired: bool,
     /// Say what would be ended, and end nothing.
@@ -263,6 +265,8 @@ pub(crate) fn reaper(
         dry_run: options.dry_run,
     };
     let mut places = reaper.places().map_err(file_error("read", layout.root()))?;
+    let is_asked = |place: &GuestPlace| place.host.as_ref().is_none_or(|host| options.hosts.contains(host));
+    places.retain(|place| !options.only || is_asked(place));
     let takes_guests = |name: &&String| engine.config.hosts.get(name).allow.contains(&JobRuntimeKind::Incus);
     let asked = options.hosts.iter().filter(takes_guests);
     let asked = asked.map(|name| (Some(name.clone()), engine.config.hosts.get(name).incus));

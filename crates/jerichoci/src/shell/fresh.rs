@@ -2,18 +2,22 @@
 //! shell.
 
 use std::io;
+use std::path::Path;
 
-use jericho_host::{CancelToken, OutputSink};
+use jericho_host::{CancelToken, HostError, OutputSink};
 use pika_cloud::ops::{Console, InstanceRef};
 
 use super::keep::{Keeping, RENEWED};
 use super::place::{Dir, source};
 use super::{Opened, Shell, Tell, guest};
+use crate::engine::EngineError;
 use crate::executor::after::{Cleanup, Fate};
-use crate::executor::{JobContext, JobLog, Prepared, for_job};
+use crate::executor::workspace::RunSource;
+use crate::executor::{JobContext, JobLog, Prepared, Tools, for_job};
 use crate::model::id::RunId;
 use crate::model::job::{GuestCommand, JobPlacement, JobSpec};
 use crate::model::outcome::Verdict;
+use crate::run::prepare::look::{Look, Outputs};
 use crate::run::reap::{ReapOptions, reaper};
 use crate::run::store::prepare_state_root;
 
@@ -34,11 +38,14 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
     };
     tell(&format!("making a guest on {place} with the snapshot and the image of the job"));
     let mut log = Told { tell };
+    let held = outputs(shell, &tools, &source, (&id, &dir.path), &mut log)?;
+    let mounts = held.as_ref().map(|outputs| outputs.mounts.clone()).unwrap_or_default();
+    let prepared = Prepared { mounts, ..Prepared::default() };
     let job = like(shell.job);
     let report = for_job(&job, &tools).execute(JobContext {
         spec: &job,
         args: &[],
-        prepared: &Prepared::default(),
+        prepared: &prepared,
         run_id: id.as_str(),
         tag: format!("{id}/{}/{}", job.id, engine.ids.fresh()),
         cache_dir: &dir.path.join("cache"),
@@ -70,7 +77,30 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
     let opened = guest::attach(shell, &incus, &instance, console);
     drop(keeping);
     drop(guest);
+    drop(held);
     opened
+}
+
+/// The prepared outputs of a staged job. Somebody may want to look just because they cannot be had.
+fn outputs(
+    shell: &Shell<'_>,
+    tools: &Tools,
+    source: &RunSource,
+    (id, dir): (&RunId, &Path),
+    log: &mut Told<'_, '_>,
+) -> Result<Option<Outputs>, EngineError> {
+    let Some(staged) = &shell.job.staged else { return Ok(None) };
+    (log.tell)("realising the prepared outputs of the job, where they are gone");
+    let (job, cancel) = (shell.job, shell.cancel);
+    let outputs = Look { job, tools, source, id: id.as_str(), dir, cancel }.outputs(staged, log);
+    match (outputs, shell.cancel.reason()) {
+        (_, Some(reason)) => Err(HostError::Cancelled(reason).into()),
+        (Ok(outputs), None) => Ok(Some(outputs)),
+        (Err(why), None) => {
+            (log.tell)(&format!("the guest has no prepared outputs, nothing below /staged: {why}"));
+            Ok(None)
+        }
+    }
 }
 
 /// The job as far as its guest goes.

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::time::Duration;
 
-use jericho_host::{CancelToken, Exit};
+use jericho_host::{CancelToken, Command, Exit, HostError};
 
 use super::place::source;
 use super::{Opened, Shell, Tell};
@@ -13,9 +14,12 @@ use crate::executor::host_tree::HostTree;
 use crate::model::job::JobRuntimeKind;
 use crate::remote::RemoteError;
 use crate::run::store::prepare_state_root;
-use crate::snapshot::metadata::MARKER;
 
 const START: &str = include_str!("remote.sh");
+/// Ends the shell with whoever asked for it: without a terminal nothing there tells it that its connection is gone.
+const LEASH: &str = include_str!("leash.sh");
+/// More than that takes.
+const LEASH_GRACE: Duration = Duration::from_secs(10);
 
 pub(super) fn open(shell: &Shell<'_>, name: &str, tell: &mut Tell<'_>) -> Opened {
     let (engine, job) = (shell.engine, shell.job);
@@ -32,7 +36,6 @@ pub(super) fn open(shell: &Shell<'_>, name: &str, tell: &mut Tell<'_>) -> Opened
         .map_err(|error| shell.error(with_causes(&error)))?;
     let dir = ready.work_dir.join("shells").join(&id);
     let cargo_home = ready.work_dir.join("cache").join("cargo-home");
-    let is_of_the_source = source.manifest().get(MARKER.as_bytes()).is_some();
     let mut variables: BTreeMap<String, OsString> = BTreeMap::new();
     for name in &job.pass_env {
         if let Some(value) = engine.config.caller_environment.get(name) {
@@ -49,12 +52,8 @@ pub(super) fn open(shell: &Shell<'_>, name: &str, tell: &mut Tell<'_>) -> Opened
         variables.insert(name.to_owned(), path.into());
     }
     variables.extend(job.env.iter().map(|(name, value)| (name.clone(), value.into())));
-    let mut words: Vec<OsString> = vec![
-        tree.path().into(),
-        dir.into(),
-        if is_of_the_source { "" } else { MARKER }.into(),
-        cargo_home.into(),
-    ];
+    let leash = Command::new("sh").args(["-c", LEASH, "sh"]).arg(&dir).grace(LEASH_GRACE);
+    let mut words: Vec<OsString> = vec![tree.path().into(), dir.into(), cargo_home.into()];
     words.extend(variables.into_iter().map(|(name, value)| {
         let mut word = OsString::from(name);
         word.push("=");
@@ -66,12 +65,23 @@ pub(super) fn open(shell: &Shell<'_>, name: &str, tell: &mut Tell<'_>) -> Opened
     if shell.request.command.is_empty() {
         tell(&format!("on {name}, in a private copy of the snapshot, which goes with the shell"));
     }
+    let lost = |error| failed(host.error(error));
+    let mut leash = host.ssh().converse(&leash, shell.cancel).map_err(lost)?;
+    if leash.receive(&mut [0; 64]).map_err(lost)? == 0 {
+        let said = leash.finish().map_err(lost)?.stderr;
+        return Err(shell.error(String::from_utf8_lossy(&said).trim().to_owned()));
+    }
     let ended = host.ssh().foreground(START, &words, shell.cancel);
-    // The lease ends with the connection at the latest.
+    // The lease ends with the connection at the latest, and so does the shell.
     if let Ok(cancel) = CancelToken::new() {
+        leash.heed(&cancel);
+        let _ = leash.finish();
         let _ = tree.release(&cancel);
     }
-    Ok(match ended.map_err(|error| failed(host.error(error)))? {
+    if let Some(reason) = shell.cancel.reason() {
+        return Err(HostError::Cancelled(reason).into());
+    }
+    Ok(match ended.map_err(lost)? {
         Exit::Code(code) => code,
         // As a shell tells it.
         Exit::Signal(signal) => 128 + signal,

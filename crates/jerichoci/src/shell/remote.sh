@@ -1,10 +1,9 @@
 #!/bin/sh
 # A shell in a private copy of a source tree, which goes with the shell. Arguments: the tree, the directory of the
-# shell, a file of the tree that is no part of the source (or nothing), CARGO_HOME, then variables NAME=VALUE, `--`,
-# and what is to be run in place of the login shell.
+# shell, CARGO_HOME, then variables NAME=VALUE, `--`, and what is to be run in place of the login shell.
 umask 077
-tree=$1 dir=$2 extra=$3 cargo_home=$4
-shift 4
+tree=$1 dir=$2 cargo_home=$3
+shift 3
 fail() {
   printf '%s\n' "$*" >&2
   rm -rf "$dir"
@@ -13,11 +12,13 @@ fail() {
 trap 'rm -rf "$dir"' EXIT
 trap 'exit 129' HUP
 trap 'exit 143' TERM
-# What is typed at is not for this shell.
-trap : INT
-mkdir -p "$dir/artifacts" "$dir/cargo-target" "$cargo_home" || fail "cannot make $dir"
+# What is typed at is not for this shell. Nor does it end of having nobody to tell that its command was killed.
+trap : INT PIPE
+# Without its directory it is not wanted any more.
+{ mkdir "$dir/artifacts" "$dir/cargo-target" && mkdir -p "$cargo_home"; } || fail "cannot use $dir"
+# For who ends it when its connection is gone.
+echo $$ >"$dir/pid" || fail "cannot write to $dir"
 { cp -Rp "$tree" "$dir/workspace" && chmod -R u+w "$dir/workspace"; } || fail "cannot copy $tree"
-[ -z "$extra" ] || rm -f "$dir/workspace/$extra"
 cd "$dir/workspace" || fail "cannot use $dir/workspace"
 login=${SHELL:-/bin/sh}
 # As a job: little of what the account has.
@@ -26,7 +27,7 @@ for name in LANG LANGUAGE LC_ALL TERM TZ NIX_PATH NIX_PROFILES SSL_CERT_FILE NIX
   # shellcheck disable=SC2154  # by the line above
   [ -z "$value" ] || set -- "$name=$value" "$@"
 done
-set -- "PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}" "HOME=$HOME" "USER=$(id -un)" "LOGNAME=$(id -un)" "$@"
+set -- "JERICHOCI_SHELL=$dir" "PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}" "HOME=$HOME" "USER=$(id -un)" "LOGNAME=$(id -un)" "$@"
 count=$#
 ended=
 while [ "$count" -gt 0 ]; do

@@ -135,12 +135,33 @@ impl<'o> ObjectReader<'o> {
         file: &[u8],
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let damaged = |why| SnapshotError::DamagedObject { object: *hash, file: shown(file), why };
+        let mut hasher = Sha256::new();
+        self.read_unproven(hash, file, |piece| {
+            hasher.update(piece);
+            take(piece)
+        })?;
+        if hasher.finalize()[..] == hash.0 {
+            return Ok(());
+        }
+        if let Some((segment, _)) = self.objects.place(hash) {
+            self.mark(&segment.id, hash);
+        }
+        let why = "its bytes do not match its name";
+        Err(SnapshotError::DamagedObject { object: *hash, file: shown(file), why }.into())
+    }
+
+    /// The same, for who takes them where they are proven.
+    pub(crate) fn read_unproven<E: From<SnapshotError>>(
+        &mut self,
+        hash: &ContentHash,
+        file: &[u8],
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Some((segment, extent)) = self.objects.place(hash) else {
             self.mark("missing", hash);
-            return Err(damaged("it is not in the store").into());
+            let why = "it is not in the store";
+            return Err(SnapshotError::DamagedObject { object: *hash, file: shown(file), why }.into());
         };
-        let mut hasher = Sha256::new();
         let (mut at, mut rest) = (extent.offset, extent.len);
         while rest > 0 {
             let length = usize::try_from(rest).unwrap_or(PIECE).min(PIECE);
@@ -149,14 +170,9 @@ impl<'o> ObjectReader<'o> {
             }
             let piece = &mut self.buffer[..length];
             segment.file.read_exact_at(piece, at).map_err(SnapshotError::io("read", &segment.path))?;
-            hasher.update(&*piece);
             take(piece)?;
             at += length as u64;
             rest -= length as u64;
-        }
-        if hasher.finalize()[..] != hash.0 {
-            self.mark(&segment.id.clone(), hash);
-            return Err(damaged("its bytes do not match its name").into());
         }
         Ok(())
     }

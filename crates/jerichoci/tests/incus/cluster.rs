@@ -142,7 +142,7 @@ fn a_job_passes_although_its_cluster_member_was_killed_in_between() {
 }
 
 /// The instance of the one job, once its command has printed something.
-fn at_work(project: &Project<'_>) -> String {
+pub(crate) fn at_work(project: &Project<'_>) -> String {
     let (never, deadline) = (CancelToken::new().unwrap(), monotonic() + Duration::from_secs(60));
     loop {
         if let [instance] = project.instances().unwrap_or_default().as_slice()

@@ -411,8 +411,14 @@ fn limits_variables_and_root_are_those_that_the_job_asks_for() {
     incus(&mut limited).memory_mib = Some(256);
     incus(&mut limited).vcpu_count = Some(1);
     incus(&mut limited).root_disk_gib = Some(2);
-    let run = world.run(vec![limited]);
+    // As many processors as nobody has, and as little memory as a guest can be asked to live in.
+    let (mut greedy, mut modest) = (guest("greedy", "true"), guest("modest", "echo lives"));
+    incus(&mut greedy).vcpu_count = Some(255);
+    incus(&mut modest).memory_mib = Some(16);
+    let run = world.run(vec![limited, greedy, modest]);
     assert_eq!(run.verdict, Verdict::Passed, "{run:#?}\n{}", world.guest_log(&run, "limited"));
+    assert!(job(&run, "greedy").warnings[0].starts_with("255 processors are asked for"), "{run:#?}");
+    assert!(world.host_log(&run, "greedy").contains("warning: 255 processors are asked for"));
     let log = world.guest_log(&run, "limited");
     let tag = format!("its own by the caller 0 {}/limited/", run.run_id);
     assert!(log.contains(&tag), "{log}");

@@ -12,6 +12,7 @@ use jerichoci::model::job::JobSpec;
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::{Engine, GcPolicy, ReapOptions, RunRequest};
 
+use crate::cluster::at_work;
 use crate::doomed::doomed_engine;
 use crate::rig::{World, guest, job, monotonic, on_host};
 
@@ -59,7 +60,11 @@ fn a_cancellation_in_any_phase_ends_within_5_s_and_leaves_nothing() {
         });
         assert!(spent < Duration::from_secs(5), "after {delay} ms it took {spent:?}");
         assert_eq!(run.verdict, Verdict::Failed(FailureKind::Cancelled), "{run:#?}");
-        assert_eq!(run.jobs.iter().flat_map(|job| &job.leaked).count(), 0, "{run:#?}");
+        assert_eq!(
+            run.jobs.iter().flat_map(|job| job.leaked.iter().chain(&job.left_behind)).count(),
+            0,
+            "{run:#?}"
+        );
         world.assert_nothing_left();
     }
 }
@@ -102,6 +107,38 @@ fn the_verdict_is_told_before_the_guest_is_gone() {
     let run = world.engine().run(&request, &mut reporter, &CancelToken::new().unwrap()).unwrap();
     assert_eq!(run.verdict, Verdict::Passed);
     assert_eq!(there.len(), 1, "it was gone before its job was told");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_guest_that_cannot_be_removed_is_a_warning_of_a_job_that_passed() {
+    let test = "a_guest_that_cannot_be_removed_is_a_warning_of_a_job_that_passed";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let protect = |instance: &str, value: &str| {
+        let path = format!("/1.0/instances/{instance}?project={}", project.name());
+        let body = serde_json::json!({ "config": { "security.protection.delete": value } });
+        rig.ask("PATCH", &path, Some(&body)).unwrap();
+    };
+    let script = "echo up; until [ -e /tmp/go ]; do sleep 0.05; done";
+    let run = std::thread::scope(|scope| {
+        let running = scope.spawn(|| world.run(vec![guest("job", script)]));
+        let instance = at_work(&project);
+        protect(&instance, "true");
+        project.exec(&instance, "touch /tmp/go").unwrap();
+        running.join().unwrap()
+    });
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+    let [left] = project.instances().unwrap().try_into().unwrap();
+    let record = job(&run, "job");
+    let expected = format!("instance {left} was not removed: ");
+    assert!(record.warnings.iter().any(|line| line.starts_with(&expected)), "{:?}", record.warnings);
+    assert!(record.leaked.iter().any(|line| line.contains(&left)), "{:?}", record.leaked);
+    assert!(world.host_log(&run, "job").contains(&expected), "{}", world.host_log(&run, "job"));
+    // The next one sees to it, when it can.
+    protect(&left, "false");
+    assert_eq!(world.run(vec![guest("job", "true")]).verdict, Verdict::Passed);
     world.assert_nothing_left();
 }
 
@@ -276,6 +313,26 @@ fn after_the_engine_was_killed_the_next_command_collects_the_log_and_ends_the_gu
     assert!(dir.join("artifacts/status.json").exists());
     assert!(!dir.join("instance.json").exists());
     assert!(next.warnings.iter().any(|warning| warning.contains(&orphan)), "{:?}", next.warnings);
+}
+
+#[test]
+fn a_collection_ends_the_guests_that_a_dead_engine_has_left_and_no_other() {
+    let test = "a_collection_ends_the_guests_that_a_dead_engine_has_left_and_no_other";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let source = serde_json::json!({ "type": "image", "alias": rig.image_alias() });
+    let body = serde_json::json!({ "name": "somebodys", "source": source });
+    rig.ask("POST", &format!("/1.0/instances?project={}", project.name()), Some(&body)).unwrap();
+    let mut child = doomed_engine(&world);
+    crate::rig::await_file(&world.config.state_root.join("runs"), "guest.log", "begun");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let gc = |dry_run| world.engine().gc(&GcPolicy { dry_run, ..GcPolicy::default() }).unwrap();
+    assert_eq!(gc(true).problems, Vec::<String>::new());
+    assert_eq!(project.instances().unwrap().len(), 2, "who only looks ends nothing");
+    assert_eq!(gc(false).problems, Vec::<String>::new());
+    assert_eq!(project.instances().unwrap(), ["somebodys"]);
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Bad input: an error that names the thing and the way out, and nothing half-made.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use jericho_testkit::incus::{Project, Rig};
 use jerichoci::model::demands::CacheSpec;
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::record::RunRecord;
 
+use crate::cluster::at_work;
 use crate::rig::{World, guest, incus, job};
 
 #[track_caller]
@@ -17,6 +21,7 @@ fn assert_errored(world: &World<'_>, run: &RunRecord, words: &[&str]) {
     }
     assert!(world.host_log(run, "bad").contains(&message), "the log does not say it");
     assert_eq!(record.leaked, Vec::<String>::new());
+    assert_eq!(record.left_behind, Vec::<String>::new());
     world.assert_nothing_left();
 }
 
@@ -111,4 +116,34 @@ fn what_a_guest_cannot_be_given_is_refused_before_anything_is_made() {
         &world.run(vec![no_network]),
         &["there is no network nowhere", "incus network create nowhere --project "],
     );
+}
+
+#[test]
+fn a_guest_that_stops_under_its_command_is_told_with_its_limit() {
+    let test = "a_guest_that_stops_under_its_command_is_told_with_its_limit";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let mut bad = guest("bad", "echo up; sleep 1000");
+    incus(&mut bad).memory_mib = Some(64);
+    let run = std::thread::scope(|scope| {
+        let running = scope.spawn(|| world.run(vec![bad]));
+        // As when the kernel ends its first process, which it does where memory is short.
+        let path = format!("/1.0/instances/{}/state?project={}", at_work(&project), project.name());
+        rig.ask("PUT", &path, Some(&serde_json::json!({ "action": "stop", "force": true }))).unwrap();
+        running.join().unwrap()
+    });
+    assert_errored(&world, &run, &["was stopped", "limited to 64 MiB"]);
+}
+
+#[test]
+fn a_source_at_a_path_that_is_no_text_is_refused_before_anything_is_made() {
+    let test = "a_source_at_a_path_that_is_no_text_is_refused_before_anything_is_made";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(mut world) = World::new(&rig, &project, test) else { return };
+    let odd = project.dir().join(OsStr::from_bytes(b"s\xff"));
+    world.config.state_root = odd.join("state");
+    assert_errored(&world, &world.run(vec![guest("bad", "true")]), &["no UTF-8", "--state-root"]);
+    assert_eq!(project.volumes().unwrap(), Vec::<String>::new());
 }

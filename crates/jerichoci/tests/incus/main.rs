@@ -10,5 +10,6 @@ mod local;
 mod many;
 mod network;
 mod over_ssh;
+mod placements;
 mod rig;
 mod staged;

@@ -1,9 +1,12 @@
 //! Many guests at once, and much output.
 
+use std::time::Duration;
+
+use jericho_host::CancelToken;
 use jericho_testkit::incus::Rig;
 use jerichoci::model::outcome::Verdict;
 
-use crate::rig::{World, await_file, guest, job, peak_memory};
+use crate::rig::{World, await_file, guest, job, pause, peak_memory};
 
 #[test]
 fn sixteen_jobs_pass_in_a_project_for_eight_and_the_limit_is_waited_for() {
@@ -37,6 +40,29 @@ fn sixteen_jobs_pass_in_a_project_for_eight_and_the_limit_is_waited_for() {
         assert_eq!(job(&run, &id).warnings, Vec::<String>::new());
     }
     world.assert_nothing_left();
+}
+
+#[test]
+fn waiting_for_a_place_is_no_part_of_the_time_limit_of_a_command() {
+    let test = "waiting_for_a_place_is_no_part_of_the_time_limit_of_a_command";
+    let Some(rig) = Rig::up(test) else { return };
+    let project = rig.project(1).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let source = serde_json::json!({ "type": "image", "alias": rig.image_alias() });
+    let body = serde_json::json!({ "name": "other", "source": source });
+    rig.ask("POST", &format!("/1.0/instances?project={}", project.name()), Some(&body)).unwrap();
+    let mut limited = guest("job", "echo ran");
+    limited.timeout_secs = 6;
+    let run = std::thread::scope(|scope| {
+        let running = scope.spawn(|| world.run(vec![limited]));
+        await_file(&world.config.state_root.join("runs"), "host.log", "waiting for a place");
+        pause(&CancelToken::new().unwrap(), Duration::from_secs(7));
+        assert!(!running.is_finished(), "it waits longer than its command may take");
+        rig.ask("DELETE", &format!("/1.0/instances/other?project={}", project.name()), None).unwrap();
+        running.join().unwrap()
+    });
+    assert_eq!(run.verdict, Verdict::Passed, "{run:#?}");
+    assert_eq!(world.guest_log(&run, "job"), "ran\n");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use jericho_host::{CancelReason, CancelToken};
 use jericho_testkit::incus::Rig;
 use jericho_testkit::ssh;
+use jerichoci::model::job::JobPlacement;
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::{ReapOptions, RunRequest};
 
@@ -95,6 +96,77 @@ fn a_guest_that_is_kept_on_a_host_is_listed_and_ended_when_its_time_has_come() {
     assert_eq!(next.verdict, Verdict::Passed, "{next:#?}");
     assert!(next.warnings.iter().any(|warning| warning.contains(&kept.instance)), "{:?}", next.warnings);
     world.assert_nothing_left();
+}
+
+#[test]
+fn a_host_that_is_given_up_is_told_for_as_long_as_a_guest_may_be_there_and_then_forgotten() {
+    let test = "a_host_that_is_given_up_is_told_for_as_long_as_a_guest_may_be_there_and_then_forgotten";
+    let Some(rig) = Rig::up(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    let project = rig.project(4).unwrap();
+    let Some(world) = World::new(&rig, &project, test) else { return };
+    let mut world = world.with_host(&sshd);
+    // The same machine by a second name, of which ssh itself knows nothing.
+    let old = "old.invalid";
+    let named = &mut world.config.hosts.named;
+    named.insert(old.to_owned(), named["box"].clone());
+    let on_old = |id: &str, script: &str| {
+        let mut job = guest(id, script);
+        job.placement = JobPlacement::RemoteSsh { host: old.to_owned() };
+        job
+    };
+    assert_eq!(world.run(vec![on_host(guest("good", "true"))]).verdict, Verdict::Passed);
+    let mut request = RunRequest::new(vec![on_old("bad", "exit 1")]);
+    request.options.keep_on_failure = true;
+    let run = world.run_request(&request);
+    let kept = job(&run, "bad").remote_linux_vm_execution.as_ref().unwrap().kept.clone().unwrap();
+    let cancel = CancelToken::new().unwrap();
+    let look = |world: &World<'_>, options: &ReapOptions| {
+        let kept = world.engine().kept_instances(options, &cancel).unwrap();
+        (kept, world.engine().reap_all(options, &cancel).unwrap())
+    };
+    let (everywhere, here) = (ReapOptions::default(), ReapOptions { only: true, ..ReapOptions::default() });
+    // It is one guest, whatever its host is called.
+    let (listed, reaped) = look(&world, &everywhere);
+    for report in [listed, reaped] {
+        assert_eq!((report.kept.len(), report.problems.as_slice()), (1, &[][..]), "{report:?}");
+    }
+
+    let settings = world.config.hosts.named.remove(old).unwrap();
+    let guests = world.config.state_root.join("guests");
+    let files = || fs::read_dir(&guests).unwrap().count();
+    let (listed, reaped) = look(&world, &everywhere);
+    for report in [listed, reaped] {
+        let [told] = report.problems.as_slice() else { panic!("{report:?}") };
+        let file = told.split_once("given up for good: rm ").unwrap().1;
+        assert!(told.contains(old) && file.starts_with(guests.to_str().unwrap()), "{told}");
+        assert!(fs::read_to_string(file).unwrap().contains(old), "{told}");
+    }
+    let (listed, reaped) = look(&world, &here);
+    assert_eq!((listed.problems, reaped.problems), (Vec::new(), Vec::new()));
+    assert_eq!(files(), 2);
+
+    // By its other name the guest is ended, and then nothing can be where nobody knows the way any more.
+    let past = serde_json::json!({ "config": { "user.jerichoci.keep_until": "1970-01-01T00:00:00Z" } });
+    let path = format!("/1.0/instances/{}?project={}", kept.instance, project.name());
+    rig.ask("PATCH", &path, Some(&past)).unwrap();
+    let ended = world.engine().reap_all(&everywhere, &cancel).unwrap();
+    assert_eq!(ended.instances.len(), 1, "{ended:?}");
+    world.assert_nothing_left();
+    let (listed, reaped) = look(&world, &everywhere);
+    assert_eq!((listed.problems, reaped.problems), (Vec::new(), Vec::new()));
+    assert_eq!(files(), 1);
+
+    // So it is with a project that was never there, which is no host that is away.
+    let mut typo = settings;
+    typo.incus.project = "nowhere".to_owned();
+    world.config.hosts.named.insert(old.to_owned(), typo);
+    let run = world.run(vec![on_old("bad", "true")]);
+    assert_eq!(run.verdict, Verdict::Failed(FailureKind::Infrastructure));
+    assert_eq!(files(), 2);
+    let (listed, reaped) = look(&world, &everywhere);
+    assert_eq!((listed.problems, reaped.problems), (Vec::new(), Vec::new()));
+    assert_eq!(files(), 1);
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! Staged jobs in guests, here and on a host over SSH, where everything is built there and nothing comes here.
 
 use std::fs;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use jericho_host::{CancelToken, Command, Host as _, LocalHost};
 use jericho_testkit::incus::Rig;
 use jericho_testkit::need::needs_program;
 use jericho_testkit::{nix, ssh};
-use jerichoci::GcPolicy;
-use jerichoci::RunRequest;
 use jerichoci::config::HostConfig;
 use jerichoci::model::job::{JobPlacement, JobSpec};
 use jerichoci::model::outcome::{FailureKind, Verdict};
@@ -19,6 +18,9 @@ use jerichoci::model::staged::{
     StagedLinuxSnapshotProfile,
 };
 use jerichoci::run::reap::ReapOptions;
+use jerichoci::shell::ShellRequest;
+use jerichoci::{Engine, GcPolicy, RunRequest};
+use pika_cloud::ops::Console;
 
 use crate::rig::{World, guest, incus, job, on_host};
 
@@ -212,7 +214,7 @@ fn keep_and_collect(rig: &Rig, world: &World<'_>, nix: &nix::Rig, place: &JobPla
     assert_eq!((&*gone.removed_runs, gone.kept_guests.len()), (&[run_id][..], 0), "{gone:?}");
 
     // The same when somebody removes the guest by hand.
-    let (kept, paths, _): (String, Vec<String>, String) = fails();
+    let (kept, paths, run_id): (String, Vec<String>, String) = fails();
     assert_eq!(survive_a_collection(nix, &paths), [true, true]);
     let instance = format!("/1.0/instances/{kept}");
     let stop = serde_json::json!({ "action": "stop", "force": true });
@@ -220,6 +222,67 @@ fn keep_and_collect(rig: &Rig, world: &World<'_>, nix: &nix::Rig, place: &JobPla
     rig.ask("DELETE", &format!("{instance}?project={}", project.name()), None).unwrap();
     reap();
     assert_eq!(survive_a_collection(nix, &paths), [false, false]);
+
+    // Who looks at the job in a fresh guest sees them: they are built once more, and stay until the shell is closed.
+    let shell = |engine: &Engine, command: &str, heard: &mut dyn FnMut(&str)| {
+        let request = ShellRequest {
+            run_id: run_id.parse().unwrap(),
+            job_id: None,
+            fresh: true,
+            command: ["sh", "-c", command].map(str::to_owned).into(),
+            term: None,
+        };
+        let (input, _keys) = std::io::pipe().unwrap();
+        let mut console = Heard { input, printed: String::new(), heard };
+        let mut told = Vec::new();
+        let mut tell = |line: &str| told.push(line.to_owned());
+        let code = engine.shell(&request, &mut console, &mut tell, &CancelToken::new().unwrap());
+        (code.unwrap(), told.join("\n"))
+    };
+    let mut survived = None;
+    let (code, told) = shell(&world.engine(), &format!("{cat}; exit 7"), &mut |printed| {
+        if printed.contains("from the deps") && survived.is_none() {
+            survived = Some(survive_a_collection(nix, &paths));
+        }
+    });
+    assert_eq!((code, survived), (7, Some(vec![true, true])), "{told}");
+    assert_eq!(survive_a_collection(nix, &paths), [false, false]);
+    assert_eq!(project.instances().unwrap(), Vec::<String>::new());
+
+    // Where they cannot be had, that is said before the shell opens.
+    let mut config = world.config.clone();
+    config.nix_program = "/nonexistent/nix".into();
+    config.hosts.named.values_mut().for_each(|host| host.nix_program = "/nonexistent/nix".into());
+    let (code, told) = shell(&Engine::new(config), "test -e /staged/linux-rust || exit 8", &mut |_| ());
+    assert_eq!(code, 8, "{told}");
+    assert!(told.contains("the guest has no prepared outputs") && told.contains("needs nix"), "{told}");
+}
+
+/// A terminal of which somebody reads what is printed.
+struct Heard<'h> {
+    input: std::io::PipeReader,
+    printed: String,
+    heard: &'h mut dyn FnMut(&str),
+}
+
+impl Console for Heard<'_> {
+    fn input(&self) -> BorrowedFd<'_> {
+        self.input.as_fd()
+    }
+
+    fn print(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.printed.push_str(&String::from_utf8_lossy(bytes));
+        (self.heard)(&self.printed);
+        Ok(())
+    }
+
+    fn resized(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn size(&mut self) -> (u16, u16) {
+        (80, 24)
+    }
 }
 
 #[test]
@@ -251,4 +314,6 @@ fn outputs_outlive_a_collection_on_a_host_for_as_long_as_a_guest_is_kept() {
     keep_and_collect(&rig, &world, &nix, &place);
     let left = fs::read_dir(world.config.hosts.named["box"].work_dir.join("runs")).unwrap().count();
     assert_eq!(left, 0, "nothing of the runs is left on the host");
+    let left = fs::read_dir(world.config.hosts.named["box"].work_dir.join("shells")).unwrap().count();
+    assert_eq!(left, 0, "nothing of the shell is left on the host");
 }

@@ -114,6 +114,7 @@ impl Tree {
     pub(crate) fn steps(&self) -> Vec<&'static str> {
         let known = ["builtins.path", "hash path", "path-info", "--realise"];
         let calls = self.nix.take_calls().unwrap();
+        assert!(!calls.iter().any(|call| call.contains("accept-flake-config")), "{calls:?}");
         calls.iter().map(|call| known.into_iter().find(|step| call.contains(step)).unwrap()).collect()
     }
 

@@ -236,6 +236,34 @@ fn a_job_whose_engine_was_killed_is_ended_by_the_next_and_those_of_other_engines
 }
 
 #[test]
+fn a_job_does_not_wait_for_the_reaping_of_what_was_left_on_its_host() {
+    let name = "a_job_does_not_wait_for_the_reaping_of_what_was_left_on_its_host";
+    let Some(rig) = Rig::start(name) else { return };
+    // What a job has on its host, to be left by another one.
+    let copied = rig.outside().join("copied");
+    let copy = format!("mkdir {0}; cp \"$ARTIFACTS\"/../*.json {0}", copied.display());
+    let first = rig.run(vec![sh("job", &copy)]);
+    assert_eq!(first.verdict, Verdict::Passed, "{first:#?}");
+    let left = "20260101T000000Z-00000000";
+    let dir = rig.work_dir().join("runs").join(left).join("jobs/job");
+    fs::create_dir_all(dir.join("state/logs")).unwrap();
+    for file in ["owner.json", "request.json"] {
+        let text = fs::read_to_string(copied.join(file)).unwrap();
+        fs::write(dir.join(file), text.replace(&first.run_id, left)).unwrap();
+    }
+    fs::create_dir_all(rig.config.state_root.join("runs").join(left).join("jobs/job/artifacts")).unwrap();
+    // Its log cannot be read to the end.
+    let log = dir.join("state/logs/guest.log");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &log, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // The result is written before the log is read.
+    let script = format!("until [ -e {} ]; do sleep 0.05; done", dir.join("state/result.json").display());
+    let next = rig.run(vec![sh("next", &script)]);
+    assert_eq!(next.verdict, Verdict::Passed, "{next:#?}");
+    assert!(dir.exists(), "its reaping was still going on");
+}
+
+#[test]
 fn the_result_of_a_job_whose_engine_was_killed_comes_home_without_a_log_too() {
     let name = "the_result_of_a_job_whose_engine_was_killed_comes_home_without_a_log_too";
     let Some(rig) = Rig::start(name) else { return };

@@ -129,7 +129,7 @@ fn a_reaper_that_only_tells_ends_nothing() {
     rig.host().allow = vec![JobRuntimeKind::HostProcess];
     let mut engine = rig.engine_process("echo up; sleep 4141");
     wait_until(|| rig.commands("sleep 4141").len() == 1);
-    let options = ReapOptions { hosts: vec!["box".to_owned()], expired: false, dry_run: true };
+    let options = ReapOptions { hosts: vec!["box".to_owned()], dry_run: true, ..ReapOptions::default() };
     let live = rig.engine().reap_all(&options, &token()).unwrap();
     assert!(live.jobs.is_empty() && live.runs.is_empty(), "{live:?}");
     rig.kill(engine.id());

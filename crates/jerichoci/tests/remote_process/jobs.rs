@@ -91,6 +91,7 @@ fn a_job_that_is_cancelled_is_ended_on_its_host() {
     let record = job(&run, "job");
     assert_eq!(record.verdict, failed(FailureKind::Cancelled), "{record:?}");
     assert_eq!(record.leaked, Vec::<String>::new());
+    assert_eq!(record.left_behind, Vec::<String>::new());
     assert_eq!(rig.commands("sleep 301"), Vec::<u32>::new());
     assert_eq!(rig.left(), Vec::<String>::new());
 }
@@ -253,6 +254,32 @@ fn who_waits_for_a_cache_of_a_host_is_told_whose_it_is_and_waits_no_longer_than_
         }
     });
     assert_eq!(rig.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_job_for_a_host_goes_through_ssh_also_when_that_is_this_machine() {
+    let Some(mut rig) = Rig::start("a_job_for_a_host_goes_through_ssh_also_when_that_is_this_machine") else {
+        return;
+    };
+    // An ssh that says for which destination it was called, and lets nobody through.
+    let (program, calls, ran) =
+        (rig.outside().join("no-ssh"), rig.outside().join("calls"), rig.outside().join("ran"));
+    let script = format!("#!/bin/sh\necho \"$@\" >>{}\necho not today >&2\nexit 255\n", calls.display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    rig.config.hosts.ssh_program = program.into();
+    for name in ["localhost", "127.0.0.1"] {
+        let mut host = rig.host().clone();
+        host.ssh = name.to_owned();
+        rig.config.hosts.named.insert(name.to_owned(), host);
+        let mut job = sh("job", &format!("touch {}", ran.display()));
+        job.placement = JobPlacement::RemoteSsh { host: name.to_owned() };
+        let run = rig.run(vec![job]);
+        assert_eq!(run.verdict, failed(FailureKind::Infrastructure), "{run:#?}");
+        let called = fs::read_to_string(&calls).unwrap();
+        assert!(called.contains(&format!("-- {name} ")), "{called}");
+        assert!(!ran.exists(), "it must not run without ssh");
+    }
 }
 
 #[test]

@@ -54,11 +54,19 @@ pub(crate) fn token() -> CancelToken {
 impl Rig {
     /// Nothing where there cannot be one.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+
+    /// In memory, for many files: disks of busy machines take minutes for them.
+    pub(crate) fn start_in_memory() -> Option<Self> {
+        Self::start_in(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn start_in(dir: tempfile::TempDir) -> Option<Self> {
         let thread = std::thread::current();
         let test = thread.name().unwrap_or("a test of sync");
         let runner = guest_programs(test)?.join(std::env::consts::ARCH).join("jerichoci-incus-run");
         let sshd = ssh::Rig::start(test)?;
-        let dir = tempfile::tempdir().unwrap();
         let outside = dir.path().canonicalize().unwrap();
         let root = outside.join("source");
         fs::create_dir(&root).unwrap();
@@ -214,7 +222,7 @@ fn client(sshd: &ssh::Rig, engine_id: &str, work_dir: PathBuf, runner: PathBuf) 
     Client { line, ssh, engine_id, work_dir, runner, min_free: 0 }
 }
 
-/// A tree as it is on disk: kind and mode, and content; the marker apart.
+/// A tree as it is on disk: kind and mode, and content.
 pub(crate) type Tree = BTreeMap<String, (String, Vec<u8>)>;
 
 pub(crate) fn read_tree(root: &Path) -> Tree {
@@ -232,7 +240,7 @@ pub(crate) fn read_tree(root: &Path) -> Tree {
             } else if stat.is_symlink() {
                 let target = fs::read_link(&path).unwrap();
                 tree.insert(name, ("l".to_owned(), target.to_str().unwrap().as_bytes().to_vec()));
-            } else if name != jerichoci::snapshot::MARKER {
+            } else {
                 tree.insert(name, (mode, fs::read(&path).unwrap()));
             }
         }

@@ -25,7 +25,8 @@ pub enum Note {
     },
     /// The connection to the host was lost and is there again, before anything had to wait for it.
     Reconnected,
-    /// The operation that runs the entry command is no longer known: the daemon was restarted.
+    /// The operation that runs the entry command is no longer known: the daemon was restarted, or the guest is
+    /// gone. What has become of the command is asked of the guest.
     OperationLost,
     /// The entry command is started again.
     Restarting {

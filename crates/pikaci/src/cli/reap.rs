@@ -66,7 +66,8 @@ struct Ended<'a> {
 pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
     let (engine, operator) = session.engine_with_hosts(&args.hosts)?;
     let hosts = operator.hosts_or(&args.host);
-    let options = ReapOptions { hosts, expired: args.expired, dry_run: args.dry_run };
+    let only = !args.host.is_empty();
+    let options = ReapOptions { hosts, only, expired: args.expired, dry_run: args.dry_run };
     let interrupt = Interrupt::listen()?;
     let report = engine.reap_all(&options, &interrupt.cancel).map_err(|error| session.engine_error(error))?;
     if args.json {

@@ -385,7 +385,11 @@ mod tests {
             "left_behind": ["instance i on box is still there; the next run ends it"] });
         let event =
             json!({ "event": "job_finished", "run_id": "20260401T120000Z-0a1b2c3d", "job": job("a", more) });
-        insta::assert_snapshot!(told_of(vec![event], true, false).1, @"");
+        insta::assert_snapshot!(told_of(vec![event], true, false).1, @r"
+        12:00:00Z a: cancelled (1.5 s)
+        a: left behind and ended: sleep 9 (pid 7)
+        a: left behind: instance i on box is still there; the next run ends it
+        ");
     }
 
     #[test]

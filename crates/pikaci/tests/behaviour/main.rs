@@ -14,3 +14,4 @@ mod logs;
 mod records;
 mod source;
 mod table;
+mod waiting;

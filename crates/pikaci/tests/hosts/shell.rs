@@ -1,8 +1,12 @@
 //! `pikaci shell`: in the guest of a job, in a fresh one, and at a real terminal.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use jericho_testkit::incus::Rig;
 use jericho_testkit::tmux::Terminal;
 use jericho_testkit::{built_program, need, ssh};
+use rustix::process::{Pid, Signal};
 
 use crate::place::Place;
 
@@ -139,6 +143,51 @@ fn a_process_of_a_host_has_a_shell_there_in_a_private_copy_of_what_it_saw() {
     let ended = place.pikaci(&["shell", "latest", "--", "cat", "seen"]).code(0);
     assert_eq!(ended.stdout, "by the job");
     place.pikaci(&["shell", "latest", "--", "/no/such"]).code(127);
+}
+
+/// Looks until it is so, for at most a minute.
+#[expect(clippy::disallowed_methods, reason = "what is waited for gives no sign")]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("{what}");
+}
+
+#[test]
+fn a_shell_on_a_host_ends_with_who_asked_for_it_and_leaves_nothing_there() {
+    let name = "a_shell_on_a_host_ends_with_who_asked_for_it_and_leaves_nothing_there";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let Some(place) = place_with_a_run(name, &rig, &sshd) else { return };
+    let shells = place.work_dir().join("shells");
+    // The second one leaves the session of its shell.
+    let script = "setsid sleep 1000 >/dev/null 2>&1 & echo $$ $!; exec sleep 1000";
+    for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
+        let mut pikaci = place.command(&["shell", "latest", "--", "sh", "-c", script]);
+        pikaci.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut pikaci = pikaci.spawn().unwrap();
+        let mut told = String::new();
+        BufReader::new(pikaci.stdout.take().unwrap()).read_line(&mut told).unwrap();
+        let pids: Vec<u32> = told.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+        assert_eq!(pids.len(), 2, "{told}");
+        assert_eq!(std::fs::read_dir(&shells).unwrap().count(), 1);
+        let pid = Pid::from_raw(pikaci.id().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        wait_until("pikaci does not end", || pikaci.try_wait().unwrap().is_some());
+        if signal != Signal::KILL {
+            assert_eq!(pikaci.wait().unwrap().code(), Some(4), "{signal:?}");
+        }
+        for pid in pids {
+            let comm = format!("/proc/{pid}/comm");
+            wait_until("a process of the shell goes on", || {
+                !std::fs::read_to_string(&comm).is_ok_and(|comm| comm == "sleep\n")
+            });
+        }
+        wait_until("its directory stays", || std::fs::read_dir(&shells).unwrap().count() == 0);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! | path below the state root | what |
 //! |---|---|
 //! | `runs/<run>/jobs/<job>/instance.json` | the guest of the job; there as long as the guest may be |
-//! | `guests/<16 hex>.json` | a place where guests were made: a reaper looks nowhere else |
+//! | `guests/<16 hex>.json` | a place where guests were made: a reaper looks nowhere else. It goes when there can be none |
 
 use std::fs;
 use std::io;
@@ -55,20 +55,31 @@ impl GuestPlace {
     pub(crate) fn host_name(&self) -> &str {
         self.host.as_deref().unwrap_or("this machine")
     }
+
+    /// The file that says that guests were made here.
+    pub(crate) fn file(&self, guests: &Path) -> io::Result<PathBuf> {
+        let digest = Sha256::digest(serde_json::to_vec_pretty(self)?);
+        let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Ok(guests.join(format!("{name}.json")))
+    }
+
+    /// Writes down that guests are made here.
+    pub(crate) fn store(&self, guests: &Path) -> io::Result<()> {
+        let path = self.file(guests)?;
+        if !path.exists() {
+            fs::create_dir_all(guests)?;
+            jericho_host::fs::write_atomic(&path, &serde_json::to_vec_pretty(self)?, false)?;
+        }
+        Ok(())
+    }
 }
 
 impl GuestIntent {
     /// Writes down that a guest is about to be made.
     pub(super) fn store(&self, guests: &Path, job_dir: &Path) -> io::Result<()> {
-        let place = serde_json::to_vec_pretty(&self.place)?;
-        let digest = Sha256::digest(&place);
-        let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let path = guests.join(format!("{name}.json"));
-        if !path.exists() {
-            fs::create_dir_all(guests)?;
-            jericho_host::fs::write_atomic(&path, &place, false)?;
-        }
-        self.write(job_dir)
+        // In this order: who forgets a place looks for guests of it once more afterwards.
+        self.write(job_dir)?;
+        self.place.store(guests)
     }
 
     fn write(&self, job_dir: &Path) -> io::Result<()> {

@@ -9,11 +9,12 @@ use crate::model::outcome::{FailureKind, JobOutcome, Verdict};
 /// Exit code of a runner that stopped the command because its time was up.
 const TIMED_OUT: i32 = 124;
 
-/// The outcome of a job whose guest ended so. `complaint` is what the runner said last of itself.
+/// The outcome of a job whose guest ended so. `complaint` is what the runner said last of itself, `memory` the limit
+/// of the guest in MiB.
 pub(super) fn outcome(
     ended: &Ended,
     instance: &str,
-    timeout_secs: u64,
+    (timeout_secs, memory): (u64, Option<u32>),
     complaint: Option<&str>,
 ) -> JobOutcome {
     let because = complaint.map(|text| format!(": {text}")).unwrap_or_default();
@@ -37,7 +38,13 @@ pub(super) fn outcome(
             ))
         }
         Ended::Stopped => {
-            JobOutcome::errored(format!("instance {instance} was stopped before the command had ended"))
+            // The kernel ends the first process of a guest too, and with it the guest.
+            let perhaps =
+                memory.map(|mib| format!("; its memory was limited to {mib} MiB, which may be too little"));
+            JobOutcome::errored(format!(
+                "instance {instance} was stopped before the command had ended{}",
+                perhaps.unwrap_or_default()
+            ))
         }
         Ended::Deleted => {
             JobOutcome::errored(format!("instance {instance} was deleted before the command had ended"))
@@ -102,7 +109,7 @@ mod tests {
         let mut result =
             RuntimeTerminalResult::from_exit_code(code, chrono::DateTime::UNIX_EPOCH, "what it said");
         result.details = details;
-        outcome(&Ended::Result(result), "guest-1", 7, None)
+        outcome(&Ended::Result(result), "guest-1", (7, None), None)
     }
 
     #[test]
@@ -135,7 +142,7 @@ mod tests {
             Ended::Deleted,
             Ended::NotReady,
         ] {
-            let outcome = outcome(&ended, "guest-1", 7, Some("a complaint"));
+            let outcome = outcome(&ended, "guest-1", (7, None), Some("a complaint"));
             assert_eq!(outcome.verdict, Verdict::Failed(FailureKind::Infrastructure), "{ended:?}");
             assert_eq!(outcome.exit_code, None);
         }

@@ -236,7 +236,7 @@ impl IncusGuest {
                 volumes: &volumes,
                 labels,
             };
-            let plan = spec::runtime_spec(job.spec, runtime, around)
+            let plan = spec::runtime_spec(job.spec, runtime, around)?
                 .plan()
                 .map_err(|error| Failure::Errored(with_causes(&error)))?;
             let ensured = place.incus.ensure(&plan, &mut told);
@@ -306,7 +306,8 @@ impl IncusGuest {
         };
         told.finish();
         let (problem, complaint) = (told.problem.take(), told.last_complaint.take());
-        let mut outcome = judge::outcome(&ended, &instance.name, job.spec.timeout_secs, complaint.as_deref());
+        let limits = (job.spec.timeout_secs, runtime.memory_mib);
+        let mut outcome = judge::outcome(&ended, &instance.name, limits, complaint.as_deref());
         if let Some(error) = problem {
             return Err(Failure::Errored(format!("the host log could not be written: {error}")));
         }

@@ -192,8 +192,7 @@ impl Place {
         }
         match (&self.machine, &prepared.ready) {
             (Machine::Host(host), Some(ready)) => snapshot::on_host(host, ready, job, tools, instance),
-            _ => snapshot::on_this_machine(job.source, job.dir, job.may_be_kept, job.cancel)
-                .map_err(|error| Failure::of(job.cancel, &error)),
+            _ => snapshot::on_this_machine(job.source, job.dir, job.may_be_kept, job.cancel),
         }
     }
 }

@@ -11,6 +11,7 @@ use pika_cloud::ops::InstanceRef;
 
 use super::member::OnMember;
 use super::place::quietly;
+use super::spec::path_text;
 use crate::causes::with_causes;
 use crate::executor::failure::Failure;
 use crate::executor::host_tree::HostTree;
@@ -51,16 +52,16 @@ pub(super) fn on_this_machine(
     job_dir: &Path,
     may_be_kept: bool,
     cancel: &CancelToken,
-) -> Result<MountSource, WorkspaceError> {
-    let (path, hold) = if may_be_kept {
+) -> Result<MountSource, Failure> {
+    let failed = |error: WorkspaceError| Failure::of(cancel, &error);
+    if may_be_kept {
         let dir = job_dir.join("kept-tree");
-        source.own_tree(&dir, cancel)?;
-        (dir.clone(), Hold::Own(dir))
-    } else {
-        let tree = source.tree(cancel)?;
-        (tree.path.clone(), Hold::Tree { _lease: tree })
-    };
-    Ok(MountSource { source: path.to_string_lossy().into_owned(), hold, on: None })
+        let text = path_text(&dir)?;
+        source.own_tree(&dir, cancel).map_err(failed)?;
+        return Ok(MountSource { source: text, hold: Hold::Own(dir), on: None });
+    }
+    let tree = source.tree(cancel).map_err(failed)?;
+    Ok(MountSource { source: path_text(&tree.path)?, hold: Hold::Tree { _lease: tree }, on: None })
 }
 
 /// A snapshot for guests of a host.
@@ -77,7 +78,7 @@ pub(super) fn on_host(
     let log = &mut *job.log;
     tree.deliver(job.source, tools, &mut |line| quietly(log, line), job.cancel)
         .map_err(|error| Failure::of_delivery(host, error))?;
-    let source = tree.path().to_string_lossy().into_owned();
+    let source = path_text(tree.path())?;
     Ok(MountSource { source, hold: Hold::Host(Box::new(tree)), on: None })
 }
 

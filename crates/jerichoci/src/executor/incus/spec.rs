@@ -16,6 +16,7 @@ use super::labels::Labels;
 use crate::config::{EngineConfig, IncusConfig};
 use crate::executor::PreparedMount;
 use crate::executor::command::Compiled;
+use crate::executor::failure::Failure;
 use crate::executor::process::JOB_TAG;
 use crate::executor::process::caches::variable;
 use crate::model::demands::{ArtifactsWhen, SecretDelivery};
@@ -101,12 +102,29 @@ pub(super) fn preparation(job: &JobSpec, source: &ContentHash) -> BTreeMap<Strin
     told
 }
 
+/// A path as Incus can be told it.
+///
+/// # Errors
+/// When it is no text: another path would be the wrong one.
+pub(super) fn path_text(path: &Path) -> Result<String, Failure> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        Failure::Errored(format!(
+            "a guest cannot be given {}: the path is no UTF-8, and Incus takes nothing else; \
+             name another place with --state-root",
+            path.display()
+        ))
+    })
+}
+
 /// The guest of a job.
+///
+/// # Errors
+/// When what it is to see lies where Incus cannot be told of.
 pub(super) fn runtime_spec(
     job: &JobSpec,
     runtime: &IncusRuntimeConfig,
     around: Surroundings<'_>,
-) -> RuntimeSpec {
+) -> Result<RuntimeSpec, Failure> {
     let config = around.config;
     let name = instance_name(around.run_id, &job.id);
     let mut incus = RuntimeIncus::new(&config.project, &config.profile, &around.image.alias);
@@ -120,11 +138,11 @@ pub(super) fn runtime_spec(
     let snapshot = if gets_a_copy(job) { BESIDE_WORKSPACE } else { WORKSPACE };
     spec.mounts.push(RuntimeMount::read_only_snapshot(around.snapshot, snapshot).require());
     if let Some(dir) = around.runner_dir {
-        let dir = dir.to_string_lossy();
+        let dir = path_text(dir)?;
         spec.mounts.push(RuntimeMount::read_only_snapshot(dir, kit::IN_GUEST).require());
     }
     for PreparedMount { source, guest_path } in around.outputs {
-        let (source, guest_path) = (source.to_string_lossy(), guest_path.to_string_lossy());
+        let (source, guest_path) = (path_text(source)?, path_text(guest_path)?);
         spec.mounts.push(RuntimeMount::read_only_snapshot(source, guest_path).require());
     }
     for (name, cache) in &job.caches {
@@ -147,7 +165,7 @@ pub(super) fn runtime_spec(
     let programs = if around.runner_dir.is_some() { kit::IN_GUEST } else { kit::OF_IMAGE };
     spec.entry_command = Some(format!("{programs}/{}", kit::RUNNER));
     spec.labels = around.labels;
-    spec
+    Ok(spec)
 }
 
 /// The patterns of a job in the words of the runner: one that names a directory means what is in it.

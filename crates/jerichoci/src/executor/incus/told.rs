@@ -101,7 +101,9 @@ impl Observer for Told<'_> {
         match note {
             Note::Waiting { reason } => self.line(&format!("waiting for a place: {reason}")),
             Note::Reconnected => self.connected_again(),
-            Note::OperationLost => self.line("Incus was restarted; looking for the runner in the guest"),
+            Note::OperationLost => {
+                self.line("Incus no longer follows the runner; looking for it in the guest");
+            }
             Note::Warning(text) => self.warnings.push(text),
             _ => {}
         }

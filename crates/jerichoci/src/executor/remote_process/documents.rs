@@ -10,7 +10,6 @@ use super::{JobContext, Run};
 use crate::causes::with_causes;
 use crate::executor::process::{JOB_TAG, caches};
 use crate::model::demands::{ArtifactsWhen, CacheSharing, SecretDelivery};
-use crate::snapshot::metadata::MARKER;
 
 /// The four documents, one line each.
 pub(super) struct Documents {
@@ -133,12 +132,9 @@ fn view(run: &Run<'_>, job: &JobContext<'_>, tree: &Path) -> Result<Value, Strin
             "shared": cache.sharing == CacheSharing::Shared,
         }));
     }
-    // What the host keeps in the tree is no part of the source, unless it is.
-    let is_of_the_source = job.source.manifest().get(MARKER.as_bytes()).is_some();
-    let hidden: &[&str] = if is_of_the_source { &[] } else { &[MARKER] };
     let source = job.source.manifest().hash().to_string();
     Ok(json!({
-        "schema_version": 1, "tree": text(tree)?, "hidden": hidden, "caches": all, "source": source,
+        "schema_version": 1, "tree": text(tree)?, "caches": all, "source": source,
         "holder": caches::holder(job), "cache_wait_secs": run.tools.config.cache_wait.as_secs(),
     }))
 }

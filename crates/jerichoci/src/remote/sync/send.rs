@@ -1,7 +1,7 @@
 //! One attempt of a delivery: ask, then send what the host does not have.
 
 use std::io;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 use std::time::SystemTime;
 
 use jericho_host::CancelToken;
@@ -163,9 +163,15 @@ fn send(
         talk.abandon();
         return Err(error);
     }
-    match talk.answer()? {
-        Answer::Have(have) => Ok(delivered(remote, &hash, sent, have.how)),
-        other => Err(talk.unexpected(&other)),
+    match talk.answer() {
+        Ok(Answer::Have(have)) => Ok(delivered(remote, &hash, sent, have.how)),
+        Ok(other) => Err(talk.unexpected(&other)),
+        Err(error) => {
+            if let SyncError::Refused { fault: Fault::Content, .. } = &error {
+                parcels.prove()?;
+            }
+            Err(error)
+        }
     }
 }
 
@@ -178,8 +184,8 @@ struct Contents<'c> {
 }
 
 impl Contents<'_> {
-    /// Hands them over in large pieces, behind the `head`, each with how far that is. Much is read and proven on a thread of
-    /// its own, while what was read before is on its way.
+    /// Hands them over in large pieces, behind the `head`, each with how far that is. Much is read on a thread of its own,
+    /// while what was read before is on its way. The host proves all of them.
     fn stream(
         &self,
         head: Vec<u8>,
@@ -188,20 +194,27 @@ impl Contents<'_> {
         let of_bytes = self.contents.iter().map(|content| content.size).sum();
         let progress = Progress { of_files: self.contents.len() as u64, of_bytes, ..Progress::default() };
         if of_bytes < 4 * PIECE as u64 {
-            return self.read(head, progress, |piece, progress| take(&piece, progress));
+            return self.read(head, progress, |piece, progress| take(&piece, progress).map(|()| piece));
         }
         let (hand_over, pieces) = sync_channel(4);
+        // Fresh memory costs more than what is copied to it.
+        let (give_back, emptied) = channel();
         std::thread::scope(|scope| {
             let reading = scope.spawn(move || {
                 self.read(head, progress, |piece, progress| {
                     // Nobody takes more once something went wrong there, which is what is told.
                     let gone =
                         |_| SyncError::System("nobody sends any more", io::ErrorKind::BrokenPipe.into());
-                    hand_over.send((piece, progress)).map_err(gone)
+                    hand_over.send((piece, progress)).map_err(gone)?;
+                    Ok(emptied.try_recv().unwrap_or_default())
                 })
             });
-            let taken =
-                pieces.into_iter().try_for_each(|(piece, progress): (Vec<u8>, _)| take(&piece, progress));
+            let taken = pieces.into_iter().try_for_each(|(piece, progress): (Vec<u8>, _)| {
+                take(&piece, progress)?;
+                // Not when all is read.
+                drop(give_back.send(piece));
+                Ok(())
+            });
             let read = reading.join().unwrap_or(Err(SnapshotError::Panicked.into()));
             taken.and(read)
         })
@@ -211,7 +224,7 @@ impl Contents<'_> {
         &self,
         head: Vec<u8>,
         mut progress: Progress,
-        mut take: impl FnMut(Vec<u8>, Progress) -> Result<(), SyncError>,
+        mut take: impl FnMut(Vec<u8>, Progress) -> Result<Vec<u8>, SyncError>,
     ) -> Result<(), SyncError> {
         let Parcel { store, .. } = self.parcel;
         // Nothing is collected while it is read.
@@ -220,17 +233,18 @@ impl Contents<'_> {
         let mut reader = ObjectReader::new(&objects, &store.marks_dir());
         let mut buffer = head;
         for content in self.contents {
-            let entry = content.entries.first().and_then(|&position| self.delta.set().at(position));
-            let path = entry.map_or(&b""[..], |entry| entry.path);
+            let path = self.path_of(content);
             let mut length = 0;
-            reader.read(&content.hash, path, |piece| {
+            reader.read_unproven(&content.hash, path, |piece| {
                 length += piece.len() as u64;
                 progress.bytes += piece.len() as u64;
                 buffer.extend_from_slice(piece);
                 if buffer.len() < PIECE {
                     return Ok(());
                 }
-                take(std::mem::replace(&mut buffer, Vec::with_capacity(2 * PIECE)), progress)
+                buffer = take(std::mem::take(&mut buffer), progress)?;
+                buffer.clear();
+                Ok::<_, SyncError>(())
             })?;
             if length != content.size {
                 let why = "its length is not that of its name";
@@ -239,6 +253,23 @@ impl Contents<'_> {
             }
             progress.files += 1;
         }
-        take(buffer, progress)
+        take(buffer, progress).map(drop)
+    }
+
+    /// An error that names what is damaged in the store here, and notes it for the next snapshot to mend.
+    fn prove(&self) -> Result<(), SyncError> {
+        let Parcel { store, .. } = self.parcel;
+        let _lock = store.lock_shared(self.cancel)?;
+        let objects = store.objects()?;
+        let mut reader = ObjectReader::new(&objects, &store.marks_dir());
+        self.contents.iter().try_for_each(|content| {
+            reader.read(&content.hash, self.path_of(content), |_| Ok::<_, SyncError>(()))
+        })
+    }
+
+    /// Where a content is found first.
+    fn path_of(&self, content: &Content<'_>) -> &[u8] {
+        let first = content.entries.first().and_then(|&position| self.delta.set().at(position));
+        first.map_or(b"", |entry| entry.path)
     }
 }

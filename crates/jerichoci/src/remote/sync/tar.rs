@@ -80,9 +80,6 @@ fn once(
     let mut out = Out { conversation, buffer: Vec::with_capacity(2 * PIECE), progress: total, tell };
     let time = parcel.metadata.created_at.timestamp();
     stream(&mut out, parcel, time, cancel)?;
-    if !shadows_marker(parcel.manifest) {
-        out.file(b"snapshot/jerichoci-snapshot.json", marker.as_bytes(), time)?;
-    }
     // The last: a stream that is cut off has none.
     out.file(MARKER.as_bytes(), marker.as_bytes(), time)?;
     out.push(&[0; 2 * BLOCK])?;
@@ -116,11 +113,6 @@ fn is_there(ssh: &SshHost, dir: &Path, hash: &ContentHash) -> Result<bool, SyncE
         Err(HostError::File { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
-}
-
-fn shadows_marker(manifest: &Manifest) -> bool {
-    let inside = [MARKER.as_bytes(), b"/"].concat();
-    manifest.get(MARKER.as_bytes()).is_some() || manifest.iter().any(|entry| entry.path.starts_with(&inside))
 }
 
 fn stream(

@@ -5,29 +5,29 @@
 //! the records.
 
 mod log;
+pub(crate) mod look;
 pub(crate) mod roots;
 mod site;
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jericho_host::CancelToken;
 
 use self::log::PrepareLog;
-use self::site::Site;
 pub(crate) use self::site::Sites;
+use self::site::{Realization, Site};
 use super::layout::RunLayout;
 use super::outputs::handover::{self, Handover, With};
 use super::outputs::payload::{self, MANIFEST};
-use super::outputs::realize::{NixOnHost, Realized, Wanted};
+use super::outputs::realize::{NixOnHost, Realized};
 use super::outputs::transport::Route;
 use super::outputs::{Mode, OutputsError};
 use super::plan::{NodeIndex, NodeWork, PlanNode, RunPlan};
 use crate::causes::with_causes;
 use crate::executor::incus::check_image;
-use crate::executor::process::JOB_TAG;
 use crate::executor::workspace::RunSource;
 use crate::executor::{JobLog, Prepared, PreparedMount, Tools};
 use crate::model::job::{JobPlacement, JobRuntimeKind, JobSpec};
@@ -292,27 +292,15 @@ impl Preparer<'_> {
         output_name: &str,
         log: &mut dyn JobLog,
     ) -> Result<Realized, super::outputs::realize::RealizeError> {
-        let tag = format!("{}/{}/{}", self.run_id, node.id, (self.fresh_id)());
-        let lease_id = format!("{}-{}", self.run_id, node.id);
-        // The realizer has the log while it asks for the tree.
-        let said = Mutex::new(Vec::new());
-        let tree = |cancel: &CancelToken| {
-            let mut tell =
-                |line: &str| said.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
-            site.tree(self.source, self.tools, &lease_id, &mut tell, cancel)
-        };
-        let wanted = Wanted {
-            content_hash: self.source.content_hash(),
-            tree: &tree,
+        let of = Realization {
+            source: self.source,
+            tools: self.tools,
             output_name,
-            root: &site.roots.join(&node.id),
-            tag: (JOB_TAG, &tag),
+            node_id: &node.id,
+            lease_id: &format!("{}-{}", self.run_id, node.id),
+            tag: &format!("{}/{}/{}", self.run_id, node.id, (self.fresh_id)()),
         };
-        let realized = site.realizer.realize(&wanted, log, self.cancel);
-        for line in said.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            quietly(log, &line);
-        }
-        realized
+        site.realize(&of, log, self.cancel)
     }
 }
 

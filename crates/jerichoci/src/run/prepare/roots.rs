@@ -115,7 +115,7 @@ pub(crate) fn has_kept_guest(run: &RunLayout, now: DateTime<Utc>) -> bool {
 }
 
 /// The guests of a run that were written down, each with the directory of its job.
-fn guests(run: &RunLayout) -> Vec<(PathBuf, GuestIntent)> {
+pub(crate) fn guests(run: &RunLayout) -> Vec<(PathBuf, GuestIntent)> {
     let jobs = std::fs::read_dir(run.jobs()).into_iter().flatten().flatten();
     jobs.filter_map(|job| GuestIntent::load(&job.path()).map(|guest| (job.path(), guest))).collect()
 }

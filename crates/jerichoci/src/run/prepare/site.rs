@@ -8,16 +8,17 @@ use jericho_host::{CancelToken, Environment, Host, HostError};
 
 use super::roots::{may_have_guest, rooted_on, tidy};
 use crate::causes::with_causes;
-use crate::executor::Tools;
 use crate::executor::host_tree::HostTree;
+use crate::executor::process::JOB_TAG;
 use crate::executor::workspace::RunSource;
+use crate::executor::{JobLog, Tools};
 use crate::model::job::JobPlacement;
 use crate::model::outcome::JobOutcome;
 use crate::remote::{BuildHost, Ready, RemoteError};
 use crate::run::layout::{Layout, RunLayout};
 use crate::run::outputs::OutputsError;
 use crate::run::outputs::copy::FarStore;
-use crate::run::outputs::realize::{Locks, NixOnHost, Realizer, SourceTree};
+use crate::run::outputs::realize::{Locks, NixOnHost, RealizeError, Realized, Realizer, SourceTree, Wanted};
 use crate::run::outputs::transport::{Endpoint, Route};
 
 /// Where nix is looked for on a host whose settings name no path.
@@ -35,6 +36,19 @@ pub(crate) struct Site {
 enum Machine {
     This,
     Host(Arc<BuildHost>, Ready),
+}
+
+/// Which output of which source, and for whom.
+pub(super) struct Realization<'a> {
+    pub(super) source: &'a RunSource,
+    pub(super) tools: &'a Tools,
+    pub(super) output_name: &'a str,
+    /// Name of the link that keeps it.
+    pub(super) node_id: &'a str,
+    /// Name of the lease of a tree on a host.
+    pub(super) lease_id: &'a str,
+    /// Marks every process of it.
+    pub(super) tag: &'a str,
 }
 
 /// The machines of one run, by the name of the host; without a name this one.
@@ -63,26 +77,12 @@ impl Sites {
         if let Some(site) = self.made().get(&name) {
             return Ok(Arc::clone(site));
         }
-        let site = match &name {
-            None => {
-                Site { realizer: Realizer::new(local_nix(tools)), roots: run.roots(), machine: Machine::This }
-            }
-            Some(name) => {
-                let host = tools.hosts.get(name).map_err(|error| error.outcome())?;
-                let ready = host.ready(log, cancel).map_err(|error| error.outcome())?;
-                Site {
-                    realizer: Realizer::new(nix_of(&host, &ready, tools)),
-                    // By engine, so that each finds its own.
-                    roots: ready
-                        .work_dir
-                        .join("runs")
-                        .join(run_id)
-                        .join("roots")
-                        .join(tools.hosts.engine_id()),
-                    machine: Machine::Host(host, ready),
-                }
-            }
+        let roots = |work_dir: Option<&Path>| match work_dir {
+            None => run.roots(),
+            // By engine, so that each finds its own.
+            Some(dir) => dir.join("runs").join(run_id).join("roots").join(tools.hosts.engine_id()),
         };
+        let site = Site::of(name.as_deref(), tools, roots, log, cancel)?;
         // Another node may have been faster.
         Ok(Arc::clone(self.made().entry(name).or_insert_with(|| Arc::new(site))))
     }
@@ -214,6 +214,57 @@ fn nix_of(host: &Arc<BuildHost>, ready: &Ready, tools: &Tools) -> NixOnHost {
 }
 
 impl Site {
+    /// A machine, ready to be asked. `roots` is told the work directory of a host, and says where the links lie that
+    /// keep outputs.
+    pub(super) fn of(
+        name: Option<&str>,
+        tools: &Tools,
+        roots: impl FnOnce(Option<&Path>) -> PathBuf,
+        log: &mut dyn FnMut(&str),
+        cancel: &CancelToken,
+    ) -> Result<Self, JobOutcome> {
+        let Some(name) = name else {
+            let realizer = Realizer::new(local_nix(tools));
+            return Ok(Self { realizer, roots: roots(None), machine: Machine::This });
+        };
+        let host = tools.hosts.get(name).map_err(|error| error.outcome())?;
+        let ready = host.ready(log, cancel).map_err(|error| error.outcome())?;
+        Ok(Self {
+            realizer: Realizer::new(nix_of(&host, &ready, tools)),
+            roots: roots(Some(&ready.work_dir)),
+            machine: Machine::Host(host, ready),
+        })
+    }
+
+    /// Realises an output there, and keeps it.
+    pub(super) fn realize(
+        &self,
+        of: &Realization<'_>,
+        log: &mut dyn JobLog,
+        cancel: &CancelToken,
+    ) -> Result<Realized, RealizeError> {
+        // The realizer has the log while it asks for the tree.
+        let said = Mutex::new(Vec::new());
+        let tree = |cancel: &CancelToken| {
+            let mut tell =
+                |line: &str| said.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
+            self.tree(of.source, of.tools, of.lease_id, &mut tell, cancel)
+        };
+        let wanted = Wanted {
+            content_hash: of.source.content_hash(),
+            tree: &tree,
+            output_name: of.output_name,
+            root: &self.roots.join(of.node_id),
+            tag: (JOB_TAG, of.tag),
+        };
+        let realized = self.realizer.realize(&wanted, log, cancel);
+        for line in said.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            // Nobody waits for it: a log that cannot be written shows with the next one that matters.
+            let _ = log.engine_line(&line);
+        }
+        realized
+    }
+
     /// The source tree there.
     pub(super) fn tree(
         &self,

@@ -313,7 +313,12 @@ pub(crate) const JOB: TableSpec = TableSpec {
             "`false` for `incus`",
         ),
         key("cpus", Shape::Integer(1, 255), "virtual processors of the guest", "as the host says"),
-        key("memory", Shape::Text, "memory of the guest, `\"512MiB\"`, `\"4GiB\"`", "as the host says"),
+        key(
+            "memory",
+            Shape::Text,
+            "memory of the guest, `\"512MiB\"`, `\"4GiB\"`, at least `\"16MiB\"`",
+            "as the host says",
+        ),
         key("disk", Shape::Text, "root disk of the guest, `\"20GiB\"`", "as the host says"),
         key("root", Shape::Boolean, "whether it runs as root of the guest; for `incus`", "`false`"),
         key("staged", Shape::Table(&STAGED), "prepared outputs that it runs from; see below", "none"),

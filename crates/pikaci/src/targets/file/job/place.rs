@@ -14,6 +14,9 @@ use super::super::target::Context;
 use crate::operator::is_word;
 use crate::targets::error::quoted;
 
+/// With less memory than this, in MiB, the runner of a guest does not come up.
+const LEAST_MEMORY: u32 = 16;
+
 /// Name of this machine where a host is named.
 pub(crate) const LOCAL: &str = "local";
 
@@ -71,7 +74,7 @@ impl Settings {
             image: fields.get("image").and_then(|value| image(reader, value)),
             role: role.and_then(|(_, value)| reader.choose(value, &ROLES, roles)),
             cpus: fields.get("cpus").and_then(|value| reader.whole(value, 1, 255)),
-            memory_mib: fields.get("memory").and_then(|value| amount(reader, value, 20)),
+            memory_mib: fields.get("memory").and_then(|value| memory(reader, value)),
             disk_gib: fields.get("disk").and_then(|value| amount(reader, value, 30)),
             network: fields.get("network").and_then(|value| reader.boolean(value)),
             target: fields.get("target").and_then(|value| target(reader, value)),
@@ -232,6 +235,18 @@ fn target(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Option<String> {
         return None;
     }
     Some(name.to_owned())
+}
+
+/// Memory in MiB, as much as a guest needs to be one.
+fn memory(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Option<u32> {
+    let at = value.at;
+    let mib = amount(reader, value, 20)?;
+    if mib < LEAST_MEMORY {
+        let message = format!("no guest lives in `{mib}MiB`");
+        reader.problem(at, message, format!("write at least `\"{LEAST_MEMORY}MiB\"`"));
+        return None;
+    }
+    Some(mib)
 }
 
 /// An amount in units of 2^`shift` bytes.

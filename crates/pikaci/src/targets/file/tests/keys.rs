@@ -204,6 +204,7 @@ fn what_a_job_cannot_ask_for_is_told_with_its_place() {
         "command = 'x'\nretries = '1'",
         "command = 'x'\nruntime = 'incus'\ncpus = 0\nmemory = '4GB'\ndisk = 20",
         "command = 'x'\nruntime = 'incus'\ncpus = 256\nmemory = '0MiB'\ndisk = '1500MiB'",
+        "command = 'x'\nruntime = 'incus'\nmemory = '15MiB'",
         "command = 'x'\nruntime = 'incus'\nimage = '--force'",
         "command = 'x'\nruntime = 'incus'\ntarget = '-n2'",
         "command = 'x'\nruntime = 'incus'\ntarget = '@'",
@@ -211,6 +212,7 @@ fn what_a_job_cannot_ask_for_is_told_with_its_place() {
         "command = 'x'\nruntime = 'incus'\nwritable = 'yes'\nnetwork = 1\nroot = 'no'",
         "command = 'x'\ncaches = { cargo = '/cargo' }",
         "command = 'x'\nruntime = 'incus'\ncaches = { cargo = 'cargo' }",
+        "command = 'x'\nruntime = 'incus'\ncaches = { a = '/workspace/snapshot/', b = '/proc/x', c = '/usr', d = '/usr/local/x', e = '/workspace/snapshot/x' }",
         "command = 'x'\ncaches = { a = '../x', b = '.', c = '', d = 'x//y', e = '.git/x' }",
         "command = 'x'\ncaches = { a = 'x', b = 'x/y' }",
         "command = 'x'\ncaches = { a = { pth = 'x' }, b = {}, c = 1, 'd e' = 'z' }",
@@ -244,6 +246,8 @@ fn what_a_job_cannot_ask_for_is_told_with_its_place() {
         jericho.toml:4:8: `cpus` cannot be 256; write a whole number from 1 to 255
         jericho.toml:5:10: `0MiB` is no size at all; write a whole number of `MiB`, `GiB` or `TiB`, such as `"512MiB"`, `"4GiB"`
         jericho.toml:6:8: `1500MiB` is not a whole number of GiB; write a whole number of `MiB`, `GiB` or `TiB`, such as `"512MiB"`, `"4GiB"`
+    command = 'x'\nruntime = 'incus'\nmemory = '15MiB'
+        jericho.toml:4:10: no guest lives in `15MiB`; write at least `"16MiB"`
     command = 'x'\nruntime = 'incus'\nimage = '--force'
         jericho.toml:4:9: `--force` is not the name of an image; a name is one word, such as `"jericho/dev"`
     command = 'x'\nruntime = 'incus'\ntarget = '-n2'
