@@ -49,7 +49,8 @@ fn a_doctor_says_to_which_member_of_a_cluster_guests_go_and_why_they_cannot() {
     let check = placed(&world);
     let why = format!("the project {} does not let anybody say where guests go", project.name());
     assert_eq!(found(&check), (Standing::Problem, why));
-    let mend = format!("incus project set {} restricted.cluster.target=allow", project.name());
+    let socket = format!("INCUS_SOCKET={}", cluster.rig().socket().display());
+    let mend = format!("{socket} incus project set {} restricted.cluster.target=allow", project.name());
     assert_eq!(check.mend, Some(mend));
     allow_targets(&cluster, &project, "allow");
 
