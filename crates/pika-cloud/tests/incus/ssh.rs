@@ -74,6 +74,6 @@ fn what_ssh_will_never_do_is_told_at_once() {
     let name = "what_ssh_will_never_do_is_told_at_once";
     let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
     let error = incus(&rig, &host(&sshd, "rig-wrong-key")).server().unwrap_err();
-    assert!(matches!(&error, OpsError::NoRights { host, .. } if host == "rig-wrong-key"), "{error:?}");
+    assert!(matches!(&error, OpsError::Unreachable { host, .. } if host == "rig-wrong-key"), "{error:?}");
     assert!(error.to_string().contains("rig-wrong-key"), "{error}");
 }
