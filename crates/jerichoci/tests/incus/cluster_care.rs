@@ -58,7 +58,8 @@ fn a_doctor_says_to_which_member_of_a_cluster_guests_go_and_why_they_cannot() {
         world.config.incus.target = Some(target.to_owned());
         let check = placed(&world);
         assert!(check.standing == Standing::Problem && check.found.contains(why), "{check:?}");
-        assert_eq!(check.mend.as_deref(), Some("incus cluster list; then another `target`, or none"));
+        let mend = format!("{socket} incus cluster list; then another `target`, or none");
+        assert_eq!(check.mend, Some(mend));
     }
 
     // One that is away is told when the others have missed it for long enough.
