@@ -9,6 +9,7 @@
 rig_machine() {
   local began=$EPOCHREALTIME
   rig_needs
+  # shellcheck disable=SC2154  # that of scripts/rig
   install -d -m 0711 "$rig_dir"
   exec 8>>"$rig_dir/lock"
   flock 8
