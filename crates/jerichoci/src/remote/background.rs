@@ -27,7 +27,7 @@ impl<T: Send + 'static> Background<T> {
         Self::start_after(Duration::ZERO, name, work)
     }
 
-    /// The same after a while, or as soon as [`Background::hurry`] is called.
+    /// The same after a while, or as soon as [`Background::hurry`] is called. What is ended before is not begun.
     pub(super) fn start_after(
         pause: Duration,
         name: &str,
@@ -41,8 +41,10 @@ impl<T: Send + 'static> Background<T> {
             let pause = Timespec::try_from(pause).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
             // An interruption by a signal makes the pause shorter, which nobody minds.
             let _ = poll(&mut fds, Some(&pause));
-            // Nobody may want to know any more.
-            let _ = tell.send(work(&token));
+            if !token.is_cancelled() {
+                // Nobody may want to know any more.
+                let _ = tell.send(work(&token));
+            }
         })?;
         Ok(Self { cancel, hurry, done, thread: Some(thread) })
     }

@@ -1,7 +1,6 @@
 //! One host: its connection, and what makes it ready for jobs.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -64,11 +63,10 @@ pub struct BuildHost {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     engine_id: String,
-    /// The engine whose jobs are looked for, and which of them are worked on.
-    reaps: Option<(String, Runs)>,
+    /// Which jobs of the engine are worked on, where the others are looked for.
+    reaps: Option<Runs>,
     reaper: Mutex<Option<Background<ReapedJobs>>>,
-    /// Whether guests are to be made there, for whom Incus is asked for as soon as there is a connection.
-    wants_guests: AtomicBool,
+    /// Incus is asked for ahead of the guests that are to be made there.
     incus_ahead: Mutex<Option<Background<()>>>,
     followers: Slots,
     turn: Arc<Turn>,
@@ -158,10 +156,9 @@ impl BuildHost {
             followers,
             clock,
             ids,
-            reaps: reaps.map(|runs| (engine_id.clone(), runs)),
+            reaps,
             engine_id,
             reaper: Mutex::default(),
-            wants_guests: AtomicBool::new(false),
             incus_ahead: Mutex::default(),
             turn: Arc::default(),
         })
@@ -220,7 +217,7 @@ impl BuildHost {
     /// # Errors
     /// [`RemoteError`], at once when the host cannot be reached.
     pub fn ready(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
-        let ready = self.ready_or_error(log, cancel);
+        let ready = self.ready_or_error(false, log, cancel);
         // Whoever asks first hears of what was done ahead.
         let lines = std::mem::take(&mut self.turn.state().lines);
         lines.iter().for_each(|line| log(line));
@@ -232,14 +229,13 @@ impl BuildHost {
     /// # Errors
     /// As [`BuildHost::ready`].
     pub(crate) fn ready_silently(&self, cancel: &CancelToken) -> Result<Ready, RemoteError> {
-        self.ready_or_error(&mut |_line| (), cancel)
+        self.ready_or_error(false, &mut |_line| (), cancel)
     }
 
     /// Makes it ready before anybody asks, also for guests. Those who ask soon get what came of it.
     pub(super) fn make_ready_ahead(&self, for_guests: bool, cancel: &CancelToken) {
-        self.wants_guests.store(for_guests, Ordering::Relaxed);
         let mut lines = Vec::new();
-        let made = self.ready_or_error(&mut |line| lines.push(line.to_owned()), cancel);
+        let made = self.ready_or_error(for_guests, &mut |line| lines.push(line.to_owned()), cancel);
         let mut state = self.turn.state();
         state.lines = lines;
         if let Err(error) = made
@@ -257,7 +253,13 @@ impl BuildHost {
         *self.incus_ahead.lock().unwrap_or_else(PoisonError::into_inner) = begun.ok();
     }
 
-    fn ready_or_error(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
+    /// See [`BuildHost::ready`]. Who makes it ready for guests asks for Incus as soon as there is a connection.
+    fn ready_or_error(
+        &self,
+        for_guests: bool,
+        log: &mut dyn FnMut(&str),
+        cancel: &CancelToken,
+    ) -> Result<Ready, RemoteError> {
         let mut state = self.turn.state();
         if let Some((error, at)) = &state.ahead
             && self.clock.monotonic().saturating_sub(*at) < AHEAD
@@ -296,7 +298,7 @@ impl BuildHost {
         state.error = None;
         drop(state);
         let at_work = AtWork(self);
-        let made = self.make_ready(log, cancel);
+        let made = self.make_ready(for_guests, log, cancel);
         let mut state = self.turn.state();
         match &made {
             Ok(ready) => {
@@ -384,14 +386,11 @@ impl BuildHost {
 
     /// Looks for jobs that nobody works on, and then for snapshots that nobody needs, beside everything else.
     fn reap(&self, ready: &Ready) {
-        let Some((engine, runs)) = self.reaps.clone() else { return };
+        let Some(runs) = self.reaps.clone() else { return };
         let name = self.name.clone();
-        let place = self.collected(ready, engine);
+        let place = self.collected(ready);
         // Without a thread the next run does it.
         let started = Background::start_after(REAP_AFTER, "reaper", move |cancel| {
-            if cancel.is_cancelled() {
-                return ReapedJobs::default();
-            }
             let mut reaped =
                 super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &runs, false, cancel);
             // After the jobs, which may use them.
@@ -413,13 +412,13 @@ impl BuildHost {
         }
     }
 
-    fn collected(&self, ready: &Ready, engine_id: String) -> collect::Place {
+    fn collected(&self, ready: &Ready) -> collect::Place {
         collect::Place {
             ssh: Arc::clone(&self.ssh),
             sockets: Arc::clone(&self.sockets),
             config: self.config.clone(),
             ready: ready.clone(),
-            engine_id,
+            engine_id: self.engine_id.clone(),
         }
     }
 
@@ -429,26 +428,20 @@ impl BuildHost {
     /// [`RemoteError`] when the host cannot be made ready.
     pub(super) fn collect(
         &self,
-        engine_id: &str,
         wanted: &collect::Wanted<'_>,
         cancel: &CancelToken,
     ) -> Result<Garbage, RemoteError> {
         let ready = self.ready_silently(cancel)?;
-        Ok(collect::all(&self.collected(&ready, engine_id.to_owned()), wanted, cancel))
+        Ok(collect::all(&self.collected(&ready), wanted, cancel))
     }
 
-    /// The jobs of an engine that nobody works on; nothing is ended.
+    /// The jobs of the engine that nobody works on; nothing is ended.
     ///
     /// # Errors
     /// [`RemoteError`] when the host cannot be made ready.
-    pub(super) fn left(
-        &self,
-        engine_id: &str,
-        runs: &Runs,
-        cancel: &CancelToken,
-    ) -> Result<ReapedJobs, RemoteError> {
+    pub(super) fn left(&self, runs: &Runs, cancel: &CancelToken) -> Result<ReapedJobs, RemoteError> {
         let ready = self.ready_silently(cancel)?;
-        Ok(super::reap::reap(&self.ssh, &ready, engine_id, runs, true, cancel))
+        Ok(super::reap::reap(&self.ssh, &ready, &self.engine_id, runs, true, cancel))
     }
 
     /// What came of looking for jobs, unless it takes too long.
@@ -462,7 +455,12 @@ impl BuildHost {
         reaper.and_then(|reaper| reaper.finish(within)).unwrap_or_default()
     }
 
-    fn make_ready(&self, log: &mut dyn FnMut(&str), cancel: &CancelToken) -> Result<Ready, RemoteError> {
+    fn make_ready(
+        &self,
+        for_guests: bool,
+        log: &mut dyn FnMut(&str),
+        cancel: &CancelToken,
+    ) -> Result<Ready, RemoteError> {
         let dir = &self.config.work_dir;
         if !work_dir::is_plain(dir) {
             return Err(self.bad_work_dir(WorkDirProblem::Path));
@@ -471,7 +469,7 @@ impl BuildHost {
             log(&format!("connecting to {}", self.name));
             self.ssh.connect(cancel).map_err(|error| self.error(error))?;
         }
-        if self.wants_guests.swap(false, Ordering::Relaxed) {
+        if for_guests {
             self.reach_incus();
         }
         let runners = self.runners.all();

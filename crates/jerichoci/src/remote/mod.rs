@@ -150,7 +150,7 @@ impl Hosts {
         dry_run: bool,
         cancel: &CancelToken,
     ) -> Result<Garbage, RemoteError> {
-        self.get(name)?.collect(&self.engine_id, &collect::Wanted { runs, unused, dry_run }, cancel)
+        self.get(name)?.collect(&collect::Wanted { runs, unused, dry_run }, cancel)
     }
 
     /// The jobs on a host that nobody works on, as `<run>/<job> on <host>`. Nothing is ended.
@@ -163,7 +163,7 @@ impl Hosts {
         runs: &reap::Runs,
         cancel: &CancelToken,
     ) -> Result<ReapedJobs, RemoteError> {
-        let mut left = self.get(name)?.left(&self.engine_id, runs, cancel)?;
+        let mut left = self.get(name)?.left(runs, cancel)?;
         for job in &mut left.jobs {
             *job = format!("{job} on {name}");
         }
