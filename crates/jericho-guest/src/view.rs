@@ -10,11 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
-use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jericho_host::lock::{self, FileLock, LockError};
-use jericho_host::{CancelReason, CancelToken, Host, LocalHost, Mount, PrivateMounts};
+use jericho_host::{CancelToken, Host, LocalHost, Mount, PrivateMounts};
 use jericho_manifest::at;
 use rustix::fs::{AtFlags, Mode, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -156,7 +155,8 @@ impl View {
                 None => {
                     let holder = lock::holder(&cache.lock).unwrap_or_else(|| "another job".to_owned());
                     waits(&name, &format!("waiting for the cache `{name}`, which {holder} has"))?;
-                    cache.lock_within(limit, cancel).map_err(|error| failed(&error))?
+                    lock::within(&cache.lock, cache.shared, limit, cancel)
+                        .map_err(|error| failed(&one_line(&error)))?
                 }
             };
             // Of those that share it nobody is the one.
@@ -205,30 +205,6 @@ impl View {
 impl CacheSpec {
     fn try_lock(&self) -> Result<Option<FileLock>, LockError> {
         if self.shared { FileLock::try_shared(&self.lock) } else { FileLock::try_exclusive(&self.lock) }
-    }
-
-    fn lock_within(&self, limit: Duration, cancel: &CancelToken) -> Result<FileLock, String> {
-        enum Heard {
-            Locked(Result<FileLock, LockError>),
-            Cancelled(CancelReason),
-        }
-        let wait = if self.shared { FileLock::shared_blocking } else { FileLock::exclusive_blocking };
-        // The kernel cannot be asked for "this lock or that event", so a thread blocks in it.
-        let (tell, heard) = mpsc::channel();
-        let told = tell.clone();
-        cancel.on_cancel(move |reason| drop(told.send(Heard::Cancelled(reason))));
-        let path = self.lock.clone();
-        std::thread::spawn(move || drop(tell.send(Heard::Locked(wait(&path)))));
-        match heard.recv_timeout(limit) {
-            Ok(Heard::Locked(lock)) => lock.map_err(|error| one_line(&error)),
-            Ok(Heard::Cancelled(reason)) => Err(format!("cancelled: {reason}")),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                Err(format!("it was not free within {} s", limit.as_secs()))
-            }
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                Err("the thread that waits for it panicked".to_owned())
-            }
-        }
     }
 
     /// Since when it has met no other source than this one. Beside its content, where no job clears it away.

@@ -1,9 +1,13 @@
 //! File locks that say who is alive: held by an open file, dropped by the kernel with its process.
 
+mod waiting;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+pub use waiting::{WaitError, within};
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
