@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use jericho_host::sys::own_identity;
 use jericho_host::{Clock as _, SystemClock};
@@ -12,12 +13,11 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, Depth};
+use super::kept::{self, Late};
 use super::leases::Leases;
 use super::refused::Refused;
 use super::work_dir::{self, Lock, WorkDir};
 
-/// Most bytes of a manifest.
-pub(super) const LARGEST_MANIFEST: u64 = 1 << 30;
 /// Most bytes of a marker.
 const LARGEST_MARKER: u64 = 1 << 20;
 /// Manifests that are kept in memory: those of a conversation repeat.
@@ -27,19 +27,23 @@ const BLOCK: u64 = 4096;
 /// A tree of more entries is not checked file by file again for [`TRUSTED`] seconds.
 const LARGE: usize = 20_000;
 const TRUSTED: i64 = 60;
+/// From this many entries on nobody waits for a look at a tree before it is needed.
+const MANY: usize = 2000;
 
 /// The directory of all snapshots.
 pub(super) struct Shelf {
     dir: OwnedFd,
     boot_id: String,
-    recent: Mutex<VecDeque<Arc<Encoded>>>,
+    recent: Arc<Mutex<VecDeque<Arc<Encoded>>>>,
+    /// What goes on after an answer.
+    late: Mutex<Option<JoinHandle<()>>>,
     set_aside: std::sync::atomic::AtomicU64,
 }
 
 /// What there is of a snapshot.
-pub(super) enum Found {
+pub(super) enum Found<T> {
     /// All of it, as far as can be seen.
-    Sound(Arc<Encoded>),
+    Sound(T),
     /// Something is wrong: a part of a sentence.
     Damaged(String),
     /// It went away.
@@ -58,13 +62,72 @@ pub(super) struct Used {
     pub(super) bytes: u64,
 }
 
+impl Used {
+    fn fresh(engine: &str, boot_id: &str, manifest: &Encoded) -> Self {
+        let own = manifest.bytes().len() as u64 + 16 * BLOCK;
+        let sizes = (0..manifest.len()).map(|position| manifest.size(position));
+        let bytes = sizes.map(blocks).fold(own, u64::saturating_add);
+        let (engine, boot_id) = (engine.to_owned(), boot_id.to_owned());
+        Self { engine, boot_id, checked_at: SystemClock.now().timestamp(), bytes }
+    }
+}
+
+/// A look at a tree of which manifest and marker are as they should be.
+pub(super) struct Look {
+    dir: OwnedFd,
+    pub(super) manifest: Arc<Encoded>,
+    published: (i64, i64),
+    depth: Depth,
+    engine: String,
+    boot_id: String,
+}
+
+/// The same on a thread of its own.
+pub(super) struct Looking(JoinHandle<Result<(), String>>);
+
+impl Look {
+    /// Looks at the tree. What is wrong is a part of a sentence.
+    pub(super) fn finish(&self) -> Result<(), String> {
+        let began = SystemClock.now().timestamp();
+        check::tree(&self.dir, &self.manifest, self.published, self.depth)?;
+        if self.depth != Depth::Directories {
+            let used = Used::fresh(&self.engine, &self.boot_id, &self.manifest);
+            // Only spares the next one some work.
+            let _ = write_used(&self.dir, &Used { checked_at: began, ..used });
+        }
+        Ok(())
+    }
+
+    /// Looks while other things are done, where that takes a while; not when it may take very long. Else it is done
+    /// when this returns.
+    pub(super) fn go_on(self) -> Result<Option<Looking>, String> {
+        if self.manifest.len() < MANY || self.depth == Depth::Contents {
+            return self.finish().map(|()| None);
+        }
+        let look = Arc::new(self);
+        let other = Arc::clone(&look);
+        match std::thread::Builder::new().spawn(move || other.finish()) {
+            Ok(thread) => Ok(Some(Looking(thread))),
+            Err(_) => look.finish().map(|()| None),
+        }
+    }
+}
+
+impl Looking {
+    /// Waits for its end.
+    pub(super) fn finish(self) -> Result<(), String> {
+        self.0.join().unwrap_or_else(|_| Err("the check has a fault".to_owned()))
+    }
+}
+
 impl Shelf {
     pub(super) fn open(work_dir: &WorkDir) -> Result<Self, Refused> {
         let own = own_identity().map_err(|error| Refused::io("tell which boot this is", &error))?;
         Ok(Self {
             dir: work_dir.sub_dir("snapshots")?,
             boot_id: own.boot_id,
-            recent: Mutex::default(),
+            recent: Arc::default(),
+            late: Mutex::default(),
             set_aside: std::sync::atomic::AtomicU64::new(0),
         })
     }
@@ -99,7 +162,19 @@ impl Shelf {
 
     /// Looks whether a snapshot is what it should be: manifest and marker by their content, directories and
     /// files by lstat(2) against the manifest; after a boot every content too.
-    pub(super) fn check(&self, hash: &ContentHash) -> Result<Found, Refused> {
+    pub(super) fn check(&self, hash: &ContentHash) -> Result<Found<Arc<Encoded>>, Refused> {
+        Ok(match self.begin_check(hash)? {
+            Found::Sound(look) => match look.finish() {
+                Ok(()) => Found::Sound(look.manifest),
+                Err(why) => Found::Damaged(why),
+            },
+            Found::Damaged(why) => Found::Damaged(why),
+            Found::Nothing => Found::Nothing,
+        })
+    }
+
+    /// Manifest and marker. The tree is still to be looked at.
+    pub(super) fn begin_check(&self, hash: &ContentHash) -> Result<Found<Look>, Refused> {
         let dir = match self.open_snapshot(hash) {
             Ok(dir) => dir,
             Err(Errno::NOENT) => return Ok(Found::Nothing),
@@ -124,48 +199,54 @@ impl Shelf {
             // Written before a boot, and nobody waited for the disk.
             _ => Depth::Contents,
         };
-        if let Err(why) = check::tree(&dir, &manifest, published, depth) {
-            return Ok(Found::Damaged(why));
-        }
-        if depth != Depth::Directories {
-            let engine = used.map(|used| used.engine).unwrap_or_default();
-            // Only spares the next one some work.
-            let _ = write_used(&dir, &Used { checked_at: now, ..self.fresh_use(&engine, &manifest) });
-        }
-        Ok(Found::Sound(manifest))
+        let engine = used.map(|used| used.engine).unwrap_or_default();
+        Ok(Found::Sound(Look { dir, manifest, published, depth, engine, boot_id: self.boot_id.clone() }))
     }
 
-    fn manifest(&self, dir: impl AsFd, hash: &ContentHash) -> Result<Arc<Encoded>, String> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = recent.iter().find(|known| known.hash() == *hash) {
-            let length = at::lstat(&dir, b"manifest").map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
-            return match length {
-                Ok(length) if length == known.bytes().len() as u64 => Ok(Arc::clone(known)),
-                Ok(_) => Err("its manifest has another length".to_owned()),
-                Err(errno) => Err(format!("its manifest is missing ({errno})")),
-            };
+    fn manifest(&self, dir: &OwnedFd, hash: &ContentHash) -> Result<Arc<Encoded>, String> {
+        self.settle();
+        let known = locked(&self.recent).iter().find(|known| known.hash() == *hash).map(Arc::clone);
+        if let Some(known) = known {
+            return kept::look(dir, &known).map(|()| known);
         }
-        let bytes = work_dir::read(dir, "manifest", LARGEST_MANIFEST)
-            .map_err(|error| format!("its manifest cannot be read ({error})"))?
-            .ok_or_else(|| "its manifest is missing".to_owned())?;
-        let manifest = Encoded::own(bytes, *hash);
-        let manifest = Arc::new(manifest.ok_or_else(|| "its manifest is another one".to_owned())?);
-        remember(&mut recent, &manifest);
+        let manifest = Arc::new(kept::read(dir, hash)?);
+        self.remember(&manifest);
         Ok(manifest)
     }
 
     /// Keeps a manifest in memory.
     pub(super) fn remember(&self, manifest: &Arc<Encoded>) {
-        remember(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner), manifest);
+        remember(&self.recent, manifest);
+    }
+
+    /// Puts a manifest together, in memory and on the disk, on a thread of its own: the answer was given.
+    pub(super) fn begin_late(&self, late: Late) {
+        self.settle();
+        let Ok(dir) = self.open_snapshot(&late.hash) else { return };
+        let recent = Arc::clone(&self.recent);
+        let work = move || {
+            let Some(manifest) = late.manifest().map(Arc::new) else { return };
+            // Asked for with the next question.
+            let _ = (manifest.directories(), manifest.firsts());
+            remember(&recent, &manifest);
+            // What it is told by now stays where there is no room for more.
+            let _ = kept::put_together(&dir, &manifest);
+        };
+        // Without a thread the next question finds both parts.
+        *locked(&self.late) = std::thread::Builder::new().spawn(work).ok();
+    }
+
+    /// Waits for that.
+    fn settle(&self) {
+        if let Some(late) = locked(&self.late).take() {
+            // A fault of it leaves both parts.
+            let _ = late.join();
+        }
     }
 
     /// What a tree that was just written is noted as.
     pub(super) fn fresh_use(&self, engine: &str, manifest: &Encoded) -> Used {
-        let own = manifest.bytes().len() as u64 + 16 * BLOCK;
-        let sizes = (0..manifest.len()).map(|position| manifest.size(position));
-        let bytes = sizes.map(blocks).fold(own, u64::saturating_add);
-        let (engine, boot_id) = (engine.to_owned(), self.boot_id.clone());
-        Used { engine, boot_id, checked_at: SystemClock.now().timestamp(), bytes }
+        Used::fresh(engine, &self.boot_id, manifest)
     }
 
     /// What a tree that was made of another one is noted as. What is taken over was looked at when the base was, and
@@ -207,6 +288,8 @@ impl Shelf {
     /// Removes what killed receivers left, and what was set aside and is not in use. Returns how many
     /// directories that were.
     pub(super) fn sweep(&self, work_dir: &WorkDir, leases: &Leases, dry_run: bool) -> Result<u64, Refused> {
+        // What is written to is not removed.
+        self.settle();
         let names = self.names()?;
         let leftover = |name: &String| name.starts_with("tmp-") || name.starts_with("old-");
         let mut ours = Vec::new();
@@ -241,12 +324,23 @@ impl Shelf {
     }
 }
 
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
 /// Bytes of a file on the disk. Directories, of which there are fewer than files, have a block each.
 fn blocks(size: u64) -> u64 {
     (size.div_ceil(BLOCK) + 1).saturating_mul(BLOCK)
 }
 
-fn remember(recent: &mut VecDeque<Arc<Encoded>>, manifest: &Arc<Encoded>) {
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember(recent: &Mutex<VecDeque<Arc<Encoded>>>, manifest: &Arc<Encoded>) {
+    let mut recent = locked(recent);
     recent.retain(|known| known.hash() != manifest.hash());
     recent.push_front(Arc::clone(manifest));
     recent.truncate(RECENT);
