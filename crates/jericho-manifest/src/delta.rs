@@ -246,12 +246,18 @@ mod tests {
     proptest! {
         #[test]
         fn a_delta_that_went_over_the_wire_turns_its_base_into_the_other_tree(a in tree(), b in tree()) {
-            let (a, b) = (Encoded::from(&manifest(&a)), manifest(&b));
+            let (whole, b) = (manifest(&a), manifest(&b));
+            let a = Encoded::from(&whole);
             for base in [Some(&a), None] {
                 let made = match base {
                     Some(base) => Delta::between(base.bytes(), &b.encode()[..]).unwrap(),
                     None => Delta::whole(b.clone()),
                 };
+                if base.is_some() {
+                    let known = Delta::of(&whole, &b).unwrap();
+                    prop_assert_eq!((&known.gone, known.set.encode()), (&made.gone, made.set.encode()));
+                    prop_assert_eq!(&known.left, &made.left);
+                }
                 let read = Delta::decode(made.gone().to_vec(), &made.set().encode()).unwrap();
                 let patch = read.patch(base).unwrap();
                 prop_assert!(patch.proof().is_of(&b.hash()));
