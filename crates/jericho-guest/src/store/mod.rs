@@ -23,6 +23,8 @@
 //! | `shelf` | snapshots that are there: found, checked, set aside |
 //! | `check` | whether a tree still is what its manifest says |
 //! | `kept` | manifests on the disk, and what of that waits until an answer was given |
+//! | `look` | a look at a tree, at once or meanwhile |
+//! | `used` | who used a snapshot last |
 //! | `receive` | from a stream to a published tree |
 //! | `staging` | a directory that becomes a snapshot |
 //! | `tree` | files, links, directories of a tree that is being made |
@@ -34,12 +36,14 @@ mod collect;
 mod input;
 mod kept;
 mod leases;
+mod look;
 mod receive;
 mod refused;
 mod shelf;
 mod staging;
 mod tidy;
 mod tree;
+mod used;
 mod work_dir;
 
 use std::io::{self, Write};
@@ -56,8 +60,9 @@ use crate::{BOOTSTRAP_ERROR, signals};
 use input::Input;
 use kept::Late;
 use leases::Leases;
+use look::Looking;
 use refused::Refused;
-use shelf::{Found, Looking, Shelf};
+use shelf::{Found, Shelf};
 use work_dir::WorkDir;
 
 /// Serves one engine until its input ends. Returns the exit code of the process.

@@ -15,8 +15,9 @@ use rustix::io::Errno;
 
 use super::input::Input;
 use super::kept::{self, Late, Locked};
+use super::look::Looking;
 use super::refused::Refused;
-use super::shelf::{self, Looking};
+use super::shelf;
 use super::staging::Staging;
 use super::tree::{self, Place, Writer};
 use super::work_dir::WorkDir;

@@ -8,27 +8,25 @@ use std::thread::JoinHandle;
 use jericho_host::sys::own_identity;
 use jericho_host::{Clock as _, SystemClock};
 use jericho_manifest::{ContentHash, Delta, Encoded, MARKER, at};
-use rustix::fs::{AtFlags, FlockOperation, RenameFlags};
+use rustix::fs::{FlockOperation, RenameFlags};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::check::{self, Depth};
+use super::check::Depth;
 use super::kept::{self, Late};
 use super::leases::Leases;
+use super::look::Look;
 use super::refused::Refused;
+use super::used::{Used, blocks, read_used, write_used};
 use super::work_dir::{self, Lock, WorkDir};
 
 /// Most bytes of a marker.
 const LARGEST_MARKER: u64 = 1 << 20;
 /// Manifests that are kept in memory: those of a conversation repeat.
 const RECENT: usize = 2;
-/// What files take their room in.
-const BLOCK: u64 = 4096;
 /// A tree of more entries is not checked file by file again for [`TRUSTED`] seconds.
 const LARGE: usize = 20_000;
 const TRUSTED: i64 = 60;
-/// From this many entries on nobody waits for a look at a tree before it is needed.
-const MANY: usize = 2000;
 
 /// The directory of all snapshots.
 pub(super) struct Shelf {
@@ -48,76 +46,6 @@ pub(super) enum Found<T> {
     Damaged(String),
     /// It went away.
     Nothing,
-}
-
-/// Who used a tree last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Used {
-    pub(super) engine: String,
-    /// In which every content was seen as it should be, or was written.
-    pub(super) boot_id: String,
-    /// When every file was looked at, in seconds since 1970.
-    pub(super) checked_at: i64,
-    /// What the tree takes on the disk, when it shares nothing with others.
-    pub(super) bytes: u64,
-}
-
-impl Used {
-    fn fresh(engine: &str, boot_id: &str, manifest: &Encoded) -> Self {
-        let own = manifest.bytes().len() as u64 + 16 * BLOCK;
-        let sizes = (0..manifest.len()).map(|position| manifest.size(position));
-        let bytes = sizes.map(blocks).fold(own, u64::saturating_add);
-        let (engine, boot_id) = (engine.to_owned(), boot_id.to_owned());
-        Self { engine, boot_id, checked_at: SystemClock.now().timestamp(), bytes }
-    }
-}
-
-/// A look at a tree of which manifest and marker are as they should be.
-pub(super) struct Look {
-    dir: OwnedFd,
-    pub(super) manifest: Arc<Encoded>,
-    published: (i64, i64),
-    depth: Depth,
-    engine: String,
-    boot_id: String,
-}
-
-/// The same on a thread of its own.
-pub(super) struct Looking(JoinHandle<Result<(), String>>);
-
-impl Look {
-    /// Looks at the tree. What is wrong is a part of a sentence.
-    pub(super) fn finish(&self) -> Result<(), String> {
-        let began = SystemClock.now().timestamp();
-        check::tree(&self.dir, &self.manifest, self.published, self.depth)?;
-        if self.depth != Depth::Directories {
-            let used = Used::fresh(&self.engine, &self.boot_id, &self.manifest);
-            // Only spares the next one some work.
-            let _ = write_used(&self.dir, &Used { checked_at: began, ..used });
-        }
-        Ok(())
-    }
-
-    /// Looks while other things are done, where that takes a while; not when it may take very long. Else it is done
-    /// when this returns.
-    pub(super) fn go_on(self) -> Result<Option<Looking>, String> {
-        if self.manifest.len() < MANY || self.depth == Depth::Contents {
-            return self.finish().map(|()| None);
-        }
-        let look = Arc::new(self);
-        let other = Arc::clone(&look);
-        match std::thread::Builder::new().spawn(move || other.finish()) {
-            Ok(thread) => Ok(Some(Looking(thread))),
-            Err(_) => look.finish().map(|()| None),
-        }
-    }
-}
-
-impl Looking {
-    /// Waits for its end.
-    pub(super) fn finish(self) -> Result<(), String> {
-        self.0.join().unwrap_or_else(|_| Err("the check has a fault".to_owned()))
-    }
 }
 
 impl Shelf {
@@ -330,11 +258,6 @@ impl Drop for Shelf {
     }
 }
 
-/// Bytes of a file on the disk. Directories, of which there are fewer than files, have a block each.
-fn blocks(size: u64) -> u64 {
-    (size.div_ceil(BLOCK) + 1).saturating_mul(BLOCK)
-}
-
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -366,22 +289,6 @@ pub(super) fn is_marker_of(text: &[u8], hash: &ContentHash) -> bool {
         content_hash: Option<ContentHash>,
     }
     serde_json::from_slice::<Marker>(text).is_ok_and(|marker| marker.content_hash == Some(*hash))
-}
-
-fn read_used(dir: impl AsFd) -> Option<Used> {
-    serde_json::from_slice(&work_dir::read(dir, "used", LARGEST_MARKER).ok()??).ok()
-}
-
-pub(super) fn write_used(dir: impl AsFd, used: &Used) -> rustix::io::Result<()> {
-    let text = serde_json::to_vec(used).map_err(|_| Errno::INVAL)?;
-    work_dir::replace(dir, "used", &text)
-}
-
-/// When a snapshot was used last, and what it takes at most.
-pub(super) fn last_used(dir: impl AsFd) -> ((i64, i64), Option<u64>) {
-    let stat = rustix::fs::statat(&dir, "used", AtFlags::SYMLINK_NOFOLLOW);
-    let time = stat.map_or((0, 0), |stat| (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)));
-    (time, read_used(dir).map(|used| used.bytes))
 }
 
 /// Gives a finished directory its name; an existing one wins. Returns whether it was renamed.

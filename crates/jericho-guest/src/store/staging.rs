@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::kept;
 use super::refused::Refused;
-use super::shelf::{self, Shelf, Used};
+use super::shelf::Shelf;
+use super::used::{self, Used};
 use super::work_dir::{self, WorkDir};
 
 /// A directory that becomes a snapshot. Dropped, it is removed, unless it got its name.
@@ -60,8 +61,7 @@ impl<'s> Staging<'s> {
     }
 
     pub(super) fn write_used(&self, used: &Used) -> Result<(), Refused> {
-        shelf::write_used(&self.dir, used)
-            .map_err(|errno| Refused::step("write who uses the snapshot", errno))
+        used::write_used(&self.dir, used).map_err(|errno| Refused::step("write who uses the snapshot", errno))
     }
 
     /// The marker, last of all. Beside the tree: a job sees what the source has, and nothing else.
