@@ -90,10 +90,11 @@ impl Reaper {
         let mut reaped = ReapedGuests::default();
         for place in places {
             if let Err(error) = self.reap_place(place, cancel, &mut reaped) {
-                if place.host.is_some() && !self.dry_run && !self.may_matter(place, cancel) {
+                if self.may_matter(place, cancel) {
+                    reaped.unreachable.push(self.told(place, &error, cancel));
+                } else if place.host.is_some() && !self.dry_run {
                     self.forget(place);
                 }
-                reaped.unreachable.extend(self.told(place, &error, cancel));
             }
         }
         each_once(&mut reaped.kept);
@@ -109,7 +110,10 @@ impl Reaper {
                 Ok(listed) => {
                     found.kept.extend(listed.iter().flatten().filter_map(|one| kept(place, one)));
                 }
-                Err(error) => found.unreachable.extend(self.told(place, &error, cancel)),
+                Err(error) if self.may_matter(place, cancel) => {
+                    found.unreachable.push(self.told(place, &error, cancel));
+                }
+                Err(_) => {}
             }
         }
         each_once(&mut found.kept);
@@ -143,22 +147,28 @@ impl Reaper {
         }
     }
 
-    /// What to tell of a place that cannot be looked at; nothing where nothing can be.
-    fn told(&self, place: &GuestPlace, error: &Problem, cancel: &CancelToken) -> Option<String> {
-        if !self.may_matter(place, cancel) {
-            return None;
-        }
-        let told = problem(place, error);
+    /// What to tell of a place that cannot be looked at.
+    fn told(&self, place: &GuestPlace, error: &Problem, cancel: &CancelToken) -> String {
+        let why = self.explain(place, error, cancel);
+        let told = format!("guests in the Incus project {} on {}: {why}", place.project, place.host_name());
         let is_given_up =
             place.host.as_ref().is_some_and(|name| !self.hosts.config().hosts.named.contains_key(name));
         let file = place.file(&incus::guests_dir(self.layout.root())).ok().filter(|_| is_given_up);
-        Some(match file {
+        match file {
             Some(file) => format!(
                 "{told}; a guest was left there. Where the host is given up for good: rm {}",
                 file.display()
             ),
             None => told,
-        })
+        }
+    }
+
+    /// Why a place could not be looked at, with what a doctor says of it.
+    pub(crate) fn explain(&self, place: &GuestPlace, problem: &Problem, cancel: &CancelToken) -> String {
+        match problem {
+            Problem::Told(why) => why.clone(),
+            Problem::Incus(error) => incus::explain_at(place, &self.hosts, error, cancel),
+        }
     }
 
     fn own(&self) -> pika_cloud::ops::Labels {
@@ -405,26 +415,21 @@ fn kept(place: &GuestPlace, listed: &Listed) -> Option<KeptInstanceRecord> {
 
 /// Why a place could not be looked at.
 #[derive(Debug)]
-pub(crate) struct Problem(String);
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
+pub(crate) enum Problem {
+    /// In words.
+    Told(String),
+    /// Its Incus.
+    Incus(OpsError),
 }
 
 impl From<OpsError> for Problem {
     fn from(error: OpsError) -> Self {
-        Self(with_causes(&error))
+        Self::Incus(error)
     }
 }
 
 impl From<String> for Problem {
     fn from(text: String) -> Self {
-        Self(text)
+        Self::Told(text)
     }
-}
-
-fn problem(place: &GuestPlace, Problem(why): &Problem) -> String {
-    format!("guests in the Incus project {} on {}: {why}", place.project, place.host_name())
 }

@@ -14,8 +14,10 @@ use jericho_host::{CancelToken, HostError};
 use pika_cloud::ops::{Console, OpsError};
 
 use crate::engine::{Engine, EngineError};
+use crate::executor::incus::GuestPlace;
 use crate::model::id::RunId;
 use crate::model::job::{JobPlacement, JobRuntimeConfig, JobSpec};
+use crate::run::guests::{Problem, Reaper};
 use crate::run::layout::Layout;
 use crate::run::rerun::load_run_spec;
 
@@ -113,10 +115,13 @@ impl Shell<'_> {
         EngineError::Shell { run_id: self.request.run_id.to_string(), job_id: self.job.id.clone(), why }
     }
 
-    fn ops(&self, error: OpsError) -> EngineError {
-        match error {
-            OpsError::Cancelled(reason) => HostError::Cancelled(reason).into(),
-            error => self.error(crate::causes::with_causes(&error)),
+    /// What the Incus of a place has against it.
+    fn refused(&self, reaper: &Reaper, place: &GuestPlace, problem: impl Into<Problem>) -> EngineError {
+        match (problem.into(), self.cancel.reason()) {
+            (Problem::Incus(OpsError::Cancelled(reason)), _) | (_, Some(reason)) => {
+                HostError::Cancelled(reason).into()
+            }
+            (problem, None) => self.error(reaper.explain(place, &problem, self.cancel)),
         }
     }
 }

@@ -10,4 +10,5 @@ mod doctor;
 mod kept;
 mod place;
 mod readme;
+mod rights;
 mod shell;

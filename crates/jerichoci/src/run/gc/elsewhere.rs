@@ -82,9 +82,10 @@ pub(crate) fn everywhere(
             Err(_) if place.host.is_none() && !place.socket.exists() => {}
             Err(_) if !own.contains(&place) => {}
             Err(problem) => report.unreachable.push(format!(
-                "volumes in the Incus project {} on {}: {problem}",
+                "volumes in the Incus project {} on {}: {}",
                 place.project,
-                place.host_name()
+                place.host_name(),
+                reaper.explain(&place, &problem, cancel)
             )),
         }
     }
