@@ -207,8 +207,7 @@ impl Reaper {
         let rooted = self.rooted(place, cancel)?;
         let listed = listed(&incus, place, &self.own())?;
         if listed.is_none() && !self.dry_run {
-            // What cannot be forgotten is only looked for once more.
-            let _ = place.file(&incus::guests_dir(self.layout.root())).and_then(fs::remove_file);
+            self.forget(place);
         }
         let listed = listed.unwrap_or_default();
         let there: Vec<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
