@@ -27,6 +27,7 @@ use crate::model::id::{RunId, check_name};
 use crate::model::job::JobPlacement;
 use crate::model::record::KeptInstanceRecord;
 use crate::remote::Hosts;
+use crate::shell;
 
 /// How long Incus is waited for: nobody waits for a reaper.
 const PATIENCE: Patience = Patience {
@@ -249,11 +250,12 @@ impl Reaper {
         let now = incus.time()?.unwrap_or_else(|| self.clock.now());
         for one in listed {
             let is_own = own.contains(&one.instance.name);
-            if is_own && labels::keep_until(&one).is_some_and(|until| until > now) {
+            let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
+            let is_wanted = run.as_ref().is_none_or(|id| self.may_be_looked_at(id));
+            if is_own && is_wanted && labels::keep_until(&one).is_some_and(|until| until > now) {
                 reaped.kept.extend(kept(place, &one));
                 continue;
             }
-            let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
             let run = run.map(|id| self.layout.run(&id));
             let is_over = match is_own {
                 true => !run.as_ref().is_some_and(is_alive),
@@ -266,6 +268,12 @@ impl Reaper {
             }
         }
         Ok(())
+    }
+
+    /// Whether somebody may want a guest that is kept: the run is there to look at, or the shell is open that it was
+    /// made for.
+    fn may_be_looked_at(&self, id: &RunId) -> bool {
+        self.layout.run(id).dir().exists() || shell::is_open(&self.layout, id)
     }
 
     /// Ends one, after what it has to say was brought to the directory of its job.

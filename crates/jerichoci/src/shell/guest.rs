@@ -40,7 +40,9 @@ pub(super) fn open(
     let run = shell.layout().run(&shell.request.run_id);
     let job_dir = run.job(&shell.job.id);
     let Some(intent) = GuestIntent::load(job_dir.dir()) else { return Ok(None) };
-    let Some((reaper, _)) = reaper(shell.engine, &ReapOptions::default())? else { return Ok(None) };
+    let Some((reaper, _)) = reaper(shell.engine, &ReapOptions::default(), shell.cancel)? else {
+        return Ok(None);
+    };
     let refused = |problem: Problem| shell.refused(&reaper, &intent.place, problem);
     let incus = reaper.incus(&intent.place, shell.cancel).map_err(refused)?;
     let instance = InstanceRef { project: intent.place.project.clone(), name: intent.instance.clone() };

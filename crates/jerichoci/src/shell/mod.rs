@@ -10,6 +10,8 @@ mod place;
 mod remote;
 mod workspace;
 
+pub(crate) use place::is_open;
+
 use jericho_host::{CancelToken, HostError};
 use pika_cloud::ops::{Console, OpsError};
 
@@ -113,6 +115,11 @@ impl Shell<'_> {
 
     fn error(&self, why: String) -> EngineError {
         EngineError::Shell { run_id: self.request.run_id.to_string(), job_id: self.job.id.clone(), why }
+    }
+
+    /// That it was cancelled, if it was.
+    fn cancelled(&self) -> Option<EngineError> {
+        self.cancel.reason().map(|reason| HostError::Cancelled(reason).into())
     }
 
     /// What the Incus of a place has against it.

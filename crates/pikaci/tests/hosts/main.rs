@@ -12,3 +12,4 @@ mod place;
 mod readme;
 mod rights;
 mod shell;
+mod silent;
