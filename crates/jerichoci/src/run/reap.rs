@@ -93,7 +93,9 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Puts in order what was left under the engine's state root.
 pub(crate) fn reap(engine: &Engine) -> Result<ReapReport, EngineError> {
-    each_active(engine, |layout, id, report| reap_run(engine, layout, id, report))
+    let report = each_active(engine, |layout, id, report| reap_run(engine, layout, id, report))?;
+    crate::shell::sweep(&Layout::new(&engine.config.state_root));
+    Ok(report)
 }
 
 /// What [`reap`] would put in order. Nothing is written.

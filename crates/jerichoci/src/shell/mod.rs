@@ -10,7 +10,7 @@ mod place;
 mod remote;
 mod workspace;
 
-pub(crate) use place::is_open;
+pub(crate) use place::{is_open, sweep};
 
 use jericho_host::{CancelToken, HostError};
 use pika_cloud::ops::{Console, OpsError};
@@ -68,7 +68,7 @@ impl Engine {
                 }
                 fresh::open(&shell, console, tell)
             }
-            (JobRuntimeConfig::HostProcess(_), JobPlacement::Local) => workspace::open(&shell, tell),
+            (JobRuntimeConfig::HostProcess(_), JobPlacement::Local) => workspace::open(&shell, console, tell),
             (JobRuntimeConfig::HostProcess(_), JobPlacement::RemoteSsh { host }) => {
                 remote::open(&shell, host, tell)
             }

@@ -47,6 +47,11 @@ pub trait Console {
         Ok(())
     }
 
+    /// A program of this machine has the terminal itself now, or no longer: what its keys send is for that program.
+    fn lend(&mut self, lent: bool) {
+        let _ = lent;
+    }
+
     /// What is typed. Nothing more is read after its end.
     fn input(&self) -> BorrowedFd<'_>;
 
