@@ -6,13 +6,14 @@
 //!
 //! It makes the sshd, the network and the arguments: `<directory> <ssh_config> <host> <runner> <round trip, ms>
 //! <what it is called> [files]...`. Prints one line per case; the last column is what is left of the time when
-//! four round trips are taken off. `--relay <from port> <to port> <ms>` is a network that takes so long each way,
-//! where the kernel has none.
+//! four round trips are taken off. `--relay <from port> <to port> <ms>` is a connection that takes so long each way,
+//! and `--link <directory> <ms>` a cable, from socket `a` there to socket `b`, for kernels that have no netem.
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -56,6 +57,11 @@ fn main() -> Result<()> {
         && flag == "--relay"
     {
         return relay(from.parse()?, to.parse()?, Duration::from_millis(delay.parse()?));
+    }
+    if let [flag, dir, delay] = args.as_slice()
+        && flag == "--link"
+    {
+        return link(Path::new(dir), Duration::from_millis(delay.parse()?));
     }
     let [dir, config, host, runner, round_trip, name, files @ ..] = args.as_slice() else {
         bail!(
@@ -284,10 +290,45 @@ fn relay(from: u16, to: u16, delay: Duration) -> Result<()> {
 }
 
 fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let end = to.try_clone();
+    later(
+        delay,
+        move |buffer| from.read(buffer),
+        move |piece| to.write_all(piece),
+        || drop(end.map(|end| end.shutdown(Shutdown::Write))),
+    );
+}
+
+/// A cable: what somebody sends to `<end>.relay` comes out at the other end, so much later.
+fn link(dir: &Path, delay: Duration) -> Result<()> {
+    let bind = |name: &str| UnixDatagram::bind(dir.join(name));
+    let (a, b) = (bind("a.relay")?, bind("b.relay")?);
+    println!("link is there");
+    for (from, to, end) in [(a.try_clone()?, b.try_clone()?, "b"), (b, a, "a")] {
+        let end = dir.join(end);
+        // Somebody who is not there yet loses what comes, as with any cable.
+        let write = move |piece: &[u8]| {
+            drop(to.send_to(piece, &end));
+            Ok(())
+        };
+        later(delay, move |buffer| from.recv(buffer), write, || ());
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Writes what is read, each piece so much later, until one of the two ends.
+fn later(
+    delay: Duration,
+    mut read: impl FnMut(&mut [u8]) -> io::Result<usize> + Send + 'static,
+    mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
+    end: impl FnOnce() + Send + 'static,
+) {
     let (sender, pieces) = channel::<(Duration, Vec<u8>)>();
     std::thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
-        while let Ok(count) = from.read(&mut buffer)
+        while let Ok(count) = read(&mut buffer)
             && sender.send((SystemClock.monotonic() + delay, buffer[..count].to_vec())).is_ok()
             && count > 0
         {}
@@ -297,11 +338,11 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
             while let Some(left) = due.checked_sub(SystemClock.monotonic()).filter(|left| !left.is_zero()) {
                 std::thread::park_timeout(left);
             }
-            if piece.is_empty() || to.write_all(&piece).is_err() {
+            if piece.is_empty() || write(&piece).is_err() {
                 break;
             }
         }
-        drop(to.shutdown(Shutdown::Write));
+        end();
     });
 }
 

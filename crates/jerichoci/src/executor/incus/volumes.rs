@@ -62,7 +62,8 @@ pub(super) fn is_unused(listed: &ListedVolume, now: DateTime<Utc>, age: Duration
     let used_at = used_at.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     let since =
         |at: DateTime<chrono::FixedOffset>| now.signed_duration_since(at).to_std().unwrap_or_default();
-    listed.users == 0 && used_at.is_some_and(|at| since(at) > age)
+    // A daemon tells whole seconds: of an age of nothing, what was used in this very one is unused too.
+    listed.users == 0 && used_at.is_some_and(|at| since(at) >= age)
 }
 
 #[cfg(test)]
@@ -96,5 +97,13 @@ mod tests {
         assert!(!is_unused(&listed(1, Some("2026-04-01T11:00:00Z"))));
         assert!(!is_unused(&listed(0, None)), "somebody else's");
         assert!(!is_unused(&listed(0, Some("yesterday"))));
+    }
+
+    #[test]
+    fn without_an_age_a_volume_goes_in_the_second_in_which_it_was_used() {
+        let now = "2026-04-03T12:00:00Z".parse().unwrap();
+        for at in ["2026-04-03T12:00:00Z", "2026-04-03T12:00:00.700Z"] {
+            assert!(is_unused(&listed(0, Some(at)), now, Duration::ZERO), "{at}");
+        }
     }
 }
