@@ -70,7 +70,7 @@ fn interrupt(commands: Vec<(&[&str], Child)>, at: u64) {
 /// Waits for all of them, not for ever, and returns how they ended.
 fn end<'c>(commands: Vec<(&'c [&'c str], Child)>, within: Duration) -> Vec<(&'c [&'c str], Ended)> {
     let begun = SystemClock.monotonic();
-    let ended = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let waiting: Vec<_> = commands
             .into_iter()
             .map(|(args, child)| {
@@ -82,9 +82,8 @@ fn end<'c>(commands: Vec<(&'c [&'c str], Child)>, within: Duration) -> Vec<(&'c 
                 })
             })
             .collect();
-        waiting.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
-    });
-    ended
+        waiting.into_iter().map(|one| one.join().unwrap()).collect()
+    })
 }
 
 /// The id of the newest run.
