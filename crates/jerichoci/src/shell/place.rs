@@ -30,7 +30,9 @@ pub(super) fn source(shell: &Shell<'_>) -> Result<(RunSnapshot, RunSource), Engi
     let record = load_run_record(layout.root(), run_id)?;
     let hash = record.snapshot_hash.ok_or_else(|| refuse("it has no snapshot".to_owned()))?;
     let snapshots = Snapshots::open(engine, &layout)?;
-    let snapshot = snapshots.get(SourceOf::Recorded(&hash), shell.cancel).map_err(refuse)?;
+    let snapshot = snapshots
+        .get(SourceOf::Recorded(&hash), shell.cancel)
+        .map_err(|why| shell.cancelled().unwrap_or_else(|| refuse(why)))?;
     let source = RunSource::new(
         snapshots.store(),
         Arc::clone(&snapshot.manifest),

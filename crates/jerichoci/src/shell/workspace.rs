@@ -22,9 +22,9 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
     let dir = Dir::make(&shell.layout(), &id)?;
     let workspace = dir.path.join("workspace");
     tell("writing out what the job saw");
-    source
-        .own_tree(&workspace, shell.cancel)
-        .map_err(|error| shell.error(crate::causes::with_causes(&error)))?;
+    source.own_tree(&workspace, shell.cancel).map_err(|error| {
+        shell.cancelled().unwrap_or_else(|| shell.error(crate::causes::with_causes(&error)))
+    })?;
     let artifacts = dir.path.join("artifacts");
     let _ = std::fs::create_dir(&artifacts);
     let mut environment = shell_environment(job, &engine.config);
