@@ -201,6 +201,18 @@ impl Rig {
         Ok(())
     }
 
+    /// Stops (SIGSTOP) the daemon until the result is dropped: connections are taken, and nothing is answered.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn pause_daemon(&self) -> Result<Paused> {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.daemon()?)?).context("pid")?;
+        let daemon = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+        rustix::process::pidfd_send_signal(&daemon, rustix::process::Signal::STOP)?;
+        Ok(Paused { daemon })
+    }
+
     /// Starts the daemon again after [`kill_daemon`](Self::kill_daemon).
     ///
     /// # Errors
@@ -405,6 +417,19 @@ impl Project<'_> {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(done["metadata"]["return"] == 0, "{script}: {}: {text}", done["metadata"]["return"]);
         Ok(text)
+    }
+}
+
+/// A daemon that is stopped. Dropped, it goes on.
+#[derive(Debug)]
+pub struct Paused {
+    daemon: std::os::fd::OwnedFd,
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        // One that has ended is as good.
+        let _ = rustix::process::pidfd_send_signal(&self.daemon, rustix::process::Signal::CONT);
     }
 }
 

@@ -67,6 +67,23 @@ impl Rig {
         Self::start_as(test, &[], enter.into())
     }
 
+    /// The same where root is no more than an owner of files: whoever logs in may not use those of others against
+    /// their modes.
+    ///
+    /// # Panics
+    ///
+    /// As [`Rig::start`].
+    #[must_use]
+    pub fn start_without_rights(test: &str) -> Option<Self> {
+        // Only root has them, and only root can take them away.
+        if !need::needs_root(test) || !need::needs_program(test, "setpriv") {
+            return None;
+        }
+        let caps = "-dac_override,-dac_read_search";
+        let enter = ["setpriv", "--bounding-set", caps, "--inh-caps", caps].map(str::to_owned);
+        Self::start_as(test, &[], enter.into())
+    }
+
     /// The same with more lines for `sshd_config`.
     ///
     /// # Panics

@@ -251,7 +251,9 @@ impl Engine {
     /// # Errors
     /// When the state root cannot be read. What could not be collected is in the report.
     pub fn gc(&self, policy: &GcPolicy) -> Result<GcReport, EngineError> {
-        gc::collect(self, policy)
+        let cancel =
+            CancelToken::new().map_err(|error| HostError::System("cannot make an eventfd", error))?;
+        gc::collect(self, policy, &cancel)
     }
 
     /// The same, and what nobody needs on these hosts, by the names that jobs use, and in the Incus of each machine

@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pika_cloud::ops::Console;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
@@ -19,18 +21,19 @@ pub(crate) struct OwnTerminal {
     output: io::Stdout,
     before: Option<Termios>,
     resized: Option<(UnixStream, signal_hook::SigId)>,
+    lent: Arc<AtomicBool>,
 }
 
 impl OwnTerminal {
-    /// Nothing is changed yet.
-    pub(crate) fn new() -> Self {
+    /// Nothing is changed yet. `lent` is set while a program of this machine has the terminal.
+    pub(crate) fn new(lent: Arc<AtomicBool>) -> Self {
         let resized = || -> io::Result<_> {
             let (mine, signals) = UnixStream::pair()?;
             mine.set_nonblocking(true)?;
             Ok((mine, pipe::register(SIGWINCH, signals)?))
         };
         // Without it the size only stays as it is.
-        Self { input: io::stdin(), output: io::stdout(), before: None, resized: resized().ok() }
+        Self { input: io::stdin(), output: io::stdout(), before: None, resized: resized().ok(), lent }
     }
 
     /// Whether somebody can type.
@@ -50,6 +53,10 @@ impl Console for OwnTerminal {
         tcsetattr(&self.input, OptionalActions::Now, &raw)?;
         self.before = Some(before);
         Ok(())
+    }
+
+    fn lend(&mut self, lent: bool) {
+        self.lent.store(lent && self.is_terminal(), Ordering::SeqCst);
     }
 
     fn input(&self) -> BorrowedFd<'_> {

@@ -1,6 +1,8 @@
 //! SIGINT, SIGTERM and SIGHUP: the first cancels in good order, the second at once, the third ends
 //! this process whatever it is doing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,8 +26,12 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Passes signals on to the token.
-    pub(crate) fn start(token: &CancelToken, announcer: Announcer) -> Result<Self, CliError> {
+    /// Passes signals on to the token. While the terminal is lent, Ctrl-C is for who has it.
+    pub(crate) fn start(
+        token: &CancelToken,
+        announcer: Announcer,
+        lent: Arc<AtomicBool>,
+    ) -> Result<Self, CliError> {
         let failed = |error| {
             CliError::new(Exit::Infrastructure, "cannot listen for signals")
                 .because(error)
@@ -42,7 +48,8 @@ impl Listener {
         let token = token.clone();
         let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut watchdog = None;
-            let asked = signals.forever().filter(|signal| *signal != SIGXFSZ);
+            let is_others = |signal| signal == SIGINT && lent.load(Ordering::SeqCst);
+            let asked = signals.forever().filter(|signal| *signal != SIGXFSZ && !is_others(*signal));
             for (earlier, _) in asked.enumerate() {
                 let (reason, words) = match earlier {
                     0 => (CancelReason::Signal, "ending the run; once more ends it at once"),

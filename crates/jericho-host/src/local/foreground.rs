@@ -2,14 +2,21 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
-use crate::cancel::CancelToken;
+use crate::cancel::{CancelReason, CancelToken};
 use crate::command::Command;
 use crate::host::{Exit, HostError};
 use crate::local::LocalHost;
+use crate::wait::{is_ready, now, wait};
+
+/// From one signal to the next.
+const GRACE: Duration = Duration::from_millis(500);
 
 impl LocalHost {
     /// Runs a program with the standard streams of this process, until it ends. It is not
@@ -21,12 +28,12 @@ impl LocalHost {
         run(command, None)
     }
 
-    /// The same for one that a cancellation ends, with TERM.
-    pub(crate) fn foreground_until(
-        &self,
-        command: &Command,
-        cancel: &CancelToken,
-    ) -> Result<Exit, HostError> {
+    /// The same for one that a cancellation ends: with TERM, with HUP (which ends a shell that somebody types at), and in
+    /// the end with KILL.
+    ///
+    /// # Errors
+    /// As [`LocalHost::foreground`].
+    pub fn foreground_until(&self, command: &Command, cancel: &CancelToken) -> Result<Exit, HostError> {
         run(command, Some(cancel))
     }
 }
@@ -47,10 +54,7 @@ fn run(command: &Command, cancel: Option<&CancelToken>) -> Result<Exit, HostErro
     if let Some(cancel) = cancel {
         // Not reaped yet, so that its number is its own. Without a descriptor left it ends by itself.
         if let Ok(held) = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            cancel.on_cancel(move |_| {
-                // One that has ended is as good.
-                let _ = rustix::process::pidfd_send_signal(&held, Signal::TERM);
-            });
+            end_when_cancelled(&held, cancel).map_err(failed)?;
         }
     }
     let status = child.wait().map_err(failed)?;
@@ -58,4 +62,36 @@ fn run(command: &Command, cancel: Option<&CancelToken>) -> Result<Exit, HostErro
         (Some(code), _) => Exit::Code(code),
         (None, signal) => Exit::Signal(signal.unwrap_or_default()),
     })
+}
+
+/// Waits for the end of a process, and sees to it once the token is cancelled.
+fn end_when_cancelled(process: &OwnedFd, cancel: &CancelToken) -> io::Result<()> {
+    let mut signals = [Signal::TERM, Signal::HUP, Signal::KILL].into_iter();
+    let mut next = None;
+    while !is_ready(process.as_fd()) {
+        let (token, due) = match (cancel.reason(), next) {
+            // Nothing more can be done than wait.
+            (Some(_), _) if signals.len() == 0 => return Ok(()),
+            (Some(CancelReason::Forced), _) => (None, true),
+            (Some(_), None) => (None, true),
+            (Some(_), Some(at)) => (Some(cancel.forced_fd()), now() >= at),
+            (None, _) => (Some(cancel.fd()), false),
+        };
+        if due {
+            let signal = match cancel.reason() {
+                Some(CancelReason::Forced) => signals.next_back(),
+                _ => signals.next(),
+            };
+            // One that has ended is as good; one that is stopped ends once it goes on.
+            for signal in signal.into_iter().chain([Signal::CONT]) {
+                let _ = rustix::process::pidfd_send_signal(process, signal);
+            }
+            next = Some(now().saturating_add(GRACE));
+            continue;
+        }
+        let mut fds = vec![PollFd::new(process, PollFlags::IN)];
+        fds.extend(token.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        wait(&mut fds, next)?;
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Whether ssh reaches a host, and how fast its master answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jericho_host::{
@@ -9,18 +10,20 @@ use jericho_host::{
 use super::{Visit, quoted};
 use crate::config::{EngineConfig, HostConfig};
 use crate::engine::EngineError;
+use crate::remote::heed_silence;
 
 /// Connects; nothing when that is not possible, which is then a problem.
 pub(super) fn check(
     visit: &mut Visit<'_>,
     config: &EngineConfig,
     host: &HostConfig,
-) -> Result<Option<SshHost>, EngineError> {
-    let ssh = SshHost::new(SshConfig {
+) -> Result<Option<Arc<SshHost>>, EngineError> {
+    let ssh = Arc::new(SshHost::new(SshConfig {
         program: config.hosts.ssh_program.clone(),
         env: config.caller_environment.clone(),
         ..SshConfig::new(&host.ssh)
-    })?;
+    })?);
+    heed_silence(&ssh, visit.cancel);
     let clock = SystemClock;
     let started = clock.monotonic();
     if let Err(error) = ssh.connect(visit.cancel) {

@@ -19,7 +19,7 @@ pub(crate) mod mend;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jericho_host::{CancelToken, Host, HostError, SshHost};
+use jericho_host::{CancelToken, Host, HostError};
 use pika_cloud::ops::{SocketHost, SshSockets};
 use serde::Serialize;
 
@@ -91,6 +91,8 @@ impl Engine {
             None => self.look_at_this_machine(&mut visit)?,
             Some(name) => self.look_at_host(name, &mut visit)?,
         }
+        // A host that was given up since nobody waits for it any more is not what was asked about.
+        visit.go_on()?;
         Ok(Diagnosis { host: host.unwrap_or("local").to_owned(), checks: visit.checks })
     }
 
@@ -113,7 +115,6 @@ impl Engine {
     fn look_at_host(&self, name: &str, visit: &mut Visit<'_>) -> Result<(), EngineError> {
         let settings = self.config.hosts.get(name);
         let Some(ssh) = connection::check(visit, &self.config, &settings)? else { return Ok(()) };
-        let ssh: Arc<SshHost> = Arc::new(ssh);
         let place = Place::of(&settings);
         let none = jericho_host::Environment::empty();
         let facts = match Facts::gather(ssh.as_ref() as &dyn Host, &none, &place.asked(), visit.cancel) {
@@ -199,7 +200,15 @@ impl<'v> Visit<'v> {
         self.add(Check { check, standing: Standing::Problem, found: found.into(), mend });
     }
 
+    /// Whether somebody still waits for it.
+    fn go_on(&self) -> Result<(), EngineError> {
+        self.cancel.reason().map_or(Ok(()), |reason| Err(HostError::Cancelled(reason).into()))
+    }
+
     fn add(&mut self, check: Check) {
+        if self.cancel.is_cancelled() {
+            return;
+        }
         (self.tell)(&check);
         self.checks.push(check);
     }

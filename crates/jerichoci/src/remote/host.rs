@@ -446,12 +446,15 @@ impl BuildHost {
 
     /// What came of looking for jobs, unless it takes too long.
     pub(super) fn settle(&self) -> ReapedJobs {
-        self.settle_within(SETTLE)
+        self.settle_within(SETTLE, None)
     }
 
-    /// The same for somebody who waits longer.
-    pub(super) fn settle_within(&self, within: Duration) -> ReapedJobs {
+    /// The same for somebody who waits longer, unless a token is cancelled.
+    pub(super) fn settle_within(&self, within: Duration, cancel: Option<&CancelToken>) -> ReapedJobs {
         let reaper = self.reaper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(reaper), Some(cancel)) = (&reaper, cancel) {
+            reaper.heed(cancel);
+        }
         reaper.and_then(|reaper| reaper.finish(within)).unwrap_or_default()
     }
 

@@ -14,10 +14,10 @@ pub mod sync;
 mod work_dir;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use jericho_host::{CancelToken, Clock, IdSource};
+use jericho_host::{CancelToken, Clock, IdSource, SshHost};
 
 use crate::config::EngineConfig;
 use crate::limit::Limited;
@@ -35,6 +35,9 @@ const SILENCE: Duration = Duration::from_secs(3);
 /// How long somebody who asked for it waits for the jobs that a dead engine has left on a host.
 const LONGEST_REAPING: Duration = Duration::from_secs(120);
 
+/// Connections, for as long as somebody has them.
+type Known = Arc<Mutex<Vec<Weak<SshHost>>>>;
+
 /// The hosts of one run: made when they are first asked for, disconnected when this is dropped and
 /// nobody else holds them.
 #[derive(Debug)]
@@ -47,11 +50,43 @@ pub struct Hosts {
     runs: Option<reap::Runs>,
     however_full: bool,
     made: Mutex<BTreeMap<String, Arc<BuildHost>>>,
+    /// The connections of all of them.
+    known: Known,
     /// Those that are reached by another SSH program than the configured one, by name and program.
     other: Mutex<BTreeMap<(String, String), Arc<BuildHost>>>,
-    /// Those that are made ready before anybody asks, and those that are asked whether they are there. Ended when
-    /// this is dropped.
+    /// Those that are made ready before anybody asks. Ended when this is dropped.
     beside: Mutex<Vec<Background<()>>>,
+}
+
+/// Gives a host up that says nothing for a moment. That is found out beside everything else, and by nobody who could be
+/// ended before: whoever holds the host may be waiting just for this when all the others have gone.
+fn give_up_if_silent(ssh: &Arc<SshHost>) {
+    let ssh = Arc::clone(ssh);
+    // Without a thread ssh(1) finds it out, later.
+    let _ = std::thread::Builder::new().name("host-silence".to_owned()).spawn(move || {
+        let Ok(limited) = Limited::of(SILENCE) else { return };
+        if ssh.is_silent(limited.token()) {
+            ssh.give_up(SILENCE);
+        }
+    });
+}
+
+/// Gives up those of these hosts that are connected and say nothing, once a token is cancelled.
+fn heed(known: Known, cancel: &CancelToken) {
+    cancel.on_cancel(move |_reason| {
+        let known = Arc::clone(&known);
+        // The token is locked, and the last who holds a host ends what may ask it.
+        let _ = std::thread::Builder::new().name("host-silence".to_owned()).spawn(move || {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let connected = known.iter().filter_map(Weak::upgrade).filter(|ssh| ssh.is_connected());
+            connected.for_each(|ssh| give_up_if_silent(&ssh));
+        });
+    });
+}
+
+/// The same as [`Hosts::heed`] for a host of one's own.
+pub(crate) fn heed_silence(ssh: &Arc<SshHost>, cancel: &CancelToken) {
+    heed(Arc::new(Mutex::new(vec![Arc::downgrade(ssh)])), cancel);
 }
 
 impl Hosts {
@@ -73,6 +108,7 @@ impl Hosts {
             runs: None,
             however_full: false,
             made: Mutex::default(),
+            known: Known::default(),
             other: Mutex::default(),
             beside: Mutex::default(),
         }
@@ -111,15 +147,13 @@ impl Hosts {
             self.made.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         hosts.extend(self.other.lock().unwrap_or_else(PoisonError::into_inner).values().cloned());
         hosts.retain(|host| host.was_reached());
-        let asked = hosts.into_iter().map(|host| {
-            Background::start("host-silence", move |cancel| {
-                let Ok(limited) = Limited::within(SILENCE, cancel) else { return };
-                if host.ssh().is_silent(limited.token()) && limited.has_passed() {
-                    host.ssh().give_up(SILENCE);
-                }
-            })
-        });
-        self.beside.lock().unwrap_or_else(PoisonError::into_inner).extend(asked.flatten());
+        hosts.iter().for_each(|host| give_up_if_silent(host.ssh()));
+    }
+
+    /// The same as soon as a token is cancelled, for who has no loop of its own to hear it; also while all of this is
+    /// being dropped, which waits for what still goes on.
+    pub(crate) fn heed(&self, cancel: &CancelToken) {
+        heed(Arc::clone(&self.known), cancel);
     }
 
     /// Each host that becomes ready is rid of the jobs of this engine that nobody works on, while other
@@ -193,7 +227,7 @@ impl Hosts {
     pub(crate) fn reap(&self, name: &str, cancel: &CancelToken) -> Result<ReapedJobs, RemoteError> {
         let host = self.get(name)?;
         host.ready_silently(cancel)?;
-        let mut reaped = host.settle_within(LONGEST_REAPING);
+        let mut reaped = host.settle_within(LONGEST_REAPING, Some(cancel));
         for job in &mut reaped.jobs {
             *job = format!("{job} on {name}");
         }
@@ -255,6 +289,7 @@ impl Hosts {
             (self.engine_id.clone(), self.runs.clone()),
             self.however_full,
         )?;
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(host.ssh()));
         Ok(Arc::new(host))
     }
 }

@@ -1,7 +1,8 @@
 //! Jobs on a host whose engine died: ended, and what they left there removed.
 //!
 //! Each job has its directory below `<work dir>/runs/`, with the id of its engine in `owner.json`. Those of
-//! other engines are never touched, and neither are those whose run somebody works on.
+//! other engines are never touched, and neither are those whose run somebody works on. On the way goes what shells have
+//! left there that were killed, or that went down with the host: it is nobody's, whoever had opened them.
 
 use std::fmt;
 use std::fs::File;
@@ -101,7 +102,7 @@ pub(super) fn reap(
     cancel: &CancelToken,
 ) -> ReapedJobs {
     let mut reaped = ReapedJobs::default();
-    let found = match find(ssh, ready, engine, runs, cancel) {
+    let found = match find(ssh, ready, engine, runs, dry_run, cancel) {
         Ok(found) => found,
         Err(error) => {
             reaped.problems.push(format!(
@@ -203,9 +204,12 @@ fn find(
     ready: &Ready,
     engine: &str,
     runs: &Runs,
+    dry_run: bool,
     cancel: &CancelToken,
 ) -> Result<Vec<Owner>, HostError> {
-    let output = ssh.run(&Command::new("sh").args(["-c", LIST, "sh"]).arg(&ready.work_dir), cancel)?;
+    let sweeps = if dry_run { "" } else { "sweep" };
+    let list = Command::new("sh").args(["-c", LIST, "sh"]).arg(&ready.work_dir).arg(sweeps);
+    let output = ssh.run(&list, cancel)?;
     let owners = output.stdout.split(|byte| *byte == b'\n');
     let ours = owners.filter_map(|line| serde_json::from_slice::<Owner>(line).ok()).filter(|owner| {
         let names = [&owner.run_id, &owner.job_id];

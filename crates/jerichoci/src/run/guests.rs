@@ -27,6 +27,7 @@ use crate::model::id::{RunId, check_name};
 use crate::model::job::JobPlacement;
 use crate::model::record::KeptInstanceRecord;
 use crate::remote::Hosts;
+use crate::shell;
 
 /// How long Incus is waited for: nobody waits for a reaper.
 const PATIENCE: Patience = Patience {
@@ -90,10 +91,11 @@ impl Reaper {
         let mut reaped = ReapedGuests::default();
         for place in places {
             if let Err(error) = self.reap_place(place, cancel, &mut reaped) {
-                if place.host.is_some() && !self.dry_run && !self.may_matter(place, cancel) {
+                if self.may_matter(place, cancel) {
+                    reaped.unreachable.push(self.told(place, &error, cancel));
+                } else if place.host.is_some() && !self.dry_run {
                     self.forget(place);
                 }
-                reaped.unreachable.extend(self.told(place, &error, cancel));
             }
         }
         each_once(&mut reaped.kept);
@@ -109,7 +111,10 @@ impl Reaper {
                 Ok(listed) => {
                     found.kept.extend(listed.iter().flatten().filter_map(|one| kept(place, one)));
                 }
-                Err(error) => found.unreachable.extend(self.told(place, &error, cancel)),
+                Err(error) if self.may_matter(place, cancel) => {
+                    found.unreachable.push(self.told(place, &error, cancel));
+                }
+                Err(_) => {}
             }
         }
         each_once(&mut found.kept);
@@ -143,22 +148,28 @@ impl Reaper {
         }
     }
 
-    /// What to tell of a place that cannot be looked at; nothing where nothing can be.
-    fn told(&self, place: &GuestPlace, error: &Problem, cancel: &CancelToken) -> Option<String> {
-        if !self.may_matter(place, cancel) {
-            return None;
-        }
-        let told = problem(place, error);
+    /// What to tell of a place that cannot be looked at.
+    fn told(&self, place: &GuestPlace, error: &Problem, cancel: &CancelToken) -> String {
+        let why = self.explain(place, error, cancel);
+        let told = format!("guests in the Incus project {} on {}: {why}", place.project, place.host_name());
         let is_given_up =
             place.host.as_ref().is_some_and(|name| !self.hosts.config().hosts.named.contains_key(name));
         let file = place.file(&incus::guests_dir(self.layout.root())).ok().filter(|_| is_given_up);
-        Some(match file {
+        match file {
             Some(file) => format!(
                 "{told}; a guest was left there. Where the host is given up for good: rm {}",
                 file.display()
             ),
             None => told,
-        })
+        }
+    }
+
+    /// Why a place could not be looked at, with what a doctor says of it.
+    pub(crate) fn explain(&self, place: &GuestPlace, problem: &Problem, cancel: &CancelToken) -> String {
+        match problem {
+            Problem::Told(why) => why.clone(),
+            Problem::Incus(error) => incus::explain_at(place, &self.hosts, error, cancel),
+        }
     }
 
     fn own(&self) -> pika_cloud::ops::Labels {
@@ -197,8 +208,7 @@ impl Reaper {
         let rooted = self.rooted(place, cancel)?;
         let listed = listed(&incus, place, &self.own())?;
         if listed.is_none() && !self.dry_run {
-            // What cannot be forgotten is only looked for once more.
-            let _ = place.file(&incus::guests_dir(self.layout.root())).and_then(fs::remove_file);
+            self.forget(place);
         }
         let listed = listed.unwrap_or_default();
         let there: Vec<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
@@ -240,11 +250,12 @@ impl Reaper {
         let now = incus.time()?.unwrap_or_else(|| self.clock.now());
         for one in listed {
             let is_own = own.contains(&one.instance.name);
-            if is_own && labels::keep_until(&one).is_some_and(|until| until > now) {
+            let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
+            let is_wanted = run.as_ref().is_none_or(|id| self.may_be_looked_at(id));
+            if is_own && is_wanted && labels::keep_until(&one).is_some_and(|until| until > now) {
                 reaped.kept.extend(kept(place, &one));
                 continue;
             }
-            let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
             let run = run.map(|id| self.layout.run(&id));
             let is_over = match is_own {
                 true => !run.as_ref().is_some_and(is_alive),
@@ -257,6 +268,12 @@ impl Reaper {
             }
         }
         Ok(())
+    }
+
+    /// Whether somebody may want a guest that is kept: the run is there to look at, or the shell is open that it was
+    /// made for.
+    fn may_be_looked_at(&self, id: &RunId) -> bool {
+        self.layout.run(id).dir().exists() || shell::is_open(&self.layout, id)
     }
 
     /// Ends one, after what it has to say was brought to the directory of its job.
@@ -405,26 +422,21 @@ fn kept(place: &GuestPlace, listed: &Listed) -> Option<KeptInstanceRecord> {
 
 /// Why a place could not be looked at.
 #[derive(Debug)]
-pub(crate) struct Problem(String);
-
-impl std::fmt::Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
+pub(crate) enum Problem {
+    /// In words.
+    Told(String),
+    /// Its Incus.
+    Incus(OpsError),
 }
 
 impl From<OpsError> for Problem {
     fn from(error: OpsError) -> Self {
-        Self(with_causes(&error))
+        Self::Incus(error)
     }
 }
 
 impl From<String> for Problem {
     fn from(text: String) -> Self {
-        Self(text)
+        Self::Told(text)
     }
-}
-
-fn problem(place: &GuestPlace, Problem(why): &Problem) -> String {
-    format!("guests in the Incus project {} on {}: {why}", place.project, place.host_name())
 }

@@ -93,7 +93,9 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Puts in order what was left under the engine's state root.
 pub(crate) fn reap(engine: &Engine) -> Result<ReapReport, EngineError> {
-    each_active(engine, |layout, id, report| reap_run(engine, layout, id, report))
+    let report = each_active(engine, |layout, id, report| reap_run(engine, layout, id, report))?;
+    crate::shell::sweep(&Layout::new(&engine.config.state_root));
+    Ok(report)
 }
 
 /// What [`reap`] would put in order. Nothing is written.
@@ -146,14 +148,13 @@ fn told(process: &Leaked) -> String {
 }
 
 /// Puts in order what was left under the engine's state root, and guests of this machine.
-pub(crate) fn reap_here(engine: &Engine) -> Result<ReapReport, EngineError> {
+pub(crate) fn reap_here(engine: &Engine, cancel: &CancelToken) -> Result<ReapReport, EngineError> {
     let mut report = reap(engine)?;
-    let token = CancelToken::new().map_err(file_error("make", Path::new("eventfd")))?;
-    if let Some((reaper, mut places)) = reaper(engine, &ReapOptions::default())? {
+    if let Some((reaper, mut places)) = reaper(engine, &ReapOptions::default(), cancel)? {
         places.retain(|place| place.host.is_none());
         let reaper = Reaper { others: Others::Ignored, ..reaper };
         // An Incus that is gone has nothing of ours.
-        report.add(ReapedGuests { unreachable: Vec::new(), ..reaper.reap(&places, &token) });
+        report.add(ReapedGuests { unreachable: Vec::new(), ..reaper.reap(&places, cancel) });
     }
     Ok(report)
 }
@@ -165,10 +166,13 @@ pub(crate) fn reap_all(
     cancel: &CancelToken,
 ) -> Result<ReapReport, EngineError> {
     let mut report = if options.dry_run { left(engine)? } else { reap(engine)? };
-    let Some((reaper, places)) = reaper(engine, options)? else { return Ok(report) };
+    let Some((reaper, places)) = reaper(engine, options, cancel)? else { return Ok(report) };
     let runs = known::runs_of(&reaper.layout);
     let mut unreachable = Vec::new();
     for name in &options.hosts {
+        if cancel.is_cancelled() {
+            break;
+        }
         let reaped = match options.dry_run {
             true => reaper.hosts.left(name, &runs, cancel),
             false => reaper.hosts.reap(name, cancel),
@@ -236,16 +240,18 @@ pub(crate) fn kept(
     cancel: &CancelToken,
 ) -> Result<ReapReport, EngineError> {
     let mut report = ReapReport::default();
-    if let Some((reaper, places)) = reaper(engine, options)? {
+    if let Some((reaper, places)) = reaper(engine, options, cancel)? {
         report.add(reaper.kept(&places, cancel));
     }
     Ok(report)
 }
 
-/// Who looks for guests, and where; nobody where there is no state root, unless hosts are asked for.
+/// Who looks for guests, and where; nobody where there is no state root, unless hosts are asked for. A host that says
+/// nothing once the token is cancelled is given up.
 pub(crate) fn reaper(
     engine: &Engine,
     options: &ReapOptions,
+    cancel: &CancelToken,
 ) -> Result<Option<(Reaper, Vec<GuestPlace>)>, EngineError> {
     let layout = Layout::new(&engine.config.state_root);
     let engine_id = match layout.engine().exists() {
@@ -257,9 +263,11 @@ pub(crate) fn reaper(
     let hosts = engine.hosts(engine_id).however_full();
     // Who only looks begins nothing in the background.
     let hosts = if options.dry_run { hosts } else { hosts.reaping(known::runs_of(&layout)) };
+    let hosts = Arc::new(hosts);
+    hosts.heed(cancel);
     let reaper = Reaper {
         layout: layout.clone(),
-        hosts: Arc::new(hosts),
+        hosts,
         clock: Arc::clone(&engine.clock),
         others: if options.expired { Others::Ended } else { Others::Named },
         dry_run: options.dry_run,

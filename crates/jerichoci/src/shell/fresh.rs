@@ -3,6 +3,8 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jericho_host::{CancelToken, HostError, OutputSink};
 use pika_cloud::ops::{Console, InstanceRef};
@@ -14,12 +16,18 @@ use crate::engine::EngineError;
 use crate::executor::after::{Cleanup, Fate};
 use crate::executor::workspace::RunSource;
 use crate::executor::{JobContext, JobLog, Prepared, Tools, for_job};
+use crate::limit::Limited;
 use crate::model::id::RunId;
 use crate::model::job::{GuestCommand, JobPlacement, JobSpec};
 use crate::model::outcome::Verdict;
+use crate::model::record::RemoteLinuxVmExecutionRecord;
+use crate::run::guests::Problem;
 use crate::run::prepare::look::{Look, Outputs};
 use crate::run::reap::{ReapOptions, reaper};
 use crate::run::store::prepare_state_root;
+
+/// How long a guest may take to go once the shell was cancelled.
+const AFTER_CANCEL: Duration = Duration::from_secs(3);
 
 /// The job itself is what somebody at the terminal may start.
 const NOTHING: &str = ":";
@@ -29,6 +37,7 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
     let identity = prepare_state_root(&layout, &engine.ids.fresh())?;
     let hosts = engine.hosts(identity.engine_id);
     let tools = engine.tools(hosts);
+    tools.hosts.heed(shell.cancel);
     let (_pinned, source) = source(shell)?;
     let id = RunId::new(engine.clock.now(), &engine.ids.fresh());
     let dir = Dir::make(&layout, &id)?;
@@ -60,24 +69,39 @@ pub(super) fn open(shell: &Shell<'_>, console: &mut dyn Console, tell: &mut Tell
         source: &source,
         cancel: shell.cancel,
     });
-    let guest = Guest { cleanup: report.cleanup };
-    if report.outcome.verdict != Verdict::Passed {
-        return Err(shell.error(report.outcome.message));
-    }
-    let record = report.guest.and_then(|guest| Some((guest.incus_image?.project, guest.instance?)));
-    let (Some((project, name)), Some((reaper, _))) = (record, reaper(engine, &ReapOptions::default())?)
+    let guest = Guest { cleanup: report.cleanup, cancel: shell.cancel.clone() };
+    report.outcome.left_behind.iter().for_each(|line| (log.tell)(line));
+    let opened = match report.outcome.verdict {
+        Verdict::Passed => enter(shell, &job, report.guest, console),
+        _ => Err(shell.cancelled().unwrap_or_else(|| shell.error(report.outcome.message))),
+    };
+    guest.end().iter().for_each(|line| (log.tell)(line));
+    drop(held);
+    opened
+}
+
+/// Opens the shell itself.
+fn enter(
+    shell: &Shell<'_>,
+    job: &JobSpec,
+    guest: Option<RemoteLinuxVmExecutionRecord>,
+    console: &mut dyn Console,
+) -> Opened {
+    let engine = shell.engine;
+    let record = guest.and_then(|guest| Some((guest.incus_image?.project, guest.instance?)));
+    let (Some((project, name)), Some((reaper, _))) =
+        (record, reaper(engine, &ReapOptions::default(), shell.cancel)?)
     else {
         return Err(shell.error("the guest is gone".to_owned()));
     };
     let instance = InstanceRef { project, name };
     let place = reaper.place_of(&job.placement);
-    let incus = reaper.incus(&place, shell.cancel).map_err(|error| shell.error(error.to_string()))?;
+    let refused = |problem: Problem| shell.refused(&reaper, &place, problem);
+    let incus = reaper.incus(&place, shell.cancel).map_err(refused)?;
     let keeping = Keeping::begin(&incus, &instance, None, &engine.clock, RENEWED);
-    let keeping = keeping.map_err(|error| shell.ops(error))?;
-    let opened = guest::attach(shell, &incus, &instance, console);
+    let keeping = keeping.map_err(|error| refused(error.into()))?;
+    let opened = guest::attach(shell, &incus, &instance, (console, &refused));
     drop(keeping);
-    drop(guest);
-    drop(held);
     opened
 }
 
@@ -121,15 +145,35 @@ fn like(job: &JobSpec) -> JobSpec {
 /// A guest that goes when this does.
 struct Guest {
     cleanup: Option<Cleanup>,
+    cancel: CancelToken,
+}
+
+impl Guest {
+    /// Ends it; what of it is left, one line each.
+    fn end(mut self) -> Vec<String> {
+        self.remove()
+    }
+
+    fn remove(&mut self) -> Vec<String> {
+        // Whoever was cancelled still tidies up, and not for long.
+        let (Some(cleanup), Ok(limited)) = (self.cleanup.take(), Limited::of(Duration::MAX)) else {
+            return Vec::new();
+        };
+        let hurry = Mutex::new(Some(limited.renewal(AFTER_CANCEL)));
+        self.cancel.on_cancel(move |_reason| {
+            if let Some(hurry) = hurry.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                hurry();
+            }
+        });
+        limited.hears_force(&self.cancel);
+        cleanup.carry_out(Fate::Remove, limited.token()).left_behind
+    }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // Whoever was cancelled still tidies up.
-        if let (Some(cleanup), Ok(cancel)) = (self.cleanup.take(), CancelToken::new()) {
-            // What could not be removed is found by the next reaping.
-            let _ = cleanup.carry_out(Fate::Remove, &cancel);
-        }
+        // What could not be removed is found by the next reaping.
+        let _ = self.remove();
     }
 }
 

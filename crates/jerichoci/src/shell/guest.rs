@@ -10,6 +10,7 @@ use crate::beneath;
 use crate::engine::EngineError;
 use crate::executor::command::compile;
 use crate::executor::incus::{GuestIntent, WORKSPACE, shell_environment};
+use crate::run::guests::Problem;
 use crate::run::reap::{ReapOptions, reaper};
 
 /// Uid of those jobs that are not run as root.
@@ -39,23 +40,25 @@ pub(super) fn open(
     let run = shell.layout().run(&shell.request.run_id);
     let job_dir = run.job(&shell.job.id);
     let Some(intent) = GuestIntent::load(job_dir.dir()) else { return Ok(None) };
-    let Some((reaper, _)) = reaper(shell.engine, &ReapOptions::default())? else { return Ok(None) };
-    let incus = reaper.incus(&intent.place, shell.cancel);
-    let incus = incus.map_err(|error| shell.error(error.to_string()))?;
+    let Some((reaper, _)) = reaper(shell.engine, &ReapOptions::default(), shell.cancel)? else {
+        return Ok(None);
+    };
+    let refused = |problem: Problem| shell.refused(&reaper, &intent.place, problem);
+    let incus = reaper.incus(&intent.place, shell.cancel).map_err(refused)?;
     let instance = InstanceRef { project: intent.place.project.clone(), name: intent.instance.clone() };
     // One that was stopped is started: it was kept to be looked at.
     match incus.start(&instance) {
         Ok(()) => {}
         Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(shell.ops(error)),
+        Err(error) => return Err(refused(error.into())),
     }
     // A state root may have come with a tree: nothing is written through a link.
     let real = beneath::walk(run.dir(), &Path::new("jobs").join(&shell.job.id), false).is_ok();
     let noted = real.then(|| job_dir.dir());
     let keeping = Keeping::begin(&incus, &instance, noted, &shell.engine.clock, RENEWED);
-    let _keeping = keeping.map_err(|error| shell.ops(error))?;
+    let _keeping = keeping.map_err(|error| refused(error.into()))?;
     tell(&format!("in the guest {} of the job, as it was left", instance.name));
-    attach(shell, &incus, &instance, console).map(Some)
+    attach(shell, &incus, &instance, (console, &refused)).map(Some)
 }
 
 /// Runs what is wanted at the terminal, as the user of the job, in its workspace.
@@ -63,11 +66,11 @@ pub(super) fn attach(
     shell: &Shell<'_>,
     incus: &Incus,
     instance: &InstanceRef,
-    console: &mut dyn Console,
+    (console, refused): (&mut dyn Console, &dyn Fn(Problem) -> EngineError),
 ) -> Opened {
     let job = shell.job;
     let is_root = compile(&job.command).is_ok_and(|compiled| compiled.run_as_root);
-    let users = incus.read_file(instance, "/etc/passwd").map_err(|error| shell.ops(error))?;
+    let users = incus.read_file(instance, "/etc/passwd").map_err(|error| refused(error.into()))?;
     let users = String::from_utf8_lossy(&users.unwrap_or_default()).into_owned();
     let uid = if is_root { 0 } else { UNPRIVILEGED };
     let user = User::find(&users, uid);
@@ -85,7 +88,7 @@ pub(super) fn attach(
         cwd: Some(WORKSPACE.to_owned()),
         user: Some((uid, user.gid)),
     };
-    incus.attach(instance, &attach, console).map_err(|error| shell.ops(error))
+    incus.attach(instance, &attach, console).map_err(|error| refused(error.into()))
 }
 
 /// A user of a guest.

@@ -4,6 +4,12 @@
 dir=$1
 umask 077
 mkdir -p "$dir" || exit 1
+# For who comes when this was killed: number, boot and start of this process, at once or not at all.
+{
+  read -r boot </proc/sys/kernel/random/boot_id
+  echo "$$ $boot $(sed 's/^.*) //' /proc/$$/stat | cut -d ' ' -f 20)" >"$dir/.leash"
+  mv "$dir/.leash" "$dir/leash"
+} 2>/dev/null
 echo ready
 cat >/dev/null
 # It has ended, and has cleaned up.

@@ -10,12 +10,16 @@ mod place;
 mod remote;
 mod workspace;
 
+pub(crate) use place::{is_open, sweep};
+
 use jericho_host::{CancelToken, HostError};
 use pika_cloud::ops::{Console, OpsError};
 
 use crate::engine::{Engine, EngineError};
+use crate::executor::incus::GuestPlace;
 use crate::model::id::RunId;
 use crate::model::job::{JobPlacement, JobRuntimeConfig, JobSpec};
+use crate::run::guests::{Problem, Reaper};
 use crate::run::layout::Layout;
 use crate::run::rerun::load_run_spec;
 
@@ -64,7 +68,7 @@ impl Engine {
                 }
                 fresh::open(&shell, console, tell)
             }
-            (JobRuntimeConfig::HostProcess(_), JobPlacement::Local) => workspace::open(&shell, tell),
+            (JobRuntimeConfig::HostProcess(_), JobPlacement::Local) => workspace::open(&shell, console, tell),
             (JobRuntimeConfig::HostProcess(_), JobPlacement::RemoteSsh { host }) => {
                 remote::open(&shell, host, tell)
             }
@@ -113,10 +117,18 @@ impl Shell<'_> {
         EngineError::Shell { run_id: self.request.run_id.to_string(), job_id: self.job.id.clone(), why }
     }
 
-    fn ops(&self, error: OpsError) -> EngineError {
-        match error {
-            OpsError::Cancelled(reason) => HostError::Cancelled(reason).into(),
-            error => self.error(crate::causes::with_causes(&error)),
+    /// That it was cancelled, if it was.
+    fn cancelled(&self) -> Option<EngineError> {
+        self.cancel.reason().map(|reason| HostError::Cancelled(reason).into())
+    }
+
+    /// What the Incus of a place has against it.
+    fn refused(&self, reaper: &Reaper, place: &GuestPlace, problem: impl Into<Problem>) -> EngineError {
+        match (problem.into(), self.cancel.reason()) {
+            (Problem::Incus(OpsError::Cancelled(reason)), _) | (_, Some(reason)) => {
+                HostError::Cancelled(reason).into()
+            }
+            (problem, None) => self.error(reaper.explain(place, &problem, self.cancel)),
         }
     }
 }

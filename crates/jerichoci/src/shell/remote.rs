@@ -25,15 +25,16 @@ pub(super) fn open(shell: &Shell<'_>, name: &str, tell: &mut Tell<'_>) -> Opened
     let (engine, job) = (shell.engine, shell.job);
     let identity = prepare_state_root(&shell.layout(), &engine.ids.fresh())?;
     let tools = engine.tools(engine.hosts(identity.engine_id));
+    tools.hosts.heed(shell.cancel);
     let (_pinned, source) = source(shell)?;
-    let failed = |error: RemoteError| shell.error(error.told());
+    let failed = |error: RemoteError| shell.cancelled().unwrap_or_else(|| shell.error(error.told()));
     let host = tools.hosts.get(name).map_err(failed)?;
     host.permit(JobRuntimeKind::HostProcess).map_err(failed)?;
     let ready = host.ready(&mut |line| tell(line), shell.cancel).map_err(failed)?;
     let id = engine.ids.fresh();
     let mut tree = HostTree::of((&host, &ready), &source, &tools, &format!("shell-{id}"));
     tree.deliver(&source, &tools, &mut |line| tell(line), shell.cancel)
-        .map_err(|error| shell.error(with_causes(&error)))?;
+        .map_err(|error| shell.cancelled().unwrap_or_else(|| shell.error(with_causes(&error))))?;
     let dir = ready.work_dir.join("shells").join(&id);
     let cargo_home = ready.work_dir.join("cache").join("cargo-home");
     let mut variables: BTreeMap<String, OsString> = BTreeMap::new();

@@ -18,6 +18,11 @@ trap : INT PIPE
 { mkdir "$dir/artifacts" "$dir/cargo-target" && mkdir -p "$cargo_home"; } || fail "cannot use $dir"
 # For who ends it when its connection is gone.
 echo $$ >"$dir/pid" || fail "cannot write to $dir"
+# For who comes when both were killed: number, boot and start of this process.
+{
+  read -r boot </proc/sys/kernel/random/boot_id
+  echo "$$ $boot $(sed 's/^.*) //' /proc/$$/stat | cut -d ' ' -f 20)" >"$dir/shell"
+} 2>/dev/null
 { cp -Rp "$tree" "$dir/workspace" && chmod -R u+w "$dir/workspace"; } || fail "cannot copy $tree"
 cd "$dir/workspace" || fail "cannot use $dir/workspace"
 login=${SHELL:-/bin/sh}

@@ -13,3 +13,4 @@ mod over_ssh;
 mod placements;
 mod rig;
 mod staged;
+mod stopped;

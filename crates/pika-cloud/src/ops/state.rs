@@ -183,7 +183,9 @@ impl Incus {
         let request = Request::new(Method::DELETE, instance.path(""));
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut last = String::new();
-        for _ in 0..REMOVALS {
+        let deadline = self.clock.monotonic().saturating_add(self.patience().operation);
+        let mut removals = 0;
+        while removals < REMOVALS {
             match self.stop(instance) {
                 Err(OpsError::NotFound { .. }) => return Ok(()),
                 // Perhaps it can be removed all the same: a guest that failed to start.
@@ -196,6 +198,10 @@ impl Incus {
             }
             // It may have been started meanwhile, or something else is being done with it.
             last = deleted.err().unwrap_or_else(|| "it is still there".to_owned());
+            // What somebody has begun who is gone by now may take as long as any operation.
+            if !is_busy(&last) || self.clock.monotonic() >= deadline {
+                removals += 1;
+            }
             self.client.pause(backoff.next()).map_err(OpsError::Cancelled)?;
         }
         Err(OpsError::Failed { action, message: last })

@@ -7,16 +7,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
-use tungstenite::{Error as SocketError, Message, WebSocket};
+use tungstenite::{Error as SocketError, HandshakeError, Message, WebSocket};
 use ureq::http::Method;
 
 use super::client::{Answer, Request, Trouble, quoted};
 use super::ensure::InstanceRef;
 use super::error::OpsError;
 use super::incus::{Ending, Incus};
+use super::transport::timespec;
 
 /// What ends the input of a terminal: Ctrl-D.
 const END_OF_INPUT: u8 = 4;
@@ -43,6 +45,11 @@ pub trait Console {
     /// When it cannot; that ends the command.
     fn begin(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// A program of this machine has the terminal itself now, or no longer: what its keys send is for that program.
+    fn lend(&mut self, lent: bool) {
+        let _ = lent;
     }
 
     /// What is typed. Nothing more is read after its end.
@@ -87,8 +94,9 @@ impl Incus {
         };
         let broken = |error: io::Error| self.explain(&action, Trouble::Broken(error));
         // The command starts once both are there.
-        let mut control = self.socket(&id, &control).map_err(broken)?;
-        let mut data = self.socket(&id, &data).map_err(broken)?;
+        let explain = |trouble| self.explain(&action, trouble);
+        let mut control = self.socket(&id, &control).map_err(explain)?;
+        let mut data = self.socket(&id, &data).map_err(explain)?;
         let begun = console.begin().map_err(|error| failed(&action, Stopped::Console(error), broken));
         let talked = begun.and_then(|()| self.talk(&action, &mut data, &mut control, console));
         // The operation ends when this side has closed its sockets, and a command that still runs is hung up.
@@ -146,16 +154,46 @@ impl Incus {
     }
 
     /// Connects to one socket of an operation.
-    fn socket(&self, operation: &str, secret: &str) -> io::Result<Socket> {
-        let stream = self.client.host.connect(&self.client.socket, &self.client.cancel)?;
-        let limit = Some(self.client.patience.request);
-        stream.set_read_timeout(limit)?;
-        stream.set_write_timeout(limit)?;
+    fn socket(&self, operation: &str, secret: &str) -> Result<Socket, Trouble> {
+        let connect = || {
+            let stream = self.client.host.connect(&self.client.socket, &self.client.cancel)?;
+            stream.set_nonblocking(true)?;
+            Ok((stream.try_clone()?, stream))
+        };
+        let (watched, stream) = connect().map_err(Trouble::Broken)?;
         let url =
             format!("ws://incus/1.0/operations/{}/websocket?secret={}", quoted(operation), quoted(secret));
-        let (socket, _) = tungstenite::client(url.as_str(), stream).map_err(io::Error::other)?;
-        socket.get_ref().set_nonblocking(true)?;
-        Ok(socket)
+        let until = self.clock.monotonic().saturating_add(self.client.patience.request);
+        let mut shaken = tungstenite::client(url.as_str(), stream);
+        loop {
+            shaken = match shaken {
+                Ok((socket, _)) => return Ok(socket),
+                Err(HandshakeError::Failure(error)) => return Err(Trouble::Broken(io_error(error))),
+                Err(HandshakeError::Interrupted(halfway)) => {
+                    self.await_answer(&watched, until)?;
+                    halfway.handshake()
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to read.
+    fn await_answer(&self, stream: &UnixStream, until: Duration) -> Result<(), Trouble> {
+        if let Some(reason) = self.client.cancel.reason() {
+            return Err(Trouble::Cancelled(reason));
+        }
+        let left = until.saturating_sub(self.clock.monotonic());
+        if left.is_zero() {
+            return Err(Trouble::Silent);
+        }
+        let mut fds = [
+            PollFd::new(stream, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.client.cancel.fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, Some(&timespec(left))) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(Trouble::Broken(error.into())),
+        }
     }
 
     /// Carries bytes both ways until the guest closes its end.

@@ -63,5 +63,8 @@ fn kept(session: &Session) -> Result<Exit, CliError> {
     for problem in &report.problems {
         warn(problem);
     }
+    if interrupt.cancel.is_cancelled() {
+        return Ok(Exit::Cancelled);
+    }
     Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Infrastructure })
 }

@@ -11,7 +11,7 @@ use super::junit::ReportFlags;
 use super::place::{OnFlag, placed};
 use super::run::{Interrupt, carry_out, needs_git};
 use super::session::Session;
-use crate::config::{HEADING, RunFlags};
+use crate::config::{HEADING, INCUS_TARGET, RunFlags, flag_of};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::render::report::OutputFlags;
@@ -56,7 +56,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         Ok(catalog) => catalog.settings().clone(),
         Err(_) => settings_of(&source.root),
     };
-    let settings = session.settings(&args.flags, &source, &operator, &repository)?;
+    let flags = as_before(session, args, &run_id)?;
+    let settings = session.settings(&flags, &source, &operator, &repository)?;
     let mut config = settings.engine_config(session.surroundings());
     // Widths of groups are not part of a run. Today's are as good as any; without them each
     // group has one place, which is always safe.
@@ -86,6 +87,18 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         at_the_end.write(session, engine.rerun(&again, reporter, cancel))
     })?;
     at_the_end.settle(exit)
+}
+
+/// The flags, and of those of the run what says where its jobs went. Today's definitions go where they go today.
+fn as_before(session: &Session, args: &Args, run_id: &RunId) -> Result<RunFlags, CliError> {
+    let mut flags = args.flags.clone();
+    let target = &mut flags.hosts.incus_target;
+    if target.is_none() && !args.current {
+        let record = load_run_record(&session.state_root()?, run_id);
+        let record = record.map_err(|error| session.engine_error(error))?;
+        *target = flag_of(&record.settings, INCUS_TARGET).map(str::to_owned);
+    }
+    Ok(flags)
 }
 
 /// Of these jobs of a run, those that will run again.

@@ -1,5 +1,8 @@
 //! `pikaci run`.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use jericho_host::CancelToken;
 use jerichoci::model::record::{BaseRecord, RunRecord};
 use jerichoci::run::outstanding::closure_of_needs;
@@ -210,6 +213,8 @@ pub(super) fn needs_git(root: &std::path::Path, why: &WithoutGit) -> CliError {
 pub(super) struct Interrupt {
     pub(super) cancel: CancelToken,
     pub(super) announcer: Announcer,
+    /// Whether a program of this machine has the terminal.
+    pub(super) lent: Arc<AtomicBool>,
     _listener: Listener,
 }
 
@@ -217,8 +222,9 @@ impl Interrupt {
     pub(super) fn listen() -> Result<Self, CliError> {
         let cancel = fresh_token()?;
         let announcer = Announcer::default();
-        let listener = Listener::start(&cancel, announcer.clone())?;
-        Ok(Self { cancel, announcer, _listener: listener })
+        let lent = Arc::<AtomicBool>::default();
+        let listener = Listener::start(&cancel, announcer.clone(), Arc::clone(&lent))?;
+        Ok(Self { cancel, announcer, lent, _listener: listener })
     }
 }
 

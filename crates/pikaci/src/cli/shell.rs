@@ -1,5 +1,8 @@
 //! `pikaci shell`, and `run --shell-on-failure`.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use jericho_host::CancelToken;
 use jerichoci::Engine;
 use jerichoci::model::job::JobRuntimeKind;
@@ -49,7 +52,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> Result<Exit, CliError> {
         command: args.command.clone(),
         term: term(session),
     };
-    let code = open(session, &engine, &request, &interrupt.cancel)?;
+    let code = open(session, &engine, &request, (&interrupt.lent, &interrupt.cancel))?;
     Ok(Exit::Of(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
@@ -62,12 +65,12 @@ fn open(
     session: &Session,
     engine: &Engine,
     request: &ShellRequest,
-    cancel: &CancelToken,
+    (lent, cancel): (&Arc<AtomicBool>, &CancelToken),
 ) -> Result<i32, CliError> {
     if request.command.is_empty() {
         check_terminal("pikaci shell RUN JOB -- COMMAND...")?;
     }
-    let mut console = OwnTerminal::new();
+    let mut console = OwnTerminal::new(Arc::clone(lent));
     let opened = engine.shell(request, &mut console, &mut |line| note(line), cancel);
     drop(console);
     opened.map_err(|error| session.engine_error(error))
@@ -94,14 +97,15 @@ pub(super) fn after(
         command: Vec::new(),
         term: term(session),
     };
-    let code = open(session, engine, &request, cancel)?;
+    // Of a guest, which never has the terminal itself.
+    let code = open(session, engine, &request, (&Arc::default(), cancel))?;
     note(&format!("the shell ended with {code}; {}", session.typed(["shell", &record.run_id, &job.id])));
     Ok(())
 }
 
 /// Refuses where nobody can type at a shell.
 pub(super) fn check_terminal(hint: &str) -> Result<(), CliError> {
-    if OwnTerminal::new().is_terminal() {
+    if OwnTerminal::new(Arc::default()).is_terminal() {
         return Ok(());
     }
     Err(CliError::usage("standard input is no terminal, so nobody can type at a shell").hint(hint))

@@ -18,6 +18,9 @@ use crate::operator::{self, IncusHostConfig, Operator};
 /// Of such options, in help.
 pub(crate) const HEADING: &str = "Where jobs run";
 
+/// What the member of a cluster that instances go to is recorded as. A flag is for every machine.
+pub(crate) const INCUS_TARGET: &str = "incus.target";
+
 /// What the command line says about where jobs run.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct HostFlags {

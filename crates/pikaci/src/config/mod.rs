@@ -15,7 +15,7 @@ use std::time::Duration;
 use jerichoci::EngineConfig;
 use jerichoci::model::record::SettingRecord;
 
-pub(crate) use hosts::{HEADING, HostFlags, Places, Shown, word};
+pub(crate) use hosts::{HEADING, HostFlags, INCUS_TARGET, Places, Shown, word};
 pub(crate) use place::{check_chosen_state_root, check_state_root, existing, look_at, resolve_path};
 pub(crate) use surroundings::Surroundings;
 pub(crate) use terminal::{ColorWhen, Terminal};
@@ -54,6 +54,12 @@ impl Origin {
             Self::Default => "default",
         }
     }
+}
+
+/// The value of a setting as it was recorded, where a flag had said it.
+pub(crate) fn flag_of<'r>(settings: &'r [SettingRecord], name: &str) -> Option<&'r str> {
+    let said = |setting: &&SettingRecord| setting.name == name && setting.origin == Origin::Flag.word();
+    settings.iter().find(said).map(|setting| setting.value.as_str())
 }
 
 /// A value and its layer.

@@ -286,6 +286,28 @@ fn the_first_layer_that_says_something_decides() {
 }
 
 #[test]
+fn what_a_flag_said_of_the_member_of_a_cluster_is_said_for_reruns_too() {
+    let tree = Tree::with_targets(HELLO);
+    let file = "[incus]\ntarget = \"n3\"\n";
+    let xdg = user_file(&tree, file);
+    // Of the newest run: the member, and who had named it.
+    let target = |args: &[&str]| {
+        with(&tree, args, &[("XDG_CONFIG_HOME", &xdg)]).code(0);
+        let record = tree.run(&["status", "latest", "--json"]).code(0).json();
+        let settings = record["settings"].as_array().unwrap().clone();
+        let found = settings.iter().find(|setting| setting["name"] == "incus.target").unwrap().clone();
+        [&found["value"], &found["origin"]].map(|word| word.as_str().unwrap().to_owned()).join(" ")
+    };
+    assert_eq!(target(&["run", "hello"]), "n3 user");
+    assert_eq!(target(&["rerun", "latest"]), "n3 user");
+    assert_eq!(target(&["run", "hello", "--incus-target", "@fast"]), "@fast flag");
+    assert_eq!(target(&["rerun", "latest"]), "@fast flag");
+    assert_eq!(target(&["rerun", "latest", "--incus-target", "n1"]), "n1 flag");
+    assert_eq!(target(&["rerun", "latest"]), "n1 flag");
+    assert_eq!(target(&["rerun", "latest", "--current"]), "n3 user");
+}
+
+#[test]
 fn the_base_of_the_repository_is_compared_with() {
     let tree = Tree::with_targets(
         "[settings]\nbase_ref = \"stable\"\n[targets.docs]\npaths = [\"docs/**\"]\njobs.a.command = \"true\"\n",

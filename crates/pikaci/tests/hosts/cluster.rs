@@ -38,7 +38,7 @@ fn a_job_says_which_member_of_a_cluster_it_goes_to_before_the_host_and_after_the
     };
     // Of each job of the last run: the member that was chosen for it, and the pool that it has seen its source in.
     let members = |args: &[&str]| {
-        pikaci(&[&["run", "t"], args].concat()).code(0);
+        pikaci(args).code(0);
         let log = |job, kind| pikaci(&["logs", "latest", "--job", job, "--kind", kind]).code(0).stdout;
         let after = |text: &str, words: &str| {
             let rest = text.split_once(words).unwrap_or_else(|| panic!("{words} is not in {text}")).1;
@@ -53,6 +53,12 @@ fn a_job_says_which_member_of_a_cluster_it_goes_to_before_the_host_and_after_the
     };
     let plan = pikaci(&["plan", "t"]).code(0).stdout;
     assert!(plan.contains(&format!("local incus {image} at n2;")), "{plan}");
-    assert_eq!(members(&[]), ("n2 n3".to_owned(), false));
-    assert_eq!(members(&["--incus-target", "n1"]), ("n1 n1".to_owned(), true));
+    assert_eq!(members(&["run", "t"]), ("n2 n3".to_owned(), false));
+    assert_eq!(members(&["rerun", "latest"]), ("n2 n3".to_owned(), false));
+    assert_eq!(members(&["run", "t", "--incus-target", "n1"]), ("n1 n1".to_owned(), true));
+    // What was said for a run is said for its reruns, unless something else is.
+    assert_eq!(members(&["rerun", "latest"]), ("n1 n1".to_owned(), true));
+    assert_eq!(members(&["rerun", "latest"]), ("n1 n1".to_owned(), true));
+    assert_eq!(members(&["rerun", "latest", "--incus-target", "n2"]), ("n2 n2".to_owned(), true));
+    assert_eq!(members(&["rerun", "latest", "--current"]), ("n2 n3".to_owned(), false));
 }

@@ -10,4 +10,6 @@ mod doctor;
 mod kept;
 mod place;
 mod readme;
+mod rights;
 mod shell;
+mod silent;

@@ -191,6 +191,126 @@ fn a_shell_on_a_host_ends_with_who_asked_for_it_and_leaves_nothing_there() {
 }
 
 #[test]
+fn what_a_shell_has_left_on_a_host_that_went_down_goes_with_the_next_reaping_there() {
+    let name = "what_a_shell_has_left_on_a_host_that_went_down_goes_with_the_next_reaping_there";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let Some(place) = place_with_a_run(name, &rig, &sshd) else { return };
+    let shells = place.work_dir().join("shells");
+    let open = || {
+        let script = "echo up; exec sleep 1000";
+        let mut pikaci = place.command(&["shell", "latest", "--", "sh", "-c", script]);
+        pikaci.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut pikaci = pikaci.spawn().unwrap();
+        BufReader::new(pikaci.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        pikaci
+    };
+    // All that there is of it at once, as when the power fails.
+    let mut killed = open();
+    let everything = sshd.everything();
+    for signal in [Signal::STOP, Signal::KILL] {
+        for pid in &everything {
+            let _ = rustix::process::kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal);
+        }
+    }
+    killed.wait().unwrap();
+    let left: Vec<_> = std::fs::read_dir(&shells).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    // Another boot of the machine had the same numbers for other processes.
+    let boot = shells.join("another-boot");
+    std::fs::create_dir(&boot).unwrap();
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let start = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().to_owned();
+    std::fs::write(boot.join("leash"), format!("{} of-another-boot {start}\n", std::process::id())).unwrap();
+    // One that is just being made, and one that is open.
+    let fresh = shells.join("just-made");
+    std::fs::create_dir(&fresh).unwrap();
+    let mut live = open();
+    place.pikaci(&["reap", "--dry-run"]).code(0);
+    assert!(left[0].exists() && boot.exists(), "who only looks removes nothing");
+    place.pikaci(&["reap"]).code(0);
+    assert!(!left[0].exists() && !boot.exists(), "{left:?}");
+    assert!(fresh.exists());
+    assert!(live.try_wait().unwrap().is_none());
+    assert_eq!(std::fs::read_dir(&shells).unwrap().count(), 2);
+    rustix::process::kill_process(Pid::from_raw(live.id().cast_signed()).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(live.wait().unwrap().code(), Some(4));
+}
+
+const HERE: &str = "
+[targets.guest.jobs.a]
+runtime = \"incus\"
+command = \"true\"
+[targets.process.jobs.a]
+command = \"true\"
+";
+
+#[test]
+fn a_shell_of_this_machine_ends_with_who_asked_for_it_and_leaves_nothing() {
+    let name = "a_shell_of_this_machine_ends_with_who_asked_for_it_and_leaves_nothing";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let Some(place) = Place::real(name, &rig, &sshd, HERE) else { return };
+    let shells = place.state_root().join("shells");
+    // The second one leaves the session of its shell, and the shell does not hear a first word.
+    let script = "trap '' TERM; setsid sleep 1000 >/dev/null 2>&1 & echo $$ $!; while :; do sleep 1000; done";
+    for target in ["process", "guest"] {
+        place.pikaci(&["run", target]).code(0);
+        for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::KILL] {
+            let mut pikaci = place.command(&["shell", "latest", "--", "sh", "-c", script]);
+            pikaci.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let mut pikaci = pikaci.spawn().unwrap();
+            let mut told = String::new();
+            BufReader::new(pikaci.stdout.take().unwrap()).read_line(&mut told).unwrap();
+            let pids: Vec<u32> = told.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+            assert_eq!(pids.len(), 2, "{told}");
+            assert_eq!(std::fs::read_dir(&shells).unwrap().count(), 1);
+            let pid = Pid::from_raw(pikaci.id().cast_signed()).unwrap();
+            rustix::process::kill_process(pid, signal).unwrap();
+            wait_until("pikaci does not end", || pikaci.try_wait().unwrap().is_some());
+            if signal == Signal::KILL {
+                // Nobody was left to do it.
+                place.pikaci(&["reap"]).code(0);
+            } else {
+                assert_eq!(pikaci.wait().unwrap().code(), Some(4), "{target} {signal:?}");
+            }
+            // Those of a guest have numbers of their own.
+            for pid in pids.iter().filter(|_| target == "process") {
+                // One that has ended and that nobody has waited for is there, too.
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                let is_it = stat.contains("(sh) ") || stat.contains("(sleep) ");
+                let has_ended = stat.contains(") Z ") || stat.contains(") X ");
+                assert!(!is_it || has_ended, "{target} {signal:?}: {stat}");
+            }
+            assert_eq!(std::fs::read_dir(&shells).unwrap().count(), 0, "{target} {signal:?}");
+            assert_eq!(place.project.instances().unwrap(), Vec::<String>::new(), "{target} {signal:?}");
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_at_a_shell_of_this_machine_is_for_what_runs_in_it() {
+    let name = "ctrl_c_at_a_shell_of_this_machine_is_for_what_runs_in_it";
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
+    let Some(place) = Place::real(name, &rig, &sshd, HERE) else { return };
+    if !need::needs_program(name, "tmux") {
+        return;
+    }
+    place.pikaci(&["run", "process"]).code(0);
+    let terminal = terminal(&place);
+    // It shares the group of pikaci, so that the terminal sends the key to both.
+    let script = "trap \"echo heard\" INT; echo begun; while ! read -r line; do :; done; exit 9";
+    terminal.type_line(&format!("$PIKACI shell latest -- sh -c '{script}'; echo \"code $?\"")).unwrap();
+    terminal.wait_for("a shell", |screen| screen.contains("\nbegun")).unwrap();
+    for times in 1..=3 {
+        terminal.press("C-c").unwrap();
+        let heard = |screen: &str| screen.matches("\n^Cheard").count() + screen.matches("\nheard").count();
+        terminal.wait_for("the key", |screen| heard(screen) == times).unwrap();
+    }
+    terminal.type_line("that is all").unwrap();
+    let screen = terminal.wait_for("the end", |screen| screen.contains("\ncode ")).unwrap();
+    assert!(screen.contains("\ncode 9") && !screen.contains("ending the run"), "{screen}");
+}
+
+#[test]
 fn a_shell_on_a_host_has_the_size_of_the_terminal_and_its_keys() {
     let name = "a_shell_on_a_host_has_the_size_of_the_terminal_and_its_keys";
     let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };

@@ -241,6 +241,28 @@ pub(crate) fn borrowed<'v>(variables: &'v [(&'static str, String)]) -> Vec<(&'v 
 }
 
 #[test]
+fn a_host_of_a_handover_that_cannot_be_used_is_told_with_what_to_do_about_it() {
+    let test = "a_host_of_a_handover_that_cannot_be_used_is_told_with_what_to_do_about_it";
+    let Some(tree) = Tree::new(test) else { return };
+    let Some(sshd) = ssh::Rig::start(test) else { return };
+    let work = tree.beside().join("work");
+    for (host, hint) in [
+        ("rig-refused", "try `ssh rig-refused true`"),
+        ("rig-wrong-key", "`ssh rig-wrong-key true` must work without asking for anything"),
+        ("rig-unknown", "compare the key with the operator's"),
+    ] {
+        let mut variables = over_ssh(&tree, &sshd, &work, "exit 1");
+        let name = "JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_HOST";
+        variables.retain(|(known, _)| *known != name);
+        variables.push((name, host.to_owned()));
+        let (code, run) = tree.fails(&borrowed(&variables));
+        assert_eq!((code, run.verdict), (3, Verdict::Failed(FailureKind::Infrastructure)));
+        let message = run.jobs[0].message.as_ref().unwrap();
+        assert!(message.contains(hint), "{host}: {message}");
+    }
+}
+
+#[test]
 fn nothing_is_started_in_a_work_directory_that_is_open_to_others_and_a_link_above_it_is_resolved() {
     let test =
         "nothing_is_started_in_a_work_directory_that_is_open_to_others_and_a_link_above_it_is_resolved";
@@ -253,18 +275,19 @@ fn nothing_is_started_in_a_work_directory_that_is_open_to_others_and_a_link_abov
     let real = built_program!("pikaci-launch-fulfill-prepared-output");
     let launcher = format!("echo \"$1\" >> {}; exec '{}' \"$@\"", started.display(), real.display());
     let variables = over_ssh(&tree, &sshd, &work, &launcher);
-    let refused = |why: &str| {
+    let refused = |why: &str, hint: &str| {
         let (code, run) = tree.fails(&borrowed(&variables));
         assert_eq!((code, run.verdict), (3, Verdict::Failed(FailureKind::Infrastructure)));
         let message = run.jobs[0].message.as_ref().unwrap();
         assert!(message.contains(&*work.to_string_lossy()) && message.contains(why), "{message}");
+        assert!(message.contains(hint), "{message}");
         assert!(!started.exists() && fs::read_dir(&work).unwrap().next().is_none());
     };
-    refused("written by others");
+    refused("written by others", "mend it with `ssh rig 'chmod 0700 ");
     let root = rustix::process::geteuid().is_root();
     if jericho_testkit::need::needs(test, "needs root, for a directory of somebody else", root) {
         std::os::unix::fs::chown(&work, Some(65534), Some(65534)).unwrap();
-        refused("belongs to");
+        refused("belongs to", "give it to the account with `ssh rig 'sudo chown root ");
     }
     let link = tree.beside().join("link");
     std::os::unix::fs::symlink(tree.beside(), &link).unwrap();

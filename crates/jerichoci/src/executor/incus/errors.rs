@@ -6,11 +6,13 @@ use jericho_host::CancelToken;
 use pika_cloud::ops::OpsError;
 use pika_incus_guest_role::IncusGuestRole;
 
+use super::intent::GuestPlace;
 use super::place::Place;
 use super::spec::Image;
 use crate::causes::with_causes;
 use crate::doctor::facts::Facts;
 use crate::doctor::mend::{Mend, disk_paths, quoted};
+use crate::remote::Hosts;
 
 /// The error that matters, and of an instance that is still there although it should not: its name, and why.
 pub(super) fn left_behind(error: OpsError) -> (OpsError, Option<(String, String)>) {
@@ -19,6 +21,19 @@ pub(super) fn left_behind(error: OpsError) -> (OpsError, Option<(String, String)
             (*error, Some((instance, with_causes(&*cleanup))))
         }
         other => (other, None),
+    }
+}
+
+/// The same as [`explain`] for who looks at guests that were made before.
+pub(crate) fn explain_at(
+    place: &GuestPlace,
+    hosts: &Hosts,
+    error: &OpsError,
+    cancel: &CancelToken,
+) -> String {
+    match Place::of_guests(place, hosts, cancel) {
+        Ok(place) => explain(error, &place, None, cancel),
+        Err(_) => with_causes(error),
     }
 }
 

@@ -31,6 +31,7 @@ use pika_cloud::ops::{
 use pika_cloud::{IncusRuntimePlan, LifecycleState, instance_name};
 
 pub(crate) use caches::{Buried, Undertaker};
+pub(crate) use errors::explain_at;
 pub(crate) use intent::places;
 pub use intent::{GuestIntent, GuestPlace};
 use place::{Place, Prepared};

@@ -22,7 +22,7 @@ use crate::executor::failure::Failure;
 use crate::executor::{JobContext, JobLog, Tools};
 use crate::limit::Limited;
 use crate::model::job::JobRuntimeKind;
-use crate::remote::{BuildHost, Ready};
+use crate::remote::{BuildHost, Hosts, Ready, RemoteError};
 
 /// How long a host may say nothing. ssh(1) calls it gone after 60 s, and then the connection is made anew.
 const SILENCE: Duration = Duration::from_secs(75);
@@ -75,6 +75,29 @@ impl Place {
             }
         };
         let incus = incus.with_patience(patience).with_clock(Arc::clone(&tools.clock), Arc::new(SystemIds));
+        Ok(Self { config, incus, dir, machine })
+    }
+
+    /// The machine of guests that were made before, also where today's settings name another place there.
+    pub(super) fn of_guests(
+        place: &GuestPlace,
+        hosts: &Hosts,
+        cancel: &CancelToken,
+    ) -> Result<Self, RemoteError> {
+        let settings = hosts.config();
+        let (mut config, incus, dir, machine) = match &place.host {
+            None => {
+                let incus = Incus::new(Arc::new(LocalHost::new()), &place.socket, cancel);
+                (settings.incus.clone(), incus, settings.state_root.clone(), Machine::This)
+            }
+            Some(name) => {
+                let host = hosts.get(name)?;
+                let config = host.config();
+                (config.incus.clone(), host.incus(cancel), config.work_dir.clone(), Machine::Host(host))
+            }
+        };
+        config.socket.clone_from(&place.socket);
+        config.project.clone_from(&place.project);
         Ok(Self { config, incus, dir, machine })
     }
 

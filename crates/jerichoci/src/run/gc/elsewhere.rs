@@ -28,11 +28,11 @@ pub(crate) fn everywhere(
     hosts: &[String],
     cancel: &CancelToken,
 ) -> Result<GcReport, EngineError> {
-    let mut report = collect(engine, policy)?;
+    let mut report = collect(engine, policy, cancel)?;
     let layout = Layout::new(&engine.config.state_root);
     // Guests of dead engines are ended by the collection of this machine, and told by `reap`.
     let options = ReapOptions { hosts: hosts.to_vec(), dry_run: true, ..ReapOptions::default() };
-    let Some((reaper, places)) = reaper(engine, &options)? else { return Ok(report) };
+    let Some((reaper, places)) = reaper(engine, &options, cancel)? else { return Ok(report) };
     let own = reaper.places().map_err(file_error("read", layout.root()))?;
     let runs = known::runs_of(&layout);
     let mut unreachable = Vec::new();
@@ -82,9 +82,10 @@ pub(crate) fn everywhere(
             Err(_) if place.host.is_none() && !place.socket.exists() => {}
             Err(_) if !own.contains(&place) => {}
             Err(problem) => report.unreachable.push(format!(
-                "volumes in the Incus project {} on {}: {problem}",
+                "volumes in the Incus project {} on {}: {}",
                 place.project,
-                place.host_name()
+                place.host_name(),
+                reaper.explain(&place, &problem, cancel)
             )),
         }
     }

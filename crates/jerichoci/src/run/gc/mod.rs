@@ -87,7 +87,11 @@ pub struct GcReport {
 }
 
 /// Collects under the engine's state root.
-pub(crate) fn collect(engine: &Engine, policy: &GcPolicy) -> Result<GcReport, EngineError> {
+pub(crate) fn collect(
+    engine: &Engine,
+    policy: &GcPolicy,
+    cancel: &CancelToken,
+) -> Result<GcReport, EngineError> {
     let layout = Layout::new(&engine.config.state_root);
     let mut report = GcReport::default();
     if !layout.runs().is_dir() {
@@ -95,7 +99,7 @@ pub(crate) fn collect(engine: &Engine, policy: &GcPolicy) -> Result<GcReport, En
     }
     refuse_links(&layout)?;
     if !policy.dry_run {
-        report.problems.extend(super::reap::reap_here(engine)?.problems);
+        report.problems.extend(super::reap::reap_here(engine, cancel)?.problems);
     }
     let mut this = Collection { engine, layout: &layout, policy, kept: Vec::new(), report };
     let mut gone = Vec::new();

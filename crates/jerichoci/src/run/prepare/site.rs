@@ -97,7 +97,7 @@ impl Sites {
     ) -> Result<Endpoint, OutputsError> {
         let failed = |error: RemoteError| match error {
             RemoteError::Cancelled(reason) => OutputsError::Host(HostError::Cancelled(reason)),
-            error => OutputsError::Invalid(with_causes(&error)),
+            error => OutputsError::Invalid(error.told()),
         };
         let host = tools.hosts.get_by(&route.host, route.program.as_deref()).map_err(failed)?;
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
