@@ -250,9 +250,17 @@ fn ssh_hint(host: &str, destination: &str, error: &HostError) -> Option<String> 
             "try {}; where to connect is `ssh = \"…\"` under `[hosts.{host}]`, or what ssh_config(5) says",
             try_it()
         )),
+        HostError::Ssh(SshError::Authentication { too_many: true, .. }) => Some(format!(
+            "name the key in ~/.ssh/config, with IdentityFile and `IdentitiesOnly yes` under `Host {}`",
+            word_of_shell(destination)
+        )),
         HostError::Ssh(SshError::Authentication { .. }) => Some(format!(
             "{} must work without asking for anything: put the public key into ~/.ssh/authorized_keys there, \
              or load the private one with `ssh-add`",
+            try_it()
+        )),
+        HostError::Ssh(SshError::HostKey { forget: Some(forget), .. }) => Some(format!(
+            "when its operator says that it has a new one: `{forget}`, then accept it once with {}",
             try_it()
         )),
         HostError::Ssh(SshError::HostKey { .. }) => {

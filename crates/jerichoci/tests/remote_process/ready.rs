@@ -162,7 +162,8 @@ fn a_host_that_cannot_be_reached_is_told_apart_and_at_once() {
         ("rig-nowhere", "connect", "`[hosts.box]`"),
         ("rig-wrong-key", "authentication", "authorized_keys"),
         ("rig-unknown", "host key", "`ssh rig-unknown true`"),
-        ("rig-changed", "host key", "`ssh rig-changed true`"),
+        ("rig-changed", "host key", "changed_hosts\" -R \"[127.0.0.1]:"),
+        ("rig-changed", "host key", "accept it once with `ssh rig-changed true`"),
     ] {
         let error = error(destination);
         assert_eq!(sort(&error), kind, "{error:?}");

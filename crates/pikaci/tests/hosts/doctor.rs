@@ -111,38 +111,38 @@ fn what_keeps_ssh_out_is_told_apart() {
     }
     let mut steady = String::new();
     for line in all.lines() {
-        let line = match line.split_once(" port ") {
-            Some((before, after)) => {
-                format!("{before} port {}", after.trim_start_matches(|c: char| c.is_ascii_digit()))
+        let mut line = line.replace(sshd.config().parent().unwrap().to_str().unwrap(), "SSHD");
+        for port in [" port ", "[127.0.0.1]:"] {
+            if let Some((before, after)) = line.split_once(port) {
+                line = format!("{before}{port}{}", after.trim_start_matches(|c: char| c.is_ascii_digit()));
             }
-            None => line.to_owned(),
-        };
+        }
         steady += &(line + "\n");
     }
-    insta::assert_snapshot!(steady, @r"
+    insta::assert_snapshot!(steady, @r#"
     ssh problem
     rig-wrong-key refuses to let this user in: root@127.0.0.1: Permission denied (publickey).
     mend: ssh-copy-id rig-wrong-key
     ssh problem
-    the key of rig-unknown is not the one that is known: Host key verification failed.
+    the key of rig-unknown is not known: No ED25519 host key is known for [127.0.0.1]: and you have requested strict checking.
     mend: ssh rig-unknown once by hand, compare the key that it shows with the host's, and accept it
     ssh problem
-    the key of rig-changed is not the one that is known: Host key verification failed.
-    mend: ssh rig-changed once by hand, compare the key that it shows with the host's, and accept it
+    the key of rig-changed has changed: Offending ED25519 key in SSHD/changed_hosts:1
+    mend: ssh-keygen -f "SSHD/changed_hosts" -R "[127.0.0.1]:", when the host has a new key for a reason; then ssh rig-changed
     ssh problem
     cannot connect to rig-refused: ssh: connect to host 127.0.0.1 port : Connection refused
     mend: ssh -v rig-refused true
     ssh problem
     cannot connect to rig-nowhere: ssh: Could not resolve hostname no-such-host.invalid: Name or service not known
     mend: ssh -v rig-nowhere true
-    ");
-    // Without the program there is nothing to try.
+    "#);
+    // Without the program there is nothing to try, and to install another one does not help.
     let mut pikaci = place.command(&["doctor", "box", "--json"]);
     pikaci.env("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_BINARY", "/no/such/ssh");
     insta::assert_snapshot!(wrong(&place, &Ended::of(pikaci.output().unwrap()).code(3)), @r"
     ssh problem
     /no/such/ssh: not found
-    mend: apt-get install openssh-client
+    mend: unset JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_BINARY, or name a program that is there
     ");
 }
 
