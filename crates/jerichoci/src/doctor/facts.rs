@@ -36,6 +36,11 @@ while [ ! -d "$up" ]; do
 done
 say up "$up"
 [ -w "$up" ] && [ -x "$up" ] && say up_writable yes
+mount=$(df -Pk "$up" | sed -n '2s/^.*% *//p')
+options=$(mount="$mount" awk '{ gsub(/\\040/, " ", $2); if ($2 == ENVIRON["mount"]) is = $4 } END { print is }' /proc/mounts 2>/dev/null)
+case ,$options, in
+  *,noexec,*) say noexec "$mount" ;;
+esac
 say disk "$(df -Pk "$up" | awk 'NR == 2 { print $2, $4 }')"
 if [ -S "$socket" ]; then
   say socket there

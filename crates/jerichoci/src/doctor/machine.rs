@@ -43,7 +43,9 @@ fn directory(visit: &mut Visit<'_>, place: &Place, facts: &Facts) {
         Some("absent") => {
             let up = facts.get("up").unwrap_or("/");
             if facts.is("up_writable", "yes") {
-                visit.ok(CHECK, format!("{path} is made when it is needed"));
+                if runs_programs(visit, place, facts) {
+                    visit.ok(CHECK, format!("{path} is made when it is needed"));
+                }
             } else {
                 let mend = visit.as_root(facts, &make);
                 let found =
@@ -77,9 +79,25 @@ fn existing(visit: &mut Visit<'_>, place: &Place, facts: &Facts, make: &str) {
     } else if !facts.is("up_writable", "yes") {
         let mend = visit.as_root(facts, make);
         visit.problem(CHECK, format!("{} may not write to the {what} {path}", facts.account()), mend);
-    } else {
+    } else if runs_programs(visit, place, facts) {
         visit.ok(CHECK, format!("{path} belongs to {} alone", facts.account()));
     }
+}
+
+/// Whether what is put into the directory can be run; a problem when not.
+fn runs_programs(visit: &mut Visit<'_>, place: &Place, facts: &Facts) -> bool {
+    let Some(mount) = facts.get("noexec") else { return true };
+    let (what, path) = (place.dir_is, place.dir.to_string_lossy());
+    let found = format!(
+        "the file system of the {what} {path} is mounted noexec, and jobs are run by a program in it"
+    );
+    let other = match visit.is_remote() {
+        true => "work_dir of the host in the user's file",
+        false => "--state-root",
+    };
+    let mend = visit.as_root(facts, &format!("mount -o remount,exec {}", quoted(mount)));
+    visit.problem("work_dir", found, format!("{mend}; or another directory: {other}"));
+    false
 }
 
 fn disk(visit: &mut Visit<'_>, place: &Place, facts: &Facts) {

@@ -146,6 +146,24 @@ fn what_keeps_ssh_out_is_told_apart() {
     ");
 }
 
+/// A file system that lets nobody run what is in it; gone when it is dropped.
+struct Unrunnable<'a>(&'a Path);
+
+impl<'a> Unrunnable<'a> {
+    fn at(dir: &'a Path) -> Self {
+        let flags = rustix::mount::MountFlags::NOEXEC;
+        // As large as a run wants it.
+        rustix::mount::mount("tmpfs", dir, "tmpfs", flags, c"size=8g,mode=0700").unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Unrunnable<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
 #[test]
 fn a_work_directory_that_is_not_the_accounts_own_is_a_problem() {
     let name = "a_work_directory_that_is_not_the_accounts_own_is_a_problem";
@@ -165,6 +183,13 @@ fn a_work_directory_that_is_not_the_accounts_own_is_a_problem() {
     std::fs::remove_file(&dir).unwrap();
     std::fs::write(&dir, "").unwrap();
     all += &problem(&place);
+    std::fs::remove_file(&dir).unwrap();
+    std::fs::create_dir(&dir).unwrap();
+    let mounted = Unrunnable::at(&dir);
+    all += &problem(&place);
+    drop(mounted);
+    std::fs::remove_dir(&dir).unwrap();
+    std::fs::write(&dir, "").unwrap();
     insta::assert_snapshot!(all, @r"
     work_dir problem
     the work directory SHARED/work has mode 755, so others see sources in it
@@ -178,6 +203,9 @@ fn a_work_directory_that_is_not_the_accounts_own_is_a_problem() {
     work_dir problem
     the work directory SHARED/work is no directory
     mend: ssh rig 'rm SHARED/work'
+    work_dir problem
+    the file system of the work directory SHARED/work is mounted noexec, and jobs are run by a program in it
+    mend: ssh rig 'mount -o remount,exec SHARED/work'; or another directory: work_dir of the host in the user's file
     ");
     // One that is not there yet is made by the first run.
     std::fs::remove_file(&dir).unwrap();
