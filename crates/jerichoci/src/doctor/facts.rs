@@ -45,6 +45,8 @@ say disk "$(df -Pk "$up" | awk 'NR == 2 { print $2, $4 }')"
 if [ -S "$socket" ]; then
   say socket there
   [ -r "$socket" ] && [ -w "$socket" ] && say socket_usable yes
+  socket="$socket" awk '$4 == "00010000" && substr($0, length($0) - length(ENVIRON["socket"])) == " " ENVIRON["socket"] { is = 1 }
+    END { exit !is }' /proc/net/unix 2>/dev/null && say listening yes
 elif ls "$socket" 2>&1 >/dev/null | grep -qi 'permission denied'; then
   say socket hidden
 fi

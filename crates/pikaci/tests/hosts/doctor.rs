@@ -348,3 +348,20 @@ fn incus_that_cannot_be_asked_is_told_with_the_reason() {
     mend: sudo usermod -aG incus-admin nobody; then log in anew
     ");
 }
+
+#[test]
+fn an_sshd_that_does_not_forward_to_incus_is_told_and_not_an_incus_that_is_well() {
+    let name = "an_sshd_that_does_not_forward_to_incus_is_told_and_not_an_incus_that_is_well";
+    let options = &["AllowStreamLocalForwarding no"];
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start_with(name, options)) else { return };
+    let targets = "[targets.t.jobs.j]\nruntime = \"incus\"\ncommand = \"true\"\n";
+    let Some(place) = Place::real(name, &rig, &sshd, targets) else { return };
+    insta::assert_snapshot!(problem(&place), @r"
+    incus problem
+    sshd does not forward to SOCKET, where Incus listens
+    mend: ssh rig 'sed -i '\''/^AllowStreamLocalForwarding/d; /^DisableForwarding/d'\'' /etc/ssh/sshd_config'; then reload sshd there, and see that no `restrict` stands before the key in ~/.ssh/authorized_keys
+    ");
+    let ended = place.pikaci(&["run", "t", "--on", "box"]).code(3);
+    assert!(ended.stderr.contains("j: errored: sshd on box does not forward to "), "{ended:?}");
+    assert!(!ended.stderr.contains("restart"), "{ended:?}");
+}

@@ -10,7 +10,7 @@ use super::place::Place;
 use super::spec::Image;
 use crate::causes::with_causes;
 use crate::doctor::facts::Facts;
-use crate::doctor::mend::{Mend, disk_paths, quoted};
+use crate::doctor::mend::{Mend, disk_paths, is_not_forwarded, quoted};
 
 /// The error that matters, and of an instance that is still there although it should not: its name, and why.
 pub(super) fn left_behind(error: OpsError) -> (OpsError, Option<(String, String)>) {
@@ -45,6 +45,13 @@ pub(super) fn explain(
             None => place.doctor(),
         },
         OpsError::Unreachable { socket, .. } => match place.facts(cancel) {
+            Some(facts) if mend.destination.is_some() && is_not_forwarded(error, &facts) => {
+                let (socket, host) = (socket.display(), place.name());
+                let mend = mend.forwarding(&facts);
+                return format!(
+                    "sshd on {host} does not forward to {socket}, where Incus listens; let it: {mend}"
+                );
+            }
             Some(facts) => {
                 return unreachable(&what, socket, place.name(), &mend, &facts) + "; " + &place.doctor();
             }
