@@ -11,7 +11,7 @@ use jerichoci::{GcPolicy, ReapOptions, RunRequest};
 use serde_json::json;
 
 use crate::cluster::{assert_passed, brought, volumes};
-use crate::rig::{World, guest, incus, monotonic, pause};
+use crate::rig::{World, guest, incus, job, monotonic, pause};
 
 /// What a doctor says of where guests go.
 fn placed(world: &World<'_>) -> Check {
@@ -61,6 +61,14 @@ fn a_doctor_says_to_which_member_of_a_cluster_guests_go_and_why_they_cannot() {
         assert!(check.standing == Standing::Problem && check.found.contains(why), "{check:?}");
         let mend = format!("{socket} incus cluster list; then another `target`, or none");
         assert_eq!(check.mend, Some(mend));
+        // A job says the same.
+        let run = world.run(vec![guest("lost", "true")]);
+        let told = job(&run, "lost").message.clone().unwrap();
+        assert!(
+            told.contains(why)
+                && told.ends_with(&format!("; see which there are: {socket} incus cluster list")),
+            "{told}"
+        );
     }
 
     // One that is away is told when the others have missed it for long enough.

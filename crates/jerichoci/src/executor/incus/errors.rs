@@ -61,6 +61,9 @@ pub(super) fn explain(
         OpsError::NoNetwork { .. } => {
             format!("make one and name it with `network` of `incus`: {}", mend.network("NAME"))
         }
+        OpsError::NotFound { what: "cluster member" | "cluster group with members", .. } => {
+            format!("see which there are: {}", mend.incus("cluster list"))
+        }
         OpsError::RoleUnknown { .. } => "name a role that there is".to_owned(),
         OpsError::Refused { reason, .. } => {
             let settings = place.incus.project_config(&config.project).ok();
