@@ -41,6 +41,7 @@ options=$(mount="$mount" awk '{ gsub(/\\040/, " ", $2); if ($2 == ENVIRON["mount
 case ,$options, in
   *,noexec,*) say noexec "$mount" ;;
 esac
+say inodes "$(df -Pi "$up" 2>/dev/null | awk 'NR == 2 { print $2, $4 }')"
 say disk "$(df -Pk "$up" | awk 'NR == 2 { print $2, $4 }')"
 if [ -S "$socket" ]; then
   say socket there
@@ -141,6 +142,12 @@ impl Facts {
 
     pub(crate) fn account(&self) -> &str {
         self.get("account").unwrap_or("this account")
+    }
+
+    /// Files that the file system of the directory can still take, where it counts them.
+    pub(crate) fn inodes(&self) -> Option<u64> {
+        let (all, free) = self.get("inodes")?.split_once(' ')?;
+        if all.parse() == Ok(0_u64) { None } else { free.parse().ok() }
     }
 
     /// Size of the file system of the directory, and what is free of it, in bytes.

@@ -8,6 +8,9 @@ use super::{Place, Visit, quoted};
 /// How far two clocks may be apart: leases and times of files are compared.
 const SKEW_SECS: f64 = 5.0;
 
+/// Files that a file system must still take: a source needs one for each of its files.
+const FEWEST_FILES: u64 = 10_000;
+
 /// Name of the program that runs jobs in guests and on other hosts.
 const RUNNER: &str = "jerichoci-incus-run";
 
@@ -115,6 +118,9 @@ fn disk(visit: &mut Visit<'_>, place: &Place, facts: &Facts) {
             true => visit.ssh(&format!("df -h {up}")),
         };
         visit.problem(CHECK, format!("{found}; below {} no run begins", gib(place.min_free)), mend);
+    } else if let Some(free) = facts.inodes().filter(|free| *free < FEWEST_FILES) {
+        let mend = visit.ssh(&format!("df -i {up}"));
+        visit.problem(CHECK, format!("{found}, but only {free} files more fit there (inodes)"), mend);
     } else {
         visit.ok(CHECK, found);
     }

@@ -146,19 +146,17 @@ fn what_keeps_ssh_out_is_told_apart() {
     ");
 }
 
-/// A file system that lets nobody run what is in it; gone when it is dropped.
-struct Unrunnable<'a>(&'a Path);
+/// A file system, as large as a run wants it; gone when it is dropped.
+struct Mounted<'a>(&'a Path);
 
-impl<'a> Unrunnable<'a> {
-    fn at(dir: &'a Path) -> Self {
-        let flags = rustix::mount::MountFlags::NOEXEC;
-        // As large as a run wants it.
-        rustix::mount::mount("tmpfs", dir, "tmpfs", flags, c"size=8g,mode=0700").unwrap();
+impl<'a> Mounted<'a> {
+    fn at(dir: &'a Path, flags: rustix::mount::MountFlags, options: &std::ffi::CStr) -> Self {
+        rustix::mount::mount("tmpfs", dir, "tmpfs", flags, options).unwrap();
         Self(dir)
     }
 }
 
-impl Drop for Unrunnable<'_> {
+impl Drop for Mounted<'_> {
     fn drop(&mut self) {
         let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
     }
@@ -185,7 +183,10 @@ fn a_work_directory_that_is_not_the_accounts_own_is_a_problem() {
     all += &problem(&place);
     std::fs::remove_file(&dir).unwrap();
     std::fs::create_dir(&dir).unwrap();
-    let mounted = Unrunnable::at(&dir);
+    let mounted = Mounted::at(&dir, rustix::mount::MountFlags::NOEXEC, c"size=8g,mode=0700");
+    all += &problem(&place);
+    drop(mounted);
+    let mounted = Mounted::at(&dir, rustix::mount::MountFlags::empty(), c"size=8g,mode=0700,nr_inodes=100");
     all += &problem(&place);
     drop(mounted);
     std::fs::remove_dir(&dir).unwrap();
@@ -206,6 +207,9 @@ fn a_work_directory_that_is_not_the_accounts_own_is_a_problem() {
     work_dir problem
     the file system of the work directory SHARED/work is mounted noexec, and jobs are run by a program in it
     mend: ssh rig 'mount -o remount,exec SHARED/work'; or another directory: work_dir of the host in the user's file
+    disk problem
+    8.0 GiB of 8.0 GiB are free for the work directory, but only 99 files more fit there (inodes)
+    mend: ssh rig 'df -i SHARED/work'
     ");
     // One that is not there yet is made by the first run.
     std::fs::remove_file(&dir).unwrap();
