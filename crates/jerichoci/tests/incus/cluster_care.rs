@@ -169,6 +169,17 @@ fn a_member_of_a_cluster_that_is_away_keeps_no_guest_of_another_one_from_being_e
         cluster.rig().ask("PATCH", &path, Some(&body)).unwrap();
     }
     cluster.kill_member("n2").unwrap();
+    // The fault has hit, and the others have found one who leads them: they no longer know anything of its guest.
+    let path = format!("/1.0/instances?recursion=1&project={}", project.name());
+    let is_away = || {
+        let listed = cluster.rig().ask("GET", &path, None);
+        listed.is_ok_and(|all| all.as_array().unwrap().iter().any(|one| one["config"].is_null()))
+    };
+    let (never, deadline) = (CancelToken::new().unwrap(), monotonic() + Duration::from_secs(90));
+    while !is_away() {
+        assert!(monotonic() < deadline, "its guest is still known");
+        pause(&never, Duration::from_millis(200));
+    }
     let reap = || world.engine().reap_all(&ReapOptions::default(), &CancelToken::new().unwrap()).unwrap();
     let reaped = reap();
     let what = |member| format!("instance {} in project {} on this machine", guests[member], project.name());
