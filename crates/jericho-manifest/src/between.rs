@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::io::{self, Read};
 
 use crate::delta::Delta;
-use crate::manifest::{Entry, HEADER, Manifest, ManifestError, decode_record, record_end};
+use crate::manifest::{Entry, HEADER, Manifest, ManifestError, decode_record, push_record, record_end};
 
 /// What is read at once: it stays in the cache of a processor.
 const WINDOW: usize = 256 << 10;
@@ -72,6 +72,41 @@ impl Delta {
             if let (Some(length), Ordering::Greater | Ordering::Equal) = (after_len, order) {
                 set.extend_from_slice(&new.bytes()[..length]);
                 new.pass(length);
+            }
+        }
+        Ok(Self { gone, set: Manifest::decode(&set)?, left })
+    }
+}
+
+impl Delta {
+    /// The same of two that are in memory.
+    ///
+    /// # Errors
+    /// None that a sound manifest has.
+    pub fn of(base: &Manifest, new: &Manifest) -> Result<Self, ManifestError> {
+        let (mut gone, mut set, mut left) = (Vec::new(), HEADER.to_vec(), Vec::new());
+        let (mut at_base, mut at_new) = (0, 0);
+        loop {
+            let same = base.same_from(at_base, new, at_new);
+            (at_base, at_new) = (at_base + same, at_new + same);
+            let (before, after) = (base.at(at_base), new.at(at_new));
+            let order = match (&before, &after) {
+                (None, None) => break,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(before), Some(after)) => before.path.cmp(after.path),
+            };
+            if let (Some(before), Ordering::Less) = (&before, order) {
+                gone.extend_from_slice(before.path);
+                gone.push(0);
+            }
+            if let (Some(before), Ordering::Less | Ordering::Equal) = (&before, order) {
+                push_record(&mut left, before);
+                at_base += 1;
+            }
+            if let (Some(after), Ordering::Greater | Ordering::Equal) = (&after, order) {
+                push_record(&mut set, after);
+                at_new += 1;
             }
         }
         Ok(Self { gone, set: Manifest::decode(&set)?, left })

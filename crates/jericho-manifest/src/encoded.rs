@@ -63,6 +63,8 @@ pub struct Encoded {
     pub(crate) proof: Proof,
     /// Looked for when they are first asked for.
     pub(crate) directories: OnceLock<Arc<Directories>>,
+    /// The same.
+    pub(crate) firsts: OnceLock<Vec<u16>>,
 }
 
 impl Encoded {
@@ -80,7 +82,7 @@ impl Encoded {
             })
         };
         let starts = starts.ok().filter(|_| proof.is_of(&hash))?;
-        Some(Self { bytes, starts, hash, proof, directories: OnceLock::new() })
+        Some(Self { bytes, starts, hash, proof, directories: OnceLock::new(), firsts: OnceLock::new() })
     }
 
     /// Keeps what proved it.
@@ -130,6 +132,16 @@ impl Encoded {
         self.directories.get_or_init(|| Arc::new(Directories::of(self)))
     }
 
+    /// The first 16 bits of each content's hash. Of most entries nothing else is ever asked.
+    #[must_use]
+    pub fn firsts(&self) -> &[u16] {
+        self.firsts.get_or_init(|| {
+            let digits =
+                |position| self.record(position).and_then(|record| record.get(2..6)).unwrap_or_default();
+            (0..self.len()).map(|position| of_digits(digits(position))).collect()
+        })
+    }
+
     /// The path of the entry at a position; empty where there is none.
     #[inline]
     #[must_use]
@@ -167,9 +179,15 @@ impl Encoded {
     /// Whether an entry lies in this directory.
     #[must_use]
     pub fn has_inside(&self, directory: &[u8]) -> bool {
+        self.inside(directory).next().is_some()
+    }
+
+    /// The paths that lie in this directory.
+    pub fn inside(&self, directory: &[u8]) -> impl Iterator<Item = &[u8]> {
         let inside = [directory, b"/"].concat();
-        let (Ok(next) | Err(next)) = self.find(&inside);
-        self.path(next).starts_with(&inside)
+        let (Ok(first) | Err(first)) = self.find(&inside);
+        let paths = (first..self.len()).map(|position| self.path(position));
+        paths.take_while(move |path| path.starts_with(&inside))
     }
 
     /// An entry's bytes without its NUL.
@@ -185,9 +203,15 @@ impl From<&Manifest> for Encoded {
         let bytes = manifest.encode();
         // What was encoded can be read.
         let starts = index(&bytes).unwrap_or_else(|_| vec![0]);
-        let (proof, directories) = (Proof::default(), OnceLock::new());
-        Self { bytes, starts, hash: manifest.hash(), proof, directories }
+        let (proof, directories, firsts) = (Proof::default(), OnceLock::new(), OnceLock::new());
+        Self { bytes, starts, hash: manifest.hash(), proof, directories, firsts }
     }
+}
+
+/// A number of 16 bits, of the first four hexadecimal digits.
+fn of_digits(digits: &[u8]) -> u16 {
+    let digit = |digit: &u8| u16::from((digit & 15) + (digit >> 6) * 9) & 15;
+    digits.iter().take(4).fold(0, |number, next| number << 4 | digit(next))
 }
 
 fn index(bytes: &[u8]) -> Result<Vec<u32>, ManifestError> {

@@ -11,6 +11,7 @@
 //! | [`between`] | the difference of two, read side by side |
 //! | [`delta`] | what a host that has one tree must be told to have another |
 //! | [`directories`] | the directories that a manifest implies |
+//! | [`patch`] | a manifest that is made of another one and a delta |
 //! | [`protocol`] | what an engine and the receiver on a host say to each other |
 //! | [`at`] | file access below a directory that no symbolic link leads out of |
 //! | [`mod@shown`] | names for messages |
@@ -22,6 +23,7 @@ pub mod directories;
 pub mod encoded;
 pub mod hash;
 pub mod manifest;
+pub mod patch;
 pub mod protocol;
 pub mod shown;
 

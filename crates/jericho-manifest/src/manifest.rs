@@ -334,6 +334,18 @@ impl Manifest {
         Ok(Self { names, rows, hash: ContentHash([0; 32]), encoded_len: bytes.len() as u64, total_size })
     }
 
+    /// How many entries from these positions on are the same in both.
+    pub(crate) fn same_from(&self, position: usize, other: &Self, of_other: usize) -> usize {
+        let own = self.rows.get(position..).unwrap_or_default();
+        let others = other.rows.get(of_other..).unwrap_or_default();
+        let same = |(a, b): &(&Row, &Row)| {
+            a.hash == b.hash
+                && (a.kind, a.size) == (b.kind, b.size)
+                && name_of(&self.names, a) == name_of(&other.names, b)
+        };
+        own.iter().zip(others).take_while(same).count()
+    }
+
     /// What differs, sorted by path.
     #[must_use]
     pub fn diff<'a>(old: &'a Self, new: &'a Self) -> Vec<Change<'a>> {

@@ -7,7 +7,7 @@ use jericho_manifest::protocol::{Budget, Collect, Collected};
 use jericho_manifest::{ContentHash, at};
 
 use super::refused::Refused;
-use super::{Receiver, shelf};
+use super::{Receiver, used};
 
 /// One snapshot, and what it costs.
 struct Candidate {
@@ -38,7 +38,7 @@ pub(super) fn collect(receiver: &Receiver, wanted: &Collect) -> Result<Collected
     let mut candidates = Vec::new();
     let mut at_most = Some(0u64);
     for hash in shelf.hashes()? {
-        let (used, bytes) = shelf.open_snapshot(&hash).map_or(((0, 0), None), shelf::last_used);
+        let (used, bytes) = shelf.open_snapshot(&hash).map_or(((0, 0), None), used::last_used);
         at_most = at_most.zip(bytes).map(|(sum, bytes)| sum.saturating_add(bytes));
         candidates.push(Candidate { hash, leased: leased(&hash)?, used });
     }

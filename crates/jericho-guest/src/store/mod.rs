@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `snapshots/.lock` | flock: a tree appears, is claimed, renamed or set aside; held for moments |
 //! | `snapshots/<hash>/snapshot` | the tree |
-//! | `snapshots/<hash>/manifest` | what is in it |
+//! | `snapshots/<hash>/manifest` | what is in it; for a moment `manifest.base` and `manifest.delta`, which make it |
 //! | `snapshots/<hash>/jerichoci-snapshot.json` | the marker; its time is that of publication |
 //! | `snapshots/<hash>/used` | by which engine last, in which boot; its time says when |
 //! | `snapshots/tmp-*` | what is being received; a lock on it says that its receiver lives |
@@ -22,7 +22,11 @@
 //! | `leases` | who uses a snapshot, and whether they live |
 //! | `shelf` | snapshots that are there: found, checked, set aside |
 //! | `check` | whether a tree still is what its manifest says |
+//! | `kept` | manifests on the disk, and what of that waits until an answer was given |
+//! | `look` | a look at a tree, at once or meanwhile |
+//! | `used` | who used a snapshot last |
 //! | `receive` | from a stream to a published tree |
+//! | `staging` | a directory that becomes a snapshot |
 //! | `tree` | files, links, directories of a tree that is being made |
 //! | `collect` | what nobody needs |
 //! | `tidy` | what nobody has used for a while, beside snapshots |
@@ -30,12 +34,16 @@
 mod check;
 mod collect;
 mod input;
+mod kept;
 mod leases;
+mod look;
 mod receive;
 mod refused;
 mod shelf;
+mod staging;
 mod tidy;
 mod tree;
+mod used;
 mod work_dir;
 
 use std::io::{self, Write};
@@ -50,7 +58,9 @@ use serde::de::DeserializeOwned;
 use crate::runner::complain;
 use crate::{BOOTSTRAP_ERROR, signals};
 use input::Input;
+use kept::Late;
 use leases::Leases;
+use look::Looking;
 use refused::Refused;
 use shelf::{Found, Shelf};
 use work_dir::WorkDir;
@@ -93,7 +103,9 @@ fn talk(work_dir: &Path, input: &mut Input, output: &mut impl Write) -> io::Resu
     while let Some(line) = input.line()? {
         let answer = parse(&line).and_then(|request| receiver.answer(request, input));
         let answer = answer.unwrap_or_else(Answer::from);
-        tell(&answer)?;
+        let told = tell(&answer);
+        receiver.after_answer();
+        told?;
         if let Answer::Failed { fault, .. } = answer
             && fault != Fault::Request
         {
@@ -117,12 +129,16 @@ struct Receiver {
     leases: Leases,
     /// A snapshot that an engine was told it can send the difference to.
     base: Option<Base>,
+    /// What there is to do when the engine has its answer.
+    late: Option<Late>,
 }
 
 /// A base that is claimed until the next question.
 struct Base {
     hash: ContentHash,
     manifest: Arc<Encoded>,
+    /// A look at its tree that goes on, while the engine hears that it is there and sends the difference.
+    looking: Option<Looking>,
 }
 
 impl Receiver {
@@ -136,7 +152,7 @@ impl Receiver {
         let work_dir = WorkDir::open(path)?;
         let shelf = Shelf::open(&work_dir)?;
         let leases = Leases::open(&work_dir, &hello.engine)?;
-        Ok(Self { engine: hello.engine, work_dir, shelf, leases, base: None })
+        Ok(Self { engine: hello.engine, work_dir, shelf, leases, base: None, late: None })
     }
 
     fn answer(&mut self, request: Request, input: &mut Input) -> Result<Answer, Refused> {
@@ -146,12 +162,15 @@ impl Receiver {
                 self.ask(&ask)
             }
             Request::Receive(receive) => {
-                let base = self.base.take();
-                let received = receive::receive(self, &receive, base.as_ref(), input);
+                let mut base = self.base.take();
+                let looking = base.as_mut().and_then(|base| base.looking.take());
+                let received = receive::receive(self, &receive, base.as_ref(), looking, input);
                 if let Some(base) = base {
                     self.leases.release_own(&base.hash);
                 }
-                Ok(Answer::Have(self.have(received?)?))
+                let received = received?;
+                self.late = received.late;
+                Ok(Answer::Have(self.have(received.how)?))
             }
             Request::Hold { hash, lease } => {
                 leases::check_name("lease", &lease.id)?;
@@ -173,6 +192,13 @@ impl Receiver {
                 Ok(Answer::Collected(collect::collect(self, &wanted)?))
             }
             Request::Tidy(wanted) => Ok(Answer::Tidied(tidy::tidy(&self.work_dir, &wanted)?)),
+        }
+    }
+
+    /// What nobody waits for.
+    fn after_answer(&mut self) {
+        if let Some(late) = self.late.take() {
+            self.shelf.begin_late(late);
         }
     }
 
@@ -226,9 +252,20 @@ impl Receiver {
             }
             self.leases.claim_own(&lock, hash)?;
             drop(lock);
-            match self.shelf.check(hash) {
-                Ok(Found::Sound(manifest)) => {
-                    self.base = Some(Base { hash: *hash, manifest });
+            let found = self.shelf.begin_check(hash).map(|found| match found {
+                Found::Sound(look) => {
+                    let manifest = Arc::clone(&look.manifest);
+                    match look.go_on() {
+                        Ok(looking) => Found::Sound(Base { hash: *hash, manifest, looking }),
+                        Err(why) => Found::Damaged(why),
+                    }
+                }
+                Found::Damaged(why) => Found::Damaged(why),
+                Found::Nothing => Found::Nothing,
+            });
+            match found {
+                Ok(Found::Sound(base)) => {
+                    self.base = Some(base);
                     break;
                 }
                 Ok(Found::Damaged(why)) => {
@@ -274,9 +311,15 @@ impl Receiver {
 
     /// Gives up the base that was offered with the last answer.
     fn drop_base(&mut self) {
-        if let Some(base) = self.base.take() {
-            self.leases.release_own(&base.hash);
+        let Some(base) = self.base.take() else { return };
+        let found = base.looking.map_or(Ok(()), Looking::finish);
+        if found.is_err()
+            && let Ok(lock) = self.work_dir.lock()
+        {
+            // What cannot be set aside is found by the next one too.
+            let _ = self.shelf.set_aside(&lock, &base.hash);
         }
+        self.leases.release_own(&base.hash);
     }
 }
 

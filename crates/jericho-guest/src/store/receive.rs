@@ -4,30 +4,43 @@
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use jericho_manifest::at::{self, DirCursor};
 use jericho_manifest::delta::Content;
 use jericho_manifest::protocol::{Fault, How, Receive};
 use jericho_manifest::shown::shown;
 use jericho_manifest::{ContentHash, Delta, Encoded, MARKER};
-use rustix::fs::{AtFlags, FlockOperation, Mode};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::input::Input;
+use super::kept::{self, Late, Locked};
+use super::look::Looking;
 use super::refused::Refused;
-use super::shelf::{self, LARGEST_MANIFEST, Shelf};
+use super::shelf;
+use super::staging::Staging;
 use super::tree::{self, Place, Writer};
-use super::work_dir::{self, WorkDir};
+use super::work_dir::WorkDir;
 use super::{Base, Receiver, check, leases};
+
+/// What came of it.
+pub(super) struct Received {
+    pub(super) how: How,
+    /// What is left to do when that was told.
+    pub(super) late: Option<Late>,
+}
+
+/// From this length on a manifest is worth a thread, and nobody waits until it is written.
+const LONG: usize = 200 << 10;
 
 /// Takes what follows the question, publishes it, and leases it.
 pub(super) fn receive(
     receiver: &Receiver,
     wanted: &Receive,
     base: Option<&Base>,
+    looking: Option<Looking>,
     input: &mut Input,
-) -> Result<How, Refused> {
+) -> Result<Received, Refused> {
     leases::check_name("lease", &wanted.lease.id).map_err(unread)?;
     let base = match wanted.base {
         None => None,
@@ -47,7 +60,6 @@ pub(super) fn receive(
     }
     let (work_dir, shelf) = (&receiver.work_dir, &receiver.shelf);
     let prepare = || -> Result<Prepared<'_>, Refused> {
-        let manifest = patch.encoded(wanted.hash).map_err(|error| unsound(causes(&error)))?;
         shelf.sweep(work_dir, &receiver.leases, false)?;
         let contents = delta.contents(base_manifest);
         if jericho_manifest::delta::sent(&contents) != wanted.contents {
@@ -58,70 +70,95 @@ pub(super) fn receive(
         }
         make_sure_of_space(work_dir, &contents)?;
         let staging = Staging::new(work_dir, shelf)?;
-        let taken = match base {
-            None => {
-                let tree = staging.sub_dir("snapshot")?;
-                let place = Place::Tree(DirCursor::new(tree.as_fd()));
-                write_contents(Writer::new(place, delta.set()), &contents, None, input)?;
-                None
-            }
-            Some(base) => {
-                let aside = staging.sub_dir("fresh")?;
-                let old = shelf.open_snapshot(&base.hash).and_then(|dir| at::open_dir(dir, b"snapshot"));
-                let old = old.map_err(|errno| gone_base(&base.hash, errno))?;
-                let writer = Writer::new(Place::Aside(aside.as_fd()), delta.set());
-                write_contents(writer, &contents, Some(&old), input)?;
-                Some(Taken { base, old, aside })
-            }
+        let Some(base) = base else {
+            let tree = staging.sub_dir("snapshot")?;
+            let place = Place::Tree(DirCursor::new(tree.as_fd()));
+            write_contents(Writer::new(place, delta.set()), &contents, None, input)?;
+            let manifest = patch.encoded(wanted.hash);
+            staging.write_manifest(&manifest)?;
+            staging.write_used(&shelf.fresh_use(&receiver.engine, &manifest))?;
+            return Ok(Prepared { staging, manifest: Some(manifest), taken: None });
         };
-        staging.write_manifest(&manifest)?;
-        let used = match base.and_then(|base| shelf.used(&base.hash).zip(Some(base))) {
-            Some((of_base, base)) => shelf.use_of_next(of_base, &receiver.engine, &base.manifest, &delta),
-            None => shelf.fresh_use(&receiver.engine, &manifest),
+        let aside = staging.sub_dir("fresh")?;
+        let dir = shelf.open_snapshot(&base.hash).map_err(|errno| gone_base(&base.hash, errno))?;
+        let old = at::open_dir(&dir, b"snapshot").map_err(|errno| gone_base(&base.hash, errno))?;
+        let writer = Writer::new(Place::Aside(aside.as_fd()), delta.set());
+        write_contents(writer, &contents, Some(&old), input)?;
+        let manifest = if patch.encoded_len() >= LONG && kept::is_whole(&dir) {
+            staging.write_delta(&base.hash, &delta)?;
+            None
+        } else {
+            let manifest = patch.encoded(wanted.hash);
+            staging.write_manifest(&manifest)?;
+            Some(manifest)
         };
-        shelf::write_used(&staging.dir, &used)
-            .map_err(|errno| Refused::step("write who uses the snapshot", errno))?;
-        Ok(Prepared { manifest, staging, taken })
+        // Nothing of the base was touched so far, nor used but what was proven.
+        if let Some(Err(why)) = looking.map(Looking::finish) {
+            shelf.set_aside(&work_dir.lock()?, &base.hash)?;
+            return Err(Refused::new(Fault::Base, format!("snapshot {} is damaged: {why}", base.hash)));
+        }
+        let used = match shelf.used(&base.hash) {
+            Some(of_base) => shelf.use_of_next(of_base, &receiver.engine, &base.manifest, &delta),
+            None => shelf.fresh_use(&receiver.engine, &patch.encoded(wanted.hash)),
+        };
+        staging.write_used(&used)?;
+        Ok(Prepared { staging, manifest, taken: Some(Taken { base, old, aside }) })
     };
     // Nothing is made of it, and nothing of the base is touched, before it is proven to be what was asked for.
     let (proof, prepared) = beside(patch.encoded_len(), || patch.proof(), prepare);
-    let Prepared { manifest, staging, taken } = prepared?;
+    let Prepared { staging, mut manifest, taken } = prepared?;
     if !proof.is_of(&wanted.hash) {
         return Err(unsound(format!("what was sent is another snapshot than {}", wanted.hash)));
     }
-    let how = match taken {
+    let how = match &taken {
         None => How::Full,
         Some(Taken { base, old, aside }) => {
-            let how = take_over(receiver, &staging, base, &manifest, &delta, &old)?;
-            let move_in = || -> Result<(), Refused> {
-                if how == How::Patched {
-                    tree::remove_gone(old.as_fd(), &delta)?;
-                }
+            let how = take_over(receiver, &staging, base, manifest.is_none(), old)?;
+            if how == How::Patched {
+                tree::remove_gone(old.as_fd(), &delta)?;
+            } else {
+                let manifest = match &manifest {
+                    Some(manifest) => manifest,
+                    None => {
+                        let all = manifest.insert(patch.encoded(wanted.hash));
+                        staging.write_manifest(all)?;
+                        all
+                    }
+                };
                 let tree = staging.sub_dir("snapshot")?;
-                tree::move_in(tree.as_fd(), aside.as_fd(), delta.set())?;
-                staging.remove("fresh")
-            };
-            // A list of many megabytes takes a while to go.
-            let (removed, moved) = beside(patch.encoded_len(), || staging.remove("old"), move_in);
-            moved.and(removed)?;
+                tree::link_kept(old.as_fd(), tree.as_fd(), manifest, delta.set())?;
+            }
+            let tree = staging.sub_dir("snapshot")?;
+            tree::move_in(tree.as_fd(), aside.as_fd(), delta.set())?;
+            staging.remove("fresh")?;
             how
         }
     };
     drop(patch);
-    let manifest = Arc::new(manifest.proven_by(proof));
     staging.finish(wanted)?;
     let lock = work_dir.lock()?;
     let renamed = shelf::publish(shelf, &lock, &staging.name, &wanted.hash)?;
     receiver.leases.write(&lock, &wanted.hash, &wanted.lease)?;
-    shelf.remember(&manifest);
+    drop(lock);
+    let late = match (manifest, base) {
+        (Some(manifest), _) => {
+            shelf.remember(&Arc::new(manifest.proven_by(proof)));
+            None
+        }
+        (None, Some(base)) => {
+            Some(Late { hash: wanted.hash, base: Arc::clone(&base.manifest), delta, proof })
+        }
+        (None, None) => None,
+    };
     // Somebody else brought the same one meanwhile.
-    Ok(if renamed { how } else { How::AlreadyThere })
+    Ok(Received { how: if renamed { how } else { How::AlreadyThere }, late })
 }
 
 /// What is there of a tree that has no name yet.
 struct Prepared<'b> {
-    manifest: Encoded,
     staging: Staging<'b>,
+    /// Written; nothing when there is time for that later.
+    manifest: Option<Encoded>,
     /// Nothing when the tree is complete.
     taken: Option<Taken<'b>>,
 }
@@ -137,9 +174,7 @@ struct Taken<'b> {
 
 /// Does both, at the same time when a manifest has many bytes.
 fn beside<A: Send, B>(bytes: usize, other: impl FnOnce() -> A + Send, own: impl FnOnce() -> B) -> (A, B) {
-    /// Below this a thread costs more than it brings.
-    const MANY: usize = 200 << 10;
-    if bytes < MANY {
+    if bytes < LONG {
         return (other(), own());
     }
     std::thread::scope(|scope| {
@@ -167,7 +202,7 @@ fn gone_base(hash: &ContentHash, errno: Errno) -> Refused {
 }
 
 fn part(input: &mut Input, length: u64) -> Result<Vec<u8>, Refused> {
-    if length > LARGEST_MANIFEST {
+    if length > kept::LARGEST {
         return Err(Refused::new(Fault::Content, format!("{length} bytes of entries are too many")));
     }
     let mut bytes = Vec::new();
@@ -222,93 +257,41 @@ fn write_contents(
     Ok(())
 }
 
-/// What stays of the base, and perhaps `old`: the tree itself when nobody else wants it, else links to its files.
+/// Takes the tree of the base when nobody else wants it, and its manifest where that is to be a part of the new one.
+/// Else nothing: links to its files will do.
 fn take_over(
     receiver: &Receiver,
     staging: &Staging<'_>,
     base: &Base,
-    manifest: &Encoded,
-    delta: &Delta,
-    old: &OwnedFd,
+    with_manifest: bool,
+    tree: &OwnedFd,
 ) -> Result<How, Refused> {
     let shelf = &receiver.shelf;
     let lock = receiver.work_dir.lock()?;
     let idle = !receiver.leases.in_use(&base.hash)?
         && shelf.used(&base.hash).is_some_and(|used| used.engine == receiver.engine);
     if !idle {
-        drop(lock);
-        let tree = staging.sub_dir("snapshot")?;
-        tree::link_kept(old.as_fd(), tree.as_fd(), manifest, delta.set())?;
         return Ok(How::Linked);
     }
+    let gone = |errno| gone_base(&base.hash, errno);
     let name = base.hash.to_string();
-    rustix::fs::renameat(shelf.dir(), name.as_str(), &staging.dir, "old")
-        .map_err(|errno| gone_base(&base.hash, errno))?;
+    rustix::fs::renameat(shelf.dir(), name.as_str(), &staging.dir, "old").map_err(gone)?;
     drop(lock);
-    let moved = at::open_dir(&staging.dir, b"old")
-        .and_then(|dir| rustix::fs::renameat(dir, "snapshot", &staging.dir, "snapshot"));
-    moved.map_err(|errno| gone_base(&base.hash, errno))?;
+    let old = at::open_dir(&staging.dir, b"old").map_err(gone)?;
+    let locked =
+        Locked::wait(&old).map_err(|errno| Refused::step("wait for the manifest of the base", errno))?;
+    rustix::fs::renameat(&old, "snapshot", &staging.dir, "snapshot").map_err(gone)?;
+    if with_manifest {
+        rustix::fs::renameat(&old, kept::WHOLE, &staging.dir, kept::BASE).map_err(gone)?;
+    }
+    staging.remove("old")?;
+    drop(locked);
     if !check::shadows_marker(&base.manifest) {
         // Of an earlier version.
-        match rustix::fs::unlinkat(old, MARKER, AtFlags::empty()) {
+        match rustix::fs::unlinkat(tree, MARKER, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(Refused::step("remove the marker of the base", errno)),
         }
     }
     Ok(How::Patched)
-}
-
-/// A directory that becomes a snapshot. Dropped, it is removed, unless it got its name.
-struct Staging<'s> {
-    shelf: &'s Shelf,
-    name: String,
-    /// Locked for as long as this process lives.
-    dir: OwnedFd,
-}
-
-impl<'s> Staging<'s> {
-    fn new(work_dir: &WorkDir, shelf: &'s Shelf) -> Result<Self, Refused> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let failed = |errno| Refused::step("make a directory for what is received", errno);
-        // Nobody sweeps up between the two steps.
-        let _lock = work_dir.lock()?;
-        loop {
-            let name = format!("tmp-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-            match rustix::fs::mkdirat(shelf.dir(), name.as_str(), Mode::from_raw_mode(0o755)) {
-                // Of a killed process with the same number.
-                Err(Errno::EXIST) => continue,
-                other => other.map_err(failed)?,
-            }
-            let dir = at::open_dir(shelf.dir(), name.as_bytes()).map_err(failed)?;
-            work_dir::flock(dir.as_fd(), FlockOperation::NonBlockingLockExclusive).map_err(failed)?;
-            return Ok(Self { shelf, name, dir });
-        }
-    }
-
-    fn sub_dir(&self, name: &str) -> Result<OwnedFd, Refused> {
-        work_dir::sub_dir(&self.dir, name)
-    }
-
-    fn remove(&self, name: &str) -> Result<(), Refused> {
-        at::remove_all(self.dir.as_fd(), name.as_bytes())
-            .map_err(|errno| Refused::step(format_args!("remove {name} of what is received"), errno))
-    }
-
-    fn write_manifest(&self, manifest: &Encoded) -> Result<(), Refused> {
-        work_dir::write_new(&self.dir, "manifest", manifest.bytes())
-            .map_err(|errno| Refused::step("write the manifest", errno))
-    }
-
-    /// The marker, last of all. Beside the tree: a job sees what the source has, and nothing else.
-    fn finish(&self, wanted: &Receive) -> Result<(), Refused> {
-        work_dir::write_new(&self.dir, MARKER, wanted.marker.as_bytes())
-            .map_err(|errno| Refused::step("write the marker", errno))
-    }
-}
-
-impl Drop for Staging<'_> {
-    fn drop(&mut self) {
-        // Not there any more once it is published.
-        let _ = at::remove_all(self.shelf.dir(), self.name.as_bytes());
-    }
 }

@@ -2,28 +2,28 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use jericho_host::sys::own_identity;
 use jericho_host::{Clock as _, SystemClock};
 use jericho_manifest::{ContentHash, Delta, Encoded, MARKER, at};
-use rustix::fs::{AtFlags, FlockOperation, RenameFlags};
+use rustix::fs::{FlockOperation, RenameFlags};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::check::{self, Depth};
+use super::check::Depth;
+use super::kept::{self, Late};
 use super::leases::Leases;
+use super::look::Look;
 use super::refused::Refused;
+use super::used::{Used, blocks, read_used, write_used};
 use super::work_dir::{self, Lock, WorkDir};
 
-/// Most bytes of a manifest.
-pub(super) const LARGEST_MANIFEST: u64 = 1 << 30;
 /// Most bytes of a marker.
 const LARGEST_MARKER: u64 = 1 << 20;
 /// Manifests that are kept in memory: those of a conversation repeat.
 const RECENT: usize = 2;
-/// What files take their room in.
-const BLOCK: u64 = 4096;
 /// A tree of more entries is not checked file by file again for [`TRUSTED`] seconds.
 const LARGE: usize = 20_000;
 const TRUSTED: i64 = 60;
@@ -32,30 +32,20 @@ const TRUSTED: i64 = 60;
 pub(super) struct Shelf {
     dir: OwnedFd,
     boot_id: String,
-    recent: Mutex<VecDeque<Arc<Encoded>>>,
+    recent: Arc<Mutex<VecDeque<Arc<Encoded>>>>,
+    /// What goes on after an answer.
+    late: Mutex<Option<JoinHandle<()>>>,
     set_aside: std::sync::atomic::AtomicU64,
 }
 
 /// What there is of a snapshot.
-pub(super) enum Found {
+pub(super) enum Found<T> {
     /// All of it, as far as can be seen.
-    Sound(Arc<Encoded>),
+    Sound(T),
     /// Something is wrong: a part of a sentence.
     Damaged(String),
     /// It went away.
     Nothing,
-}
-
-/// Who used a tree last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Used {
-    pub(super) engine: String,
-    /// In which every content was seen as it should be, or was written.
-    pub(super) boot_id: String,
-    /// When every file was looked at, in seconds since 1970.
-    pub(super) checked_at: i64,
-    /// What the tree takes on the disk, when it shares nothing with others.
-    pub(super) bytes: u64,
 }
 
 impl Shelf {
@@ -64,7 +54,8 @@ impl Shelf {
         Ok(Self {
             dir: work_dir.sub_dir("snapshots")?,
             boot_id: own.boot_id,
-            recent: Mutex::default(),
+            recent: Arc::default(),
+            late: Mutex::default(),
             set_aside: std::sync::atomic::AtomicU64::new(0),
         })
     }
@@ -99,7 +90,19 @@ impl Shelf {
 
     /// Looks whether a snapshot is what it should be: manifest and marker by their content, directories and
     /// files by lstat(2) against the manifest; after a boot every content too.
-    pub(super) fn check(&self, hash: &ContentHash) -> Result<Found, Refused> {
+    pub(super) fn check(&self, hash: &ContentHash) -> Result<Found<Arc<Encoded>>, Refused> {
+        Ok(match self.begin_check(hash)? {
+            Found::Sound(look) => match look.finish() {
+                Ok(()) => Found::Sound(look.manifest),
+                Err(why) => Found::Damaged(why),
+            },
+            Found::Damaged(why) => Found::Damaged(why),
+            Found::Nothing => Found::Nothing,
+        })
+    }
+
+    /// Manifest and marker. The tree is still to be looked at.
+    pub(super) fn begin_check(&self, hash: &ContentHash) -> Result<Found<Look>, Refused> {
         let dir = match self.open_snapshot(hash) {
             Ok(dir) => dir,
             Err(Errno::NOENT) => return Ok(Found::Nothing),
@@ -124,48 +127,54 @@ impl Shelf {
             // Written before a boot, and nobody waited for the disk.
             _ => Depth::Contents,
         };
-        if let Err(why) = check::tree(&dir, &manifest, published, depth) {
-            return Ok(Found::Damaged(why));
-        }
-        if depth != Depth::Directories {
-            let engine = used.map(|used| used.engine).unwrap_or_default();
-            // Only spares the next one some work.
-            let _ = write_used(&dir, &Used { checked_at: now, ..self.fresh_use(&engine, &manifest) });
-        }
-        Ok(Found::Sound(manifest))
+        let engine = used.map(|used| used.engine).unwrap_or_default();
+        Ok(Found::Sound(Look { dir, manifest, published, depth, engine, boot_id: self.boot_id.clone() }))
     }
 
-    fn manifest(&self, dir: impl AsFd, hash: &ContentHash) -> Result<Arc<Encoded>, String> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = recent.iter().find(|known| known.hash() == *hash) {
-            let length = at::lstat(&dir, b"manifest").map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
-            return match length {
-                Ok(length) if length == known.bytes().len() as u64 => Ok(Arc::clone(known)),
-                Ok(_) => Err("its manifest has another length".to_owned()),
-                Err(errno) => Err(format!("its manifest is missing ({errno})")),
-            };
+    fn manifest(&self, dir: &OwnedFd, hash: &ContentHash) -> Result<Arc<Encoded>, String> {
+        self.settle();
+        let known = locked(&self.recent).iter().find(|known| known.hash() == *hash).map(Arc::clone);
+        if let Some(known) = known {
+            return kept::look(dir, &known).map(|()| known);
         }
-        let bytes = work_dir::read(dir, "manifest", LARGEST_MANIFEST)
-            .map_err(|error| format!("its manifest cannot be read ({error})"))?
-            .ok_or_else(|| "its manifest is missing".to_owned())?;
-        let manifest = Encoded::own(bytes, *hash);
-        let manifest = Arc::new(manifest.ok_or_else(|| "its manifest is another one".to_owned())?);
-        remember(&mut recent, &manifest);
+        let manifest = Arc::new(kept::read(dir, hash)?);
+        self.remember(&manifest);
         Ok(manifest)
     }
 
     /// Keeps a manifest in memory.
     pub(super) fn remember(&self, manifest: &Arc<Encoded>) {
-        remember(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner), manifest);
+        remember(&self.recent, manifest);
+    }
+
+    /// Puts a manifest together, in memory and on the disk, on a thread of its own: the answer was given.
+    pub(super) fn begin_late(&self, late: Late) {
+        self.settle();
+        let Ok(dir) = self.open_snapshot(&late.hash) else { return };
+        let recent = Arc::clone(&self.recent);
+        let work = move || {
+            let Some(manifest) = late.manifest().map(Arc::new) else { return };
+            // Asked for with the next question.
+            let _ = (manifest.directories(), manifest.firsts());
+            remember(&recent, &manifest);
+            // What it is told by now stays where there is no room for more.
+            let _ = kept::put_together(&dir, &manifest);
+        };
+        // Without a thread the next question finds both parts.
+        *locked(&self.late) = std::thread::Builder::new().spawn(work).ok();
+    }
+
+    /// Waits for that.
+    fn settle(&self) {
+        if let Some(late) = locked(&self.late).take() {
+            // A fault of it leaves both parts.
+            let _ = late.join();
+        }
     }
 
     /// What a tree that was just written is noted as.
     pub(super) fn fresh_use(&self, engine: &str, manifest: &Encoded) -> Used {
-        let own = manifest.bytes().len() as u64 + 16 * BLOCK;
-        let sizes = (0..manifest.len()).map(|position| manifest.size(position));
-        let bytes = sizes.map(blocks).fold(own, u64::saturating_add);
-        let (engine, boot_id) = (engine.to_owned(), self.boot_id.clone());
-        Used { engine, boot_id, checked_at: SystemClock.now().timestamp(), bytes }
+        Used::fresh(engine, &self.boot_id, manifest)
     }
 
     /// What a tree that was made of another one is noted as. What is taken over was looked at when the base was, and
@@ -207,6 +216,8 @@ impl Shelf {
     /// Removes what killed receivers left, and what was set aside and is not in use. Returns how many
     /// directories that were.
     pub(super) fn sweep(&self, work_dir: &WorkDir, leases: &Leases, dry_run: bool) -> Result<u64, Refused> {
+        // What is written to is not removed.
+        self.settle();
         let names = self.names()?;
         let leftover = |name: &String| name.starts_with("tmp-") || name.starts_with("old-");
         let mut ours = Vec::new();
@@ -241,12 +252,18 @@ impl Shelf {
     }
 }
 
-/// Bytes of a file on the disk. Directories, of which there are fewer than files, have a block each.
-fn blocks(size: u64) -> u64 {
-    (size.div_ceil(BLOCK) + 1).saturating_mul(BLOCK)
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        self.settle();
+    }
 }
 
-fn remember(recent: &mut VecDeque<Arc<Encoded>>, manifest: &Arc<Encoded>) {
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember(recent: &Mutex<VecDeque<Arc<Encoded>>>, manifest: &Arc<Encoded>) {
+    let mut recent = locked(recent);
     recent.retain(|known| known.hash() != manifest.hash());
     recent.push_front(Arc::clone(manifest));
     recent.truncate(RECENT);
@@ -272,22 +289,6 @@ pub(super) fn is_marker_of(text: &[u8], hash: &ContentHash) -> bool {
         content_hash: Option<ContentHash>,
     }
     serde_json::from_slice::<Marker>(text).is_ok_and(|marker| marker.content_hash == Some(*hash))
-}
-
-fn read_used(dir: impl AsFd) -> Option<Used> {
-    serde_json::from_slice(&work_dir::read(dir, "used", LARGEST_MARKER).ok()??).ok()
-}
-
-pub(super) fn write_used(dir: impl AsFd, used: &Used) -> rustix::io::Result<()> {
-    let text = serde_json::to_vec(used).map_err(|_| Errno::INVAL)?;
-    work_dir::replace(dir, "used", &text)
-}
-
-/// When a snapshot was used last, and what it takes at most.
-pub(super) fn last_used(dir: impl AsFd) -> ((i64, i64), Option<u64>) {
-    let stat = rustix::fs::statat(&dir, "used", AtFlags::SYMLINK_NOFOLLOW);
-    let time = stat.map_or((0, 0), |stat| (stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)));
-    (time, read_used(dir).map(|used| used.bytes))
 }
 
 /// Gives a finished directory its name; an existing one wins. Returns whether it was renamed.

@@ -159,7 +159,7 @@ impl RunSource {
 
     /// The snapshot.
     #[must_use]
-    pub fn manifest(&self) -> &Manifest {
+    pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
     }
 

@@ -111,7 +111,7 @@ pub struct Delivered {
 pub fn deliver(
     remote: &Remote<'_>,
     store: &Store,
-    manifest: &Manifest,
+    manifest: &Arc<Manifest>,
     metadata: &SnapshotMetadata,
     lease: &Lease,
     tell: &mut dyn FnMut(Told<'_>),

@@ -179,7 +179,8 @@ fn a_list_that_is_damaged_here_costs_a_whole_delivery_and_nothing_else() {
         assert_ne!(damaged, text);
         fs::remove_file(&list).unwrap();
         fs::write(&list, damaged).unwrap();
-        // The base that the host offers is this one.
+        // The base that the host offers is this one; a conversation that has delivered it does not read it.
+        rig.client.line.hang_up();
         let (delivered, lines) = rig.deliver_as(&rig.client, &next, &crate::rig::engine_lease("j"));
         assert_eq!(delivered.unwrap().how, How::Full, "{damage}: {lines:?}");
         rig.assert_has(&next);
@@ -195,6 +196,8 @@ fn a_list_that_is_damaged_here_costs_a_whole_delivery_and_nothing_else() {
         let text = fs::read_to_string(&list).unwrap();
         fs::remove_file(&list).unwrap();
         fs::write(&list, text.replace(from, to)).unwrap();
+        // Else nobody reads it.
+        rig.client.line.hang_up();
         let (delivered, lines) = rig.deliver_as(&rig.client, &next, &crate::rig::engine_lease("j"));
         assert_eq!(delivered.unwrap().how, How::Full, "{to:?}: {lines:?}");
         rig.assert_has(&next);

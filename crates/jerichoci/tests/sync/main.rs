@@ -2,6 +2,7 @@
 
 mod collecting;
 mod delivering;
+mod late;
 mod refusing;
 mod rig;
 mod sharing;

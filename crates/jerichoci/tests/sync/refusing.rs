@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
 
 use jericho_host::{Command, Host, LocalHost};
 use jericho_manifest::protocol::{Answer, Ask, Fault, Hello, Holder, How, Lease, Receive, Request, VERSION};
@@ -10,7 +9,7 @@ use jericho_testkit::need::needs_root;
 use jerichoci::remote::sync::SyncError;
 use jerichoci::snapshot::ContentHash;
 
-use crate::rig::{Rig, engine_lease, environment, token};
+use crate::rig::{Mounted, Rig, engine_lease, environment, token};
 
 fn refused(delivered: Result<jerichoci::remote::sync::Delivered, SyncError>) -> (Fault, String) {
     match delivered {
@@ -272,21 +271,4 @@ fn a_disk_that_is_full_ends_it_at_once_and_nothing_is_left() {
     rig.assert_has(&first);
     drop(rig);
     drop(mounted);
-}
-
-/// A file system of its own, until it is dropped.
-struct Mounted(std::path::PathBuf);
-
-impl Mounted {
-    fn tmpfs(target: &Path, options: &str, flags: rustix::mount::MountFlags) -> Self {
-        let options = std::ffi::CString::new(options).unwrap();
-        rustix::mount::mount("tmpfs", target, "tmpfs", flags, options.as_c_str()).unwrap();
-        Self(target.to_path_buf())
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
-    }
 }

@@ -255,3 +255,20 @@ fn expected(store: &Store, manifest: &Manifest) -> Tree {
     jerichoci::snapshot::materialize::write_tree(store, manifest, &root, &token()).unwrap();
     read_tree(&root)
 }
+
+/// A file system of its own, until it is dropped.
+pub(crate) struct Mounted(PathBuf);
+
+impl Mounted {
+    pub(crate) fn tmpfs(target: &Path, options: &str, flags: rustix::mount::MountFlags) -> Self {
+        let options = std::ffi::CString::new(options).unwrap();
+        rustix::mount::mount("tmpfs", target, "tmpfs", flags, options.as_c_str()).unwrap();
+        Self(target.to_path_buf())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jericho_manifest::Delta;
@@ -22,13 +23,26 @@ pub(super) struct Ahead {
     pub(super) delta: Delta,
 }
 
+/// What it is made of.
+pub(super) struct Known<'k> {
+    pub(super) store: &'k Store,
+    /// What was delivered last in this conversation.
+    pub(super) last: Option<Arc<Manifest>>,
+    /// What is to be delivered.
+    pub(super) new: &'k Manifest,
+}
+
 impl Ahead {
     /// Nothing when the base cannot be read here.
-    pub(super) fn load(store: &Store, new: &Manifest, base: ContentHash) -> Option<Self> {
-        Self::load_unless(store, new, base, &AtomicBool::new(false))
+    pub(super) fn load(known: &Known<'_>, base: ContentHash) -> Option<Self> {
+        Self::load_unless(known, base, &AtomicBool::new(false))
     }
 
-    fn load_unless(store: &Store, new: &Manifest, base: ContentHash, enough: &AtomicBool) -> Option<Self> {
+    fn load_unless(known: &Known<'_>, base: ContentHash, enough: &AtomicBool) -> Option<Self> {
+        let Known { store, last, new } = known;
+        if let Some(last) = last.as_ref().filter(|last| last.hash() == base) {
+            return Some(Self { base, delta: Delta::of(last, new).ok()? });
+        }
         let old = Until { file: File::open(store.manifest_path(&base)).ok()?, enough };
         // Reading it again costs less than encoding it.
         let length = new.encoded_len();
@@ -71,14 +85,15 @@ impl Read for Until<'_> {
 pub(super) fn asked(
     talk: &mut Talk<'_>,
     question: &Request,
-    store: &Store,
-    new: &Manifest,
+    known: &Known<'_>,
     newest: Option<ContentHash>,
 ) -> Result<(Answer, Option<Ahead>), SyncError> {
-    let Some(newest) = newest.filter(|_| new.len() >= MANY) else { return Ok((talk.ask(question)?, None)) };
+    let Some(newest) = newest.filter(|_| known.new.len() >= MANY) else {
+        return Ok((talk.ask(question)?, None));
+    };
     let enough = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let reading = scope.spawn(|| Ahead::load_unless(store, new, newest, &enough));
+        let reading = scope.spawn(|| Ahead::load_unless(known, newest, &enough));
         let answer = talk.ask(question);
         if !matches!(answer, Ok(Answer::Lacks(_))) {
             enough.store(true, Ordering::Relaxed);

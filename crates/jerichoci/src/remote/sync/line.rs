@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jericho_host::slots::Slots;
@@ -11,6 +11,7 @@ use jericho_manifest::protocol::{Answer, Fault, Hello, LONGEST_LINE, Request, VE
 
 use super::Remote;
 use super::error::SyncError;
+use crate::snapshot::Manifest;
 
 /// How long a receiver that is told to end gets to remove what is half done.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
@@ -21,6 +22,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 pub struct Line {
     turn: Slots,
     kept: Mutex<Option<Open>>,
+    /// What was delivered last: what comes next most likely is the difference to it.
+    last: Mutex<Option<Arc<Manifest>>>,
     turns: AtomicU64,
 }
 
@@ -37,7 +40,12 @@ impl Line {
     /// # Errors
     /// When the process has no file descriptors left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { turn: Slots::new(1)?, kept: Mutex::default(), turns: AtomicU64::new(0) })
+        Ok(Self {
+            turn: Slots::new(1)?,
+            kept: Mutex::default(),
+            last: Mutex::default(),
+            turns: AtomicU64::new(0),
+        })
     }
 
     /// Takes a conversation with a receiver that has heard [`greeting`] and was asked nothing yet, with what it has
@@ -49,6 +57,17 @@ impl Line {
     /// Ends the conversation, unless somebody is talking at this moment. The next question opens a new one.
     pub fn hang_up(&self) {
         drop(self.replace(None));
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Notes what was delivered.
+    pub(super) fn has(&self, manifest: &Arc<Manifest>) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(manifest));
+    }
+
+    /// What was delivered last.
+    pub(super) fn last(&self) -> Option<Arc<Manifest>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Questions that were answered so far: round trips, apart from two for each new conversation.

@@ -1,6 +1,7 @@
 //! One attempt of a delivery: ask, then send what the host does not have.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{channel, sync_channel};
 use std::time::SystemTime;
 
@@ -10,7 +11,7 @@ use jericho_manifest::delta::{Content, sent};
 use jericho_manifest::protocol::{Answer, Ask, Fault, How, Lease, Receive, Request};
 use jericho_manifest::shown::shown;
 
-use super::ahead::{Ahead, asked};
+use super::ahead::{Ahead, Known, asked};
 use super::error::SyncError;
 use super::line::Talk;
 use super::{Delivered, Progress, Remote, Told};
@@ -25,7 +26,7 @@ const PIECE: usize = 256 << 10;
 /// What is delivered.
 pub(super) struct Parcel<'p> {
     pub(super) store: &'p Store,
-    pub(super) manifest: &'p Manifest,
+    pub(super) manifest: &'p Arc<Manifest>,
     pub(super) metadata: &'p SnapshotMetadata,
     pub(super) lease: &'p Lease,
 }
@@ -36,7 +37,7 @@ pub(super) fn once(
     tell: &mut dyn FnMut(Told<'_>),
     cancel: &CancelToken,
 ) -> Result<Delivered, SyncError> {
-    remote.line.with(remote, cancel, |talk| {
+    let delivered = remote.line.with(remote, cancel, |talk| {
         let hash = parcel.manifest.hash();
         let mut bases = newest(parcel.store, &hash);
         loop {
@@ -44,7 +45,8 @@ pub(super) fn once(
             let newest = bases.first().copied();
             let offered = std::mem::take(&mut bases);
             let question = Request::Ask(Ask { hash, bases: offered.clone(), lease, min_free });
-            let (answer, ahead) = asked(talk, &question, parcel.store, parcel.manifest, newest)?;
+            let known = Known { store: parcel.store, last: remote.line.last(), new: parcel.manifest };
+            let (answer, ahead) = asked(talk, &question, &known, newest)?;
             let lacks = match answer {
                 Answer::Have(have) => return Ok(delivered(remote, &hash, Progress::default(), have.how)),
                 Answer::Lacks(lacks) => lacks,
@@ -56,13 +58,13 @@ pub(super) fn once(
             // One that cannot be read here any more is as good as none, and so is one that nobody spoke of.
             let ahead = lacks.base.filter(|base| offered.contains(base)).and_then(|base| match ahead {
                 Some(ahead) if ahead.base == base => Some(ahead),
-                _ => Ahead::load(parcel.store, parcel.manifest, base),
+                _ => Ahead::load(&known, base),
             });
             let whole;
             let (delta, base) = match &ahead {
                 Some(ahead) => (&ahead.delta, Some(ahead.base)),
                 None => {
-                    whole = Delta::whole(parcel.manifest.clone());
+                    whole = Delta::whole(Manifest::clone(parcel.manifest));
                     (&whole, None)
                 }
             };
@@ -79,7 +81,9 @@ pub(super) fn once(
             // Once more, without a base.
             tell(Told::Line(&format!("sync: sending everything, because {why}")));
         }
-    })
+    })?;
+    remote.line.has(parcel.manifest);
+    Ok(delivered)
 }
 
 fn delivered(remote: &Remote<'_>, hash: &ContentHash, sent: Progress, how: How) -> Delivered {
