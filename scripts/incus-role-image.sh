@@ -181,19 +181,21 @@ build() {
 
 # Sets socket to that of the Incus to import into, and makes sure that it takes images: before minutes of building.
 reach() {
+  local where
   need curl=curl
   if [[ -n $remote_host ]]; then
     need openssh-client="${JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_BINARY:-ssh}"
     incus_forward_begin "$scratch" "$remote_host" "$remote_socket" ||
       fail 1 "cannot reach $remote_host by ssh" "ssh $remote_host true; pikaci doctor $remote_host"
-    socket=$scratch/incus
+    socket=$scratch/incus where="$remote_socket of $remote_host"
   else
     socket=$(incus_socket)
+    where=$socket
     [[ -S $socket ]] || fail 3 "no Incus on this machine: there is no socket $socket" \
       "scripts/setup-build-host, or INCUS_SOCKET, or --remote-host HOST"
     [[ -w $socket ]] || fail 3 "no right to use $socket" "run this as root, or join the group incus-admin"
   fi
-  role_image_access "$socket" "$project" || fail 1 "no image can be imported${remote_host:+ on $remote_host}"
+  role_image_access "$socket" "$project" "$where" || fail 1 "no image can be imported${remote_host:+ on $remote_host}"
 }
 
 import() {

@@ -30,6 +30,26 @@ role_image_parts() {
     echo "$artifact has no image in it: metadata.tar.xz with rootfs.squashfs or disk.qcow2" >&2
     return 1
   fi
+  role_image_whole "$image_metadata" && role_image_whole "$image_root"
+}
+
+# Whether a file of an image has its end: Incus takes a part of one, and no guest starts of it. What is wrong is on
+# standard error.
+role_image_whole() {
+  local file=$1 size is_whole=yes
+  size=$(stat -L -c %s -- "$file")
+  case $file in
+    *.squashfs)
+      # Its superblock says how long it is.
+      [[ $size -ge 96 && $(head -c 4 -- "$file" | tr -d '\0') == hsqs ]] &&
+        (($(od -A n -t u8 -j 40 -N 8 -- "$file") <= size)) || is_whole=''
+      ;;
+    *.xz) [[ $size -ge 32 && $(tail -c 2 -- "$file" | tr -d '\0') == YZ ]] || is_whole='' ;;
+    *) ((size > 0)) || is_whole='' ;;
+  esac
+  [[ -z $is_whole ]] || return 0
+  echo "$file is not a whole image: it has $size bytes, as if it had not been copied or built to its end" >&2
+  return 1
 }
 
 # role_image_import SOCKET PROJECT ALIAS ARTIFACT: prints the fingerprint. What is wrong is on standard error.
@@ -53,11 +73,11 @@ role_image_import() {
   printf '%s\n' "$fingerprint"
 }
 
-# Whether the Incus answers, trusts this user and has the project.
+# role_image_access SOCKET PROJECT WHERE: whether the Incus answers, trusts this user and has the project.
 role_image_access() {
   local answer code=0
   answer=$(incus_api "$1" GET /1.0) || {
-    echo "hint: is Incus running there, and is this account in the group incus-admin? ($1)" >&2
+    echo "hint: is there an Incus at $3, and is this account in the group incus-admin?" >&2
     return 1
   }
   if [[ $answer != *'"auth":"trusted"'* ]]; then

@@ -108,6 +108,34 @@ fn an_image_that_another_alias_names_stays_when_the_alias_moves_on() {
 }
 
 #[test]
+fn a_part_of_an_image_takes_the_place_of_none() {
+    let name = "a_part_of_an_image_takes_the_place_of_none";
+    let Some(rig) = Rig::up(name) else { return };
+    let project = rig.project(1).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, part) = (dir.path().join("whole"), dir.path().join("part"));
+    make_image(&whole, &format!("whole {}", project.name()));
+    let alias = format!("{}/dev", project.name());
+    let first = fingerprint(&import(&rig, &project, &whole, &["--alias", &alias]));
+    for (file, left) in
+        [("rootfs.squashfs", 0), ("rootfs.squashfs", 95), ("rootfs.squashfs", 200), ("metadata.tar.xz", 60)]
+    {
+        make_image(&part, &format!("part {}", project.name()));
+        let file = part.join(file);
+        let content = fs::read(&file).unwrap();
+        assert!(content.len() > left);
+        fs::write(&file, &content[..left]).unwrap();
+        let said = import(&rig, &project, &part, &["--alias", &alias]);
+        assert_eq!(said.code, Some(1), "{}", said.stderr);
+        let expected = format!("{} is not a whole image: it has {left} bytes", file.display());
+        assert!(said.stderr.contains(&expected), "{}", said.stderr);
+        assert_eq!(target(&rig, &alias).as_ref(), Some(&first));
+    }
+    assert!(is_there(&rig, &first));
+    forget(&rig, &first);
+}
+
+#[test]
 fn an_image_is_imported_over_ssh_and_no_connection_is_left() {
     let name = "an_image_is_imported_over_ssh_and_no_connection_is_left";
     let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start(name)) else { return };
@@ -119,14 +147,15 @@ fn an_image_is_imported_over_ssh_and_no_connection_is_left() {
     fs::write(&program, format!("#!/bin/sh\nexec ssh -F '{}' \"$@\"\n", sshd.config().display())).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let alias = format!("{}/dev", project.name());
-    let remote = |host: &str| {
-        let socket = rig.socket().to_str().unwrap();
+    let at = |host: &str, socket: &Path| {
+        let socket = socket.to_str().unwrap();
         let (image, project) = (image.to_str().unwrap(), project.name());
         let args = ["import", "--artifact", image, "--project", project, "--alias", &alias];
         let args = [&args[..], &["--remote-host", host, "--remote-socket", socket]].concat();
         let variables = [("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_BINARY", program.as_path())];
         call("pikaci-incus-image.sh", &args, &variables)
     };
+    let remote = |host: &str| at(host, rig.socket());
     // Its output ends with its last process: a connection that stayed would keep this from returning.
     let imported = fingerprint(&remote("rig"));
     assert_eq!(target(&rig, &alias).as_ref(), Some(&imported));
@@ -135,6 +164,12 @@ fn an_image_is_imported_over_ssh_and_no_connection_is_left() {
     let refused = remote("rig-wrong-key");
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("cannot reach rig-wrong-key"), "{}", refused.stderr);
+    let nothing = at("rig", Path::new("/nowhere/unix.socket"));
+    assert!(
+        nothing.stderr.contains("is there an Incus at /nowhere/unix.socket of rig"),
+        "{}",
+        nothing.stderr
+    );
 }
 
 #[test]
@@ -157,13 +192,18 @@ fn what_cannot_be_imported_is_told_and_changes_nothing() {
     assert_eq!(half.code, Some(1));
     assert!(half.stderr.contains("rootfs.squashfs or disk.qcow2"), "{}", half.stderr);
 
-    let garbage = dir.path().join("garbage");
-    fs::create_dir(&garbage).unwrap();
-    fs::write(garbage.join("metadata.tar.xz"), "no archive").unwrap();
-    fs::write(garbage.join("rootfs.squashfs"), "no file system").unwrap();
-    let garbage = import(&rig, &project, &garbage, &more);
-    assert_eq!(garbage.code, Some(1));
-    assert!(garbage.stderr.contains("Incus does not take the image"), "{}", garbage.stderr);
+    for (metadata, root, told) in [
+        ("metadata.tar.xz", "rootfs.squashfs", "is not a whole image"),
+        ("metadata.tar", "disk.qcow2", "Incus does not take the image"),
+    ] {
+        let garbage = dir.path().join(root);
+        fs::create_dir(&garbage).unwrap();
+        fs::write(garbage.join(metadata), "no archive").unwrap();
+        fs::write(garbage.join(root), "no file system").unwrap();
+        let garbage = import(&rig, &project, &garbage, &more);
+        assert_eq!(garbage.code, Some(1));
+        assert!(garbage.stderr.contains(told), "{}", garbage.stderr);
+    }
     assert_eq!(target(&rig, &alias), None);
 
     let args = ["import", "--project", "no-such-project"];

@@ -39,10 +39,17 @@ fn what_keeps_a_host_from_being_reached_is_told_apart() {
         matches!(&error, SshError::Authentication { reason, .. } if reason.contains("publickey")),
         "{error:?}"
     );
-    for destination in ["rig-unknown", "rig-changed"] {
-        let error = connect(destination);
-        assert!(matches!(&error, SshError::HostKey { .. }) && !error.is_transient(), "{error:?}");
-    }
+    let error = connect("rig-unknown");
+    assert!(!error.is_transient() && error.to_string().contains("No ED25519 host key is known"), "{error}");
+    let error = connect("rig-changed");
+    assert!(!error.is_transient(), "{error:?}");
+    let SshError::HostKey { reason, forget: Some(forget), .. } = &error else { panic!("{error:?}") };
+    assert!(
+        reason.starts_with("Offending ED25519 key in ") && reason.contains("/changed_hosts:1"),
+        "{reason}"
+    );
+    assert!(error.to_string().starts_with("the key of rig-changed has changed: "), "{error}");
+    assert!(forget.starts_with("ssh-keygen -f ") && forget.contains("changed_hosts"), "{forget}");
     for destination in ["", "-oProxyCommand=touch /tmp/owned"] {
         assert!(matches!(connect(destination), SshError::Settings { .. }));
     }
@@ -50,6 +57,35 @@ fn what_keeps_a_host_from_being_reached_is_told_apart() {
     let error = SshHost::new(config).unwrap().connect(&token()).unwrap_err();
     assert!(matches!(&error, HostError::NotFound { program } if program == "no-such-ssh"), "{error:?}");
     assert_eq!(fs::read_dir(rig.control_dir()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_host_that_lets_nobody_try_so_many_keys_says_so() {
+    let Some(rig) = ssh_rig(&["MaxAuthTries 1"]) else { return };
+    let host = SshHost::new(ssh_config(&rig, "rig-wrong-key")).unwrap();
+    let error = ssh_error(host.run(&sh("true"), &token()).unwrap_err());
+    let SshError::Authentication { reason, too_many: true, .. } = &error else { panic!("{error:?}") };
+    assert!(reason.contains("Too many authentication failures"), "{reason}");
+}
+
+#[test]
+fn what_fails_on_the_way_to_a_host_is_not_told_of_the_host() {
+    let Some(rig) = ssh_rig(&[]) else { return };
+    for (jump, said) in [
+        ("rig-wrong-key", "Permission denied"),
+        ("rig-unknown", "No ED25519 host key is known"),
+        ("rig-refused", "Connection refused"),
+    ] {
+        let mut config = ssh_config(&rig, "rig");
+        let ssh = rig.config();
+        config
+            .options
+            .push(format!("ProxyCommand=ssh -F {} -o BatchMode=yes -W %h:%p {jump}", ssh.display()));
+        let error = ssh_error(SshHost::new(config).unwrap().connect(&token()).unwrap_err());
+        let SshError::Connect { host, reason } = &error else { panic!("{error:?}") };
+        assert_eq!(host, "rig");
+        assert!(reason.starts_with("on the way there: ") && reason.contains(said), "{reason}");
+    }
 }
 
 #[test]

@@ -39,6 +39,9 @@ fn only_versions_2_and_3_are_taken() {
             [format!("schema_version: {other} is not supported (allowed: 2 or 3)")]
         );
     }
+    // Of another version nobody knows what belongs into it.
+    let newer = json!({ "schema_version": 4, "program": "true", "limits": {} });
+    assert_eq!(problems(&newer), ["schema_version: 4 is not supported (allowed: 2 or 3)"]);
     for wrong in [json!("2"), json!(2.0), json!(true), json!(null), json!(-2), json!([2])] {
         let expected = format!("schema_version: {wrong} is of the wrong type (allowed: 2 or 3)");
         assert_eq!(problems(&with("schema_version", wrong)), [expected]);
@@ -109,11 +112,10 @@ fn all_problems_of_a_request_are_told_at_once() {
       timeout_secs: is missing (allowed: a whole number of seconds above 0)
       run_as_root: is missing (allowed: true or false)
     ");
-    let document = json!({ "schema_version": 1, "command": " ", "timeout_secs": true, "user": "x" });
+    let document = json!({ "schema_version": 3, "command": " ", "timeout_secs": true, "user": "x" });
     insta::assert_snapshot!(IncusGuestRunRequest::parse(document.to_string().as_bytes()).unwrap_err(), @r#"
-    the guest run request has 5 problems:
+    the guest run request has 4 problems:
       user: "x" is of an unknown key (allowed: schema_version, command, timeout_secs, run_as_root, env_file, cwd, uid, gid, artifact_globs, grace_secs, log_cap_bytes, runtime, paths)
-      schema_version: 1 is not supported (allowed: 2 or 3)
       command: " " is blank (allowed: a shell command)
       timeout_secs: true is of the wrong type (allowed: a whole number of seconds above 0)
       run_as_root: is missing (allowed: true or false)

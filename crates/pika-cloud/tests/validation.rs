@@ -293,3 +293,21 @@ fn a_long_value_is_cut_and_stays_on_one_line() {
     assert!(found[0].len() < 400 && !found[0].contains('\n'), "{}", found[0].len());
     assert!(found[0].contains("… (") && found[0].contains(" bytes)"), "{}", found[0]);
 }
+
+#[test]
+fn an_artifact_glob_that_is_none_is_a_problem_before_there_is_a_guest() {
+    let globs = ["**/*.xml", "!secret/**", "../x", "[", ""].map(str::to_owned);
+    let told = problems(|spec| spec.policies.output_collection.artifact_globs = globs.to_vec());
+    let line = |index: usize, value: &str, problem: &str| {
+        format!(
+            "policies.output_collection.artifact_globs[{index}]: {value} {problem} (allowed: a glob of files below the \
+             artifact directory)"
+        )
+    };
+    let expected = [
+        line(2, "\"../x\"", "has a `.` or `..` component"),
+        line(3, "\"[\"", "has a `[` that is no class of bytes"),
+        line(4, "\"\"", "is empty"),
+    ];
+    assert_eq!(told, expected);
+}

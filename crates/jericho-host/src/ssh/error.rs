@@ -19,16 +19,20 @@ pub enum SshError {
     Authentication {
         /// As ssh(1) calls it.
         host: String,
-        /// What ssh said last.
+        /// What ssh said of it.
         reason: String,
+        /// Whether the host has not seen all keys of this user: there are more than it lets anybody try.
+        too_many: bool,
     },
     /// The key of the host is unknown, or not the one that is known.
-    #[error("the key of {host} is not the one that is known: {reason}")]
+    #[error("the key of {host} {}: {reason}", if forget.is_some() { "has changed" } else { "is not known" })]
     HostKey {
         /// As ssh(1) calls it.
         host: String,
-        /// What ssh said last.
+        /// What ssh said of it.
         reason: String,
+        /// When another key is known: the command that forgets that one.
+        forget: Option<String>,
     },
     /// The connection was there and went away before the command had told its result. The other
     /// end of it ends a command whose connection is gone.
@@ -116,27 +120,52 @@ impl SshError {
     pub(super) fn of_connection(host: &str, said: &[u8]) -> Self {
         let text = String::from_utf8_lossy(said);
         let host = host.to_owned();
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        let reason = last_line(&text);
-        if says(&["Host key verification failed", "HOST IDENTIFICATION HAS CHANGED", "host key is known for"])
-        {
-            Self::HostKey { host, reason }
-        } else if says(&[
-            "Permission denied (",
-            "Too many authentication failures",
-            "No supported authentication",
-        ]) {
-            Self::Authentication { host, reason }
+        let line = |words: &[&str]| {
+            let is_it = |line: &&str| words.iter().any(|word| line.contains(word));
+            text.lines().map(str::trim).rfind(is_it).map(shortened)
+        };
+        let key = || HOST_KEY.iter().find_map(|word| line(&[word]));
+        // A jump host, or another program, that was to make the connection: what it has said is not of this host.
+        if text.contains("Connection closed by UNKNOWN port") {
+            let of_the_way = key().or_else(|| line(&AUTHENTICATION)).or_else(|| {
+                let is_its = |line: &&str| !line.is_empty() && !line.contains("onnection closed by");
+                text.lines().map(str::trim).rfind(is_its).map(shortened)
+            });
+            let reason =
+                of_the_way.map_or_else(|| last_line(&text), |said| format!("on the way there: {said}"));
+            return Self::Connect { host, reason };
+        }
+        if text.contains("HOST IDENTIFICATION HAS CHANGED") {
+            let reason = line(&["Offending "]).unwrap_or_else(|| last_line(&text));
+            let forget = line(&["ssh-keygen "]).unwrap_or_else(|| "ssh-keygen -R NAME".to_owned());
+            Self::HostKey { host, reason, forget: Some(forget) }
+        } else if let Some(reason) = key() {
+            Self::HostKey { host, reason, forget: None }
+        } else if let Some(reason) = line(&AUTHENTICATION) {
+            Self::Authentication { host, too_many: reason.contains(TOO_MANY), reason }
         } else {
-            Self::Connect { host, reason }
+            Self::Connect { host, reason: last_line(&text) }
         }
     }
+}
+
+/// What ssh says of a key that it does not trust, beside the words on one that has changed; the first says most.
+const HOST_KEY: [&str; 2] = ["host key is known for", "Host key verification failed"];
+
+/// What ssh says when it is not let in.
+const AUTHENTICATION: [&str; 3] = [TOO_MANY, "Permission denied (", "No supported authentication"];
+
+const TOO_MANY: &str = "Too many authentication failures";
+
+/// A line for people.
+fn shortened(line: &str) -> String {
+    line.chars().take(500).collect()
 }
 
 /// The last line that says something, for people.
 pub(super) fn last_line(text: &str) -> String {
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
-    line.unwrap_or("ssh ended without a word").chars().take(500).collect()
+    shortened(line.unwrap_or("ssh ended without a word"))
 }
 
 #[cfg(test)]
@@ -154,11 +183,14 @@ mod tests {
             sort("me@box: Permission denied (publickey).\r\n"),
             SshError::Authentication { .. }
         ));
+        let unknown = "No ED25519 host key is known for box and you have requested strict checking.";
         assert!(matches!(
-            sort(
-                "No ED25519 host key is known for box and you have requested strict checking.\r\nHost key verification failed.\r\n"
-            ),
-            SshError::HostKey { .. }
+            sort(&format!("{unknown}\r\nHost key verification failed.\r\n")),
+            SshError::HostKey { reason, forget: None, .. } if reason == unknown
+        ));
+        assert!(matches!(
+            sort("Host key verification failed.\r\n"),
+            SshError::HostKey { reason, forget: None, .. } if reason == "Host key verification failed."
         ));
         assert!(matches!(sort(""), SshError::Connect { reason, .. } if reason == "ssh ended without a word"));
         assert!(sort("").is_transient() && !sort("Permission denied (publickey)").is_transient());

@@ -78,10 +78,18 @@ fn told(error: &HostError) -> String {
 pub(super) fn mend(error: &HostError, destination: &str) -> String {
     let host = quoted(destination);
     match error {
-        HostError::NotFound { .. } => "apt-get install openssh-client".to_owned(),
+        HostError::NotFound { program } if program == "ssh" => "apt-get install openssh-client".to_owned(),
+        HostError::NotFound { .. } => {
+            "unset JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_BINARY, or name a program that is there".to_owned()
+        }
+        HostError::Ssh(SshError::Authentication { too_many: true, .. }) => {
+            format!(
+                "name the key in ~/.ssh/config, with IdentityFile and `IdentitiesOnly yes` under `Host {host}`"
+            )
+        }
         HostError::Ssh(SshError::Authentication { .. }) => format!("ssh-copy-id {host}"),
-        HostError::Ssh(SshError::HostKey { reason, .. }) if reason.contains("IDENTIFICATION HAS CHANGED") => {
-            format!("ssh-keygen -R NAME, when the host has a new key for a reason; then ssh {host}")
+        HostError::Ssh(SshError::HostKey { forget: Some(forget), .. }) => {
+            format!("{forget}, when the host has a new key for a reason; then ssh {host}")
         }
         HostError::Ssh(SshError::HostKey { .. }) => {
             format!("ssh {host} once by hand, compare the key that it shows with the host's, and accept it")

@@ -36,10 +36,18 @@ while [ ! -d "$up" ]; do
 done
 say up "$up"
 [ -w "$up" ] && [ -x "$up" ] && say up_writable yes
+mount=$(df -Pk "$up" | sed -n '2s/^.*% *//p')
+options=$(mount="$mount" awk '{ gsub(/\\040/, " ", $2); if ($2 == ENVIRON["mount"]) is = $4 } END { print is }' /proc/mounts 2>/dev/null)
+case ,$options, in
+  *,noexec,*) say noexec "$mount" ;;
+esac
+say inodes "$(df -Pi "$up" 2>/dev/null | awk 'NR == 2 { print $2, $4 }')"
 say disk "$(df -Pk "$up" | awk 'NR == 2 { print $2, $4 }')"
 if [ -S "$socket" ]; then
   say socket there
   [ -r "$socket" ] && [ -w "$socket" ] && say socket_usable yes
+  socket="$socket" awk '$4 == "00010000" && substr($0, length($0) - length(ENVIRON["socket"])) == " " ENVIRON["socket"] { is = 1 }
+    END { exit !is }' /proc/net/unix 2>/dev/null && say listening yes
 elif ls "$socket" 2>&1 >/dev/null | grep -qi 'permission denied'; then
   say socket hidden
 fi
@@ -134,6 +142,12 @@ impl Facts {
 
     pub(crate) fn account(&self) -> &str {
         self.get("account").unwrap_or("this account")
+    }
+
+    /// Files that the file system of the directory can still take, where it counts them.
+    pub(crate) fn inodes(&self) -> Option<u64> {
+        let (all, free) = self.get("inodes")?.split_once(' ')?;
+        if all.parse() == Ok(0_u64) { None } else { free.parse().ok() }
     }
 
     /// Size of the file system of the directory, and what is free of it, in bytes.

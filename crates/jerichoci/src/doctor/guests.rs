@@ -8,7 +8,7 @@ use pika_cloud::ops::{Incus, OpsError, Patience, Server, SocketHost};
 use pika_incus_guest_role::IncusGuestRole;
 
 use super::facts::Facts;
-use super::mend::disk_paths;
+use super::mend::{disk_paths, is_not_forwarded};
 use super::{Place, Visit, quoted};
 use crate::engine::EngineError;
 
@@ -49,6 +49,12 @@ pub(super) fn check(
     let incus = Incus::new(sockets, &place.incus.socket, visit.cancel).with_patience(patience);
     let server = match incus.server() {
         Ok(server) => server,
+        Err(error) if visit.is_remote() && is_not_forwarded(&error, facts) => {
+            let mend = place.mend(visit).forwarding(facts);
+            let socket = place.incus.socket.display();
+            visit.problem("incus", format!("sshd does not forward to {socket}, where Incus listens"), mend);
+            return Ok(());
+        }
         Err(error) => {
             let mend = match &error {
                 OpsError::NoRights { .. } => place.mend(visit).grant(facts),

@@ -8,6 +8,9 @@ use super::{Place, Visit, quoted};
 /// How far two clocks may be apart: leases and times of files are compared.
 const SKEW_SECS: f64 = 5.0;
 
+/// Files that a file system must still take: a source needs one for each of its files.
+const FEWEST_FILES: u64 = 10_000;
+
 /// Name of the program that runs jobs in guests and on other hosts.
 const RUNNER: &str = "jerichoci-incus-run";
 
@@ -43,7 +46,9 @@ fn directory(visit: &mut Visit<'_>, place: &Place, facts: &Facts) {
         Some("absent") => {
             let up = facts.get("up").unwrap_or("/");
             if facts.is("up_writable", "yes") {
-                visit.ok(CHECK, format!("{path} is made when it is needed"));
+                if runs_programs(visit, place, facts) {
+                    visit.ok(CHECK, format!("{path} is made when it is needed"));
+                }
             } else {
                 let mend = visit.as_root(facts, &make);
                 let found =
@@ -77,9 +82,25 @@ fn existing(visit: &mut Visit<'_>, place: &Place, facts: &Facts, make: &str) {
     } else if !facts.is("up_writable", "yes") {
         let mend = visit.as_root(facts, make);
         visit.problem(CHECK, format!("{} may not write to the {what} {path}", facts.account()), mend);
-    } else {
+    } else if runs_programs(visit, place, facts) {
         visit.ok(CHECK, format!("{path} belongs to {} alone", facts.account()));
     }
+}
+
+/// Whether what is put into the directory can be run; a problem when not.
+fn runs_programs(visit: &mut Visit<'_>, place: &Place, facts: &Facts) -> bool {
+    let Some(mount) = facts.get("noexec") else { return true };
+    let (what, path) = (place.dir_is, place.dir.to_string_lossy());
+    let found = format!(
+        "the file system of the {what} {path} is mounted noexec, and jobs are run by a program in it"
+    );
+    let other = match visit.is_remote() {
+        true => "work_dir of the host in the user's file",
+        false => "--state-root",
+    };
+    let mend = visit.as_root(facts, &format!("mount -o remount,exec {}", quoted(mount)));
+    visit.problem("work_dir", found, format!("{mend}; or another directory: {other}"));
+    false
 }
 
 fn disk(visit: &mut Visit<'_>, place: &Place, facts: &Facts) {
@@ -97,6 +118,9 @@ fn disk(visit: &mut Visit<'_>, place: &Place, facts: &Facts) {
             true => visit.ssh(&format!("df -h {up}")),
         };
         visit.problem(CHECK, format!("{found}; below {} no run begins", gib(place.min_free)), mend);
+    } else if let Some(free) = facts.inodes().filter(|free| *free < FEWEST_FILES) {
+        let mend = visit.ssh(&format!("df -i {up}"));
+        visit.problem(CHECK, format!("{found}, but only {free} files more fit there (inodes)"), mend);
     } else {
         visit.ok(CHECK, found);
     }

@@ -3,9 +3,10 @@
 //! A doctor and a job that has failed say the same.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
-use pika_cloud::ops::DEFAULT_SOCKET;
+use pika_cloud::ops::{DEFAULT_SOCKET, OpsError};
 use pika_incus_guest_role::IncusGuestRole;
 
 use super::facts::Facts;
@@ -56,6 +57,15 @@ impl Mend<'_> {
         as_root(self.destination.as_deref(), facts, &format!("systemctl {verb} incus"))
     }
 
+    /// Lets sshd forward to sockets.
+    pub(crate) fn forwarding(&self, facts: &Facts) -> String {
+        let edit = "sed -i '/^AllowStreamLocalForwarding/d; /^DisableForwarding/d' /etc/ssh/sshd_config";
+        format!(
+            "{}; then reload sshd there, and see that no `restrict` stands before the key in ~/.ssh/authorized_keys",
+            as_root(self.destination.as_deref(), facts, edit)
+        )
+    }
+
     /// A command of Incus.
     pub(crate) fn incus(&self, words: &str) -> String {
         let daemon = self.daemon().map_or_else(String::new, |daemon| format!("{daemon} "));
@@ -97,6 +107,14 @@ impl Mend<'_> {
         let is_usual = self.incus.socket == Path::new(DEFAULT_SOCKET);
         (!is_usual).then(|| format!("INCUS_SOCKET={}", quoted(&self.incus.socket.to_string_lossy())))
     }
+}
+
+/// Whether it is sshd that keeps an Incus of another machine from being asked: there somebody listens at the socket, and
+/// here the connection breaks at once. A daemon that hangs says nothing for long.
+pub(crate) fn is_not_forwarded(error: &OpsError, facts: &Facts) -> bool {
+    let is_broken =
+        matches!(error, OpsError::Unreachable { source, .. } if source.kind() != ErrorKind::TimedOut);
+    is_broken && facts.is("socket_usable", "yes") && facts.is("listening", "yes")
 }
 
 /// What has to be set of a project for guests to see a directory of the host; nothing when they can.

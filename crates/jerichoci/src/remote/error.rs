@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jericho_host::quote::quote;
 use jericho_host::{CancelReason, HostError, SshError};
 
+use super::runner_binary::NAME;
 use crate::causes::with_causes;
 use crate::model::job::JobRuntimeKind;
 use crate::model::outcome::JobOutcome;
@@ -246,13 +247,29 @@ fn ssh_hint(host: &str, destination: &str, error: &HostError) -> Option<String> 
             "install an OpenSSH client, or name one with JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_BINARY"
                 .to_owned(),
         ),
+        HostError::Start { program, source }
+            if source.kind() == std::io::ErrorKind::PermissionDenied && program.ends_with(NAME) =>
+        {
+            Some(format!(
+                "the file system of the work directory is mounted noexec, or the runner there was changed; another \
+                 directory is named with `work_dir = \"…\"` under `[hosts.{host}]`"
+            ))
+        }
         HostError::Ssh(SshError::Connect { .. }) => Some(format!(
             "try {}; where to connect is `ssh = \"…\"` under `[hosts.{host}]`, or what ssh_config(5) says",
             try_it()
         )),
+        HostError::Ssh(SshError::Authentication { too_many: true, .. }) => Some(format!(
+            "name the key in ~/.ssh/config, with IdentityFile and `IdentitiesOnly yes` under `Host {}`",
+            word_of_shell(destination)
+        )),
         HostError::Ssh(SshError::Authentication { .. }) => Some(format!(
             "{} must work without asking for anything: put the public key into ~/.ssh/authorized_keys there, \
              or load the private one with `ssh-add`",
+            try_it()
+        )),
+        HostError::Ssh(SshError::HostKey { forget: Some(forget), .. }) => Some(format!(
+            "when its operator says that it has a new one: `{forget}`, then accept it once with {}",
             try_it()
         )),
         HostError::Ssh(SshError::HostKey { .. }) => {

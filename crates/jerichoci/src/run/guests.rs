@@ -133,9 +133,29 @@ impl Reaper {
 
     /// Whether a guest of a place is written down.
     fn has_guest(&self, place: &GuestPlace) -> bool {
+        self.written_down().any(|guest| guest.place == *place)
+    }
+
+    /// What to tell of those guests on members of a cluster that are away that were made here, by what is written down.
+    fn told_away(&self, place: &GuestPlace, away: &[Listed]) -> Vec<String> {
+        let is_own = |one: &&Listed| {
+            self.written_down().any(|guest| guest.place == *place && guest.instance == one.instance.name)
+        };
+        let tell = |one: &Listed| {
+            format!(
+                "{} is on the cluster member {}, which is away: it is looked at once that is back",
+                told(place, &one.instance),
+                one.location
+            )
+        };
+        away.iter().filter(is_own).map(tell).collect()
+    }
+
+    /// The guests of all runs that were written down.
+    fn written_down(&self) -> impl Iterator<Item = GuestIntent> {
         let runs = fs::read_dir(self.layout.runs()).into_iter().flatten().flatten();
         let ids = runs.filter_map(|run| run.file_name().to_str()?.parse::<RunId>().ok());
-        ids.flat_map(|id| roots::guests(&self.layout.run(&id))).any(|(_, guest)| guest.place == *place)
+        ids.flat_map(|id| roots::guests(&self.layout.run(&id))).map(|(_, guest)| guest)
     }
 
     /// Nobody looks there any more, unless somebody makes a guest there at this moment.
@@ -211,8 +231,11 @@ impl Reaper {
             self.forget(place);
         }
         let listed = listed.unwrap_or_default();
-        let there: Vec<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
+        let mut there: Vec<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
         self.end_unowned(place, &incus, listed, reaped)?;
+        if !rooted.is_empty() {
+            there.extend(away(&incus, place)?.into_iter().map(|one| one.instance.name));
+        }
         for rooted in rooted {
             rooted.forget_all_but(&there, place);
             if let Err(problem) = rooted.let_go(place.host.as_deref()) {
@@ -240,9 +263,10 @@ impl Reaper {
     ) -> Result<(), Problem> {
         let own: BTreeSet<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
         if self.others != Others::Ignored {
-            let all = self::listed(incus, place, &pika_cloud::ops::Labels::new())?;
-            listed
-                .extend(all.unwrap_or_default().into_iter().filter(|one| !own.contains(&one.instance.name)));
+            let all = self::listed(incus, place, &pika_cloud::ops::Labels::new())?.unwrap_or_default();
+            let (away, all): (Vec<_>, Vec<_>) = all.into_iter().partition(Listed::is_away);
+            reaped.problems.extend(self.told_away(place, &away));
+            listed.extend(all.into_iter().filter(|one| !own.contains(&one.instance.name)));
         }
         if listed.is_empty() {
             return Ok(());
@@ -342,6 +366,12 @@ fn listed(
         Err(OpsError::ProjectMissing { .. }) => Ok(None),
         other => other.map(Some),
     }
+}
+
+/// Those of whom nobody can say whose they are, for their member of a cluster is away.
+fn away(incus: &Incus, place: &GuestPlace) -> Result<Vec<Listed>, OpsError> {
+    let all = listed(incus, place, &pika_cloud::ops::Labels::new())?.unwrap_or_default();
+    Ok(all.into_iter().filter(Listed::is_away).collect())
 }
 
 /// An Incus that has several names has its guests once.

@@ -1,16 +1,17 @@
 //! What is looked at and what is collected on a cluster.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jericho_host::CancelToken;
 use jericho_testkit::cluster::Cluster;
 use jericho_testkit::incus::Project;
-use jerichoci::GcPolicy;
 use jerichoci::doctor::{Check, Standing};
+use jerichoci::{GcPolicy, ReapOptions, RunRequest};
 use serde_json::json;
 
 use crate::cluster::{assert_passed, brought, volumes};
-use crate::rig::{World, guest, monotonic, pause};
+use crate::rig::{World, guest, incus, job, monotonic, pause};
 
 /// What a doctor says of where guests go.
 fn placed(world: &World<'_>) -> Check {
@@ -60,6 +61,14 @@ fn a_doctor_says_to_which_member_of_a_cluster_guests_go_and_why_they_cannot() {
         assert!(check.standing == Standing::Problem && check.found.contains(why), "{check:?}");
         let mend = format!("{socket} incus cluster list; then another `target`, or none");
         assert_eq!(check.mend, Some(mend));
+        // A job says the same.
+        let run = world.run(vec![guest("lost", "true")]);
+        let told = job(&run, "lost").message.clone().unwrap();
+        assert!(
+            told.contains(why)
+                && told.ends_with(&format!("; see which there are: {socket} incus cluster list")),
+            "{told}"
+        );
     }
 
     // One that is away is told when the others have missed it for long enough.
@@ -129,4 +138,59 @@ fn what_was_brought_to_members_of_a_cluster_is_collected_when_no_guest_needs_it(
     // What has gone is brought again.
     world.config.incus.target = Some("n2".to_owned());
     assert_passed(&world, &world.run(vec![guest("again", "cat a.txt")]));
+}
+
+#[test]
+fn a_member_of_a_cluster_that_is_away_keeps_no_guest_of_another_one_from_being_ended() {
+    let test = "a_member_of_a_cluster_that_is_away_keeps_no_guest_of_another_one_from_being_ended";
+    let Some(cluster) = Cluster::up(test) else { return };
+    let project = cluster.project(4).unwrap();
+    let Some(world) = World::new(cluster.rig(), &project, test) else { return };
+    let on = |member: &str| {
+        let mut job = guest(member, "exit 1");
+        incus(&mut job).target = Some(member.to_owned());
+        job
+    };
+    let mut request = RunRequest::new(vec![on("n2"), on("n3")]);
+    request.options.keep_on_failure = true;
+    request.options.keep_going = true;
+    let run = world.run_request(&request);
+    let guests: BTreeMap<String, String> = project
+        .instances()
+        .unwrap()
+        .into_iter()
+        .map(|name| (cluster.location(&project, &name).unwrap(), name))
+        .collect();
+    assert_eq!(guests.keys().collect::<Vec<_>>(), ["n2", "n3"], "{run:#?}");
+    for name in guests.values() {
+        // Nobody wants to look at them any more.
+        let body = json!({ "config": { "user.jerichoci.keep_until": "2026-01-01T00:00:00Z" } });
+        let path = format!("/1.0/instances/{name}?project={}", project.name());
+        cluster.rig().ask("PATCH", &path, Some(&body)).unwrap();
+    }
+    cluster.kill_member("n2").unwrap();
+    // The fault has hit, and the others have found one who leads them: they no longer know anything of its guest.
+    let path = format!("/1.0/instances?recursion=1&project={}", project.name());
+    let is_away = || {
+        let listed = cluster.rig().ask("GET", &path, None);
+        listed.is_ok_and(|all| all.as_array().unwrap().iter().any(|one| one["config"].is_null()))
+    };
+    let (never, deadline) = (CancelToken::new().unwrap(), monotonic() + Duration::from_secs(90));
+    while !is_away() {
+        assert!(monotonic() < deadline, "its guest is still known");
+        pause(&never, Duration::from_millis(200));
+    }
+    let reap = || world.engine().reap_all(&ReapOptions::default(), &CancelToken::new().unwrap()).unwrap();
+    let reaped = reap();
+    let what = |member| format!("instance {} in project {} on this machine", guests[member], project.name());
+    assert_eq!(reaped.instances, [what("n3")], "{reaped:?}");
+    let [problem] = reaped.problems.try_into().unwrap();
+    let expected = format!("{} is on the cluster member n2, which is away", what("n2"));
+    assert!(problem.starts_with(&expected), "{problem}");
+    assert!(world.job_dir(&run, "n2").join("instance.json").exists(), "it is still there");
+
+    cluster.start_members().unwrap();
+    let reaped = reap();
+    assert_eq!((reaped.instances, reaped.problems), (vec![what("n2")], vec![]));
+    world.assert_nothing_left();
 }

@@ -162,7 +162,8 @@ fn a_host_that_cannot_be_reached_is_told_apart_and_at_once() {
         ("rig-nowhere", "connect", "`[hosts.box]`"),
         ("rig-wrong-key", "authentication", "authorized_keys"),
         ("rig-unknown", "host key", "`ssh rig-unknown true`"),
-        ("rig-changed", "host key", "`ssh rig-changed true`"),
+        ("rig-changed", "host key", "changed_hosts\" -R \"[127.0.0.1]:"),
+        ("rig-changed", "host key", "accept it once with `ssh rig-changed true`"),
     ] {
         let error = error(destination);
         assert_eq!(sort(&error), kind, "{error:?}");
@@ -262,8 +263,13 @@ struct Small(PathBuf);
 
 impl Small {
     fn mount(dir: &Path) -> Self {
+        Self::mount_with(dir, "rw")
+    }
+
+    fn mount_with(dir: &Path, option: &str) -> Self {
         fs::create_dir(dir).unwrap();
-        mount(&["mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "none", dir.to_str().unwrap()]);
+        let options = format!("size=64m,mode=0700,{option}");
+        mount(&["mount", "-t", "tmpfs", "-o", &options, "none", dir.to_str().unwrap()]);
         Self(dir.to_path_buf())
     }
 }
@@ -292,6 +298,21 @@ fn a_host_without_room_is_refused() {
     let told = error.told();
     assert!(matches!(error, RemoteError::Disk { free_bytes: 1..67_108_865, .. }), "{error:?}");
     assert!(told.contains("0.0 GiB free, and a run begins with 5.0 GiB at least; make room there"), "{told}");
+}
+
+#[test]
+fn a_work_directory_in_which_no_program_runs_is_told_with_the_way_out() {
+    let name = "a_work_directory_in_which_no_program_runs_is_told_with_the_way_out";
+    if !needs_root(name) {
+        return;
+    }
+    let Some(rig) = Rig::start(name) else { return };
+    let _small = Small::mount_with(&rig.work_dir(), "noexec");
+    let run = rig.run(vec![sh("process", "true")]);
+    let record = job(&run, "process");
+    assert_eq!(record.verdict, Verdict::Failed(FailureKind::Infrastructure), "{record:#?}");
+    let told = record.message.clone().unwrap();
+    assert!(told.contains("is mounted noexec") && told.contains("under `[hosts.box]`"), "{told}");
 }
 
 #[test]

@@ -5,11 +5,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::client::Trouble;
 use super::ended::Ended;
@@ -17,6 +16,7 @@ use super::ensure::InstanceRef;
 use super::error::OpsError;
 use super::files::Found;
 use super::incus::Incus;
+use crate::glob::GlobSet;
 use crate::plan::IncusRuntimePlan;
 
 /// Directories below directories that are looked into.
@@ -57,8 +57,8 @@ impl Incus {
     ///
     /// - `include_result`: `result.json`, `status.json`, `events.jsonl`
     /// - `include_logs`: `logs/`, with everything in the guest's log directory
-    /// - `artifact_globs`: `files/`, with what matches below the guest's artifact directory; `*`
-    ///   does not cross `/`, `**` does
+    /// - `artifact_globs`: `files/`, with what they choose below the guest's artifact directory: see
+    ///   [`crate::glob`]
     ///
     /// At most 100 000 files and directories and 16 GiB.
     ///
@@ -113,7 +113,9 @@ impl Incus {
             collection.others = collection.collected.files.len();
             let files = collection.others.saturating_add(limits.files);
             collection.limits = CollectLimits { files, bytes: limits.bytes.min(LARGEST) };
-            let wanted = |path: &Path| path.strip_prefix("files").is_ok_and(|below| globs.is_match(below));
+            let wanted = |path: &Path| {
+                path.strip_prefix("files").is_ok_and(|below| globs.matches(below.as_os_str().as_bytes()))
+            };
             collection.entry(&paths.artifacts_dir, Path::new("files"), &wanted, DEEPEST)?;
         }
         Ok(collection.collected)
@@ -227,6 +229,11 @@ impl<'a> Collection<'a> {
                         self.skip(source, &format!("it has an entry of the name {child:?}"));
                         continue;
                     }
+                    // What Incus puts in the place of bytes that are no text: by this name nobody finds it.
+                    if child.contains('\u{fffd}') {
+                        self.skip(source, &format!("the name of its entry {child:?} is not UTF-8"));
+                        continue;
+                    }
                     self.entry(&format!("{source}/{child}"), &name.join(&child), wanted, depth - 1)?;
                 }
             }
@@ -303,15 +310,11 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 fn globs(patterns: &[String]) -> Result<GlobSet, OpsError> {
-    let bad = |error: globset::Error| OpsError::Failed {
-        action: "collect artifacts".to_owned(),
-        message: error.to_string(),
-    };
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        set.add(GlobBuilder::new(pattern).literal_separator(true).build().map_err(bad)?);
-    }
-    set.build().map_err(bad)
+    GlobSet::new(patterns).map_err(|refused| {
+        let told: Vec<String> =
+            refused.iter().map(|(index, error)| format!("{:?} {error}", patterns[*index])).collect();
+        OpsError::Failed { action: "collect artifacts".to_owned(), message: told.join(", ") }
+    })
 }
 
 fn file_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> OpsError + use<'a> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::body::{Device, Site, needs_nics, needs_root, profiles, profiles_with};
 use super::client::{Request, Trouble, quoted};
@@ -81,19 +81,20 @@ pub(crate) struct Processors {
     pub(crate) total: u64,
 }
 
-/// An instance as Incus describes it.
+/// An instance as Incus describes it. Of one on a member of a cluster that is away it knows the name and the place, and
+/// says null for the rest.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Instance {
     pub(crate) name: String,
     pub(crate) status: String,
     pub(crate) created_at: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub(crate) config: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub(crate) devices: BTreeMap<String, Device>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub(crate) expanded_config: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_empty")]
     pub(crate) profiles: Vec<String>,
     #[serde(default)]
     pub(crate) location: String,
@@ -248,6 +249,11 @@ impl Incus {
     pub(crate) fn instance(&self, project: &str, name: &str) -> Result<Option<Instance>, OpsError> {
         self.find(&format!("look up instance {name}"), &Request::get(instance_path(project, name, "")))
     }
+}
+
+/// Null is nothing.
+fn or_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 fn is_nic(device: &Device) -> bool {

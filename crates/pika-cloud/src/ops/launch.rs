@@ -99,8 +99,15 @@ impl Incus {
         let failed = |message: &str| OpsError::Failed { action: action.clone(), message: message.to_owned() };
         let program = plan.entry_command.as_deref().ok_or_else(|| failed("the plan has no entry command"))?;
         let request = launch.request.as_deref().unwrap_or_default();
-        if request.len() > REQUEST_LIMIT || request.contains('\0') {
-            return Err(failed("the request is larger than 96 KiB, or has a NUL character"));
+        if request.len() > REQUEST_LIMIT {
+            let message = format!(
+                "its request has {} bytes, and at most {REQUEST_LIMIT} can be handed over",
+                request.len()
+            );
+            return Err(failed(&message));
+        }
+        if request.contains('\0') {
+            return Err(failed("its request has a NUL character"));
         }
         if launch.prepare.as_ref().is_some_and(|script| script.contains('\0')) {
             return Err(failed("the script that makes the guest ready has a NUL character"));

@@ -24,7 +24,8 @@ pub struct Listed {
     pub instance: InstanceRef,
     /// What the host sees of it.
     pub infrastructure: LifecycleState,
-    /// All its labels, as configuration keys: `user.…`.
+    /// All its labels, as configuration keys: `user.…`. None of an instance on a member of a cluster that is
+    /// away: see [`Listed::is_away`].
     pub labels: BTreeMap<String, String>,
     /// When it was created, as Incus writes it.
     pub created_at: String,
@@ -39,6 +40,12 @@ impl Listed {
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(&label_key(name)).map(String::as_str)
+    }
+
+    /// Whether it is on a member of a cluster that is away: nothing can be done with it, and nobody knows whose it is.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.infrastructure == LifecycleState::Unreachable && self.labels.is_empty()
     }
 }
 
@@ -64,7 +71,7 @@ impl Incus {
     }
 
     /// The instances of a project that carry all these labels, sorted by name; all instances when
-    /// none are given.
+    /// none are given. Those on a member of a cluster that is away are only in the list of all.
     ///
     /// # Errors
     ///

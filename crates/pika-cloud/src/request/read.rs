@@ -49,6 +49,12 @@ impl Entries {
         let mut problems = Problems::of(DOCUMENT);
         // Without a version to go by, what any version knows is let by.
         let version = self.version();
+        if version.is_none() && self.find("schema_version").is_some_and(Value::is_u64) {
+            // Of another version nobody here knows what belongs into it.
+            let mut alone = Problems::of(DOCUMENT);
+            self.check_version(&mut alone, version);
+            alone.finish()?;
+        }
         self.check_keys(&mut problems, version.unwrap_or(IncusGuestRunRequest::SCHEMA_VERSION));
         self.check_version(&mut problems, version);
 

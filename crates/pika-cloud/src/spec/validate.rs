@@ -1,9 +1,11 @@
 //! The rules of a runtime spec, checked all at once.
 
 use super::{RuntimeNetwork, RuntimePaths, RuntimeSpec};
+use crate::glob::GlobSet;
 use crate::validation::{Problems, ValidationErrors};
 
 const TEXT: &str = "some text";
+const GLOB: &str = "a glob of files below the artifact directory";
 const PATH: &str = "an absolute path without `..`";
 const INSTANCE_NAME: &str = "1 to 63 ASCII letters, digits and `-`, first a letter, last no `-`";
 
@@ -18,6 +20,7 @@ impl RuntimeSpec {
     ///   another file or of a directory.
     /// - `mounts`: a source; a `guest_path` that is absolute, without `..`, not `/`, and no
     ///   other mount's, however it is written (`/a/` is `/a`).
+    /// - `artifact_globs`: each one a glob, see [`crate::glob`].
     /// - `entry_command`, when given, is not blank. No label has a blank name.
     ///
     /// # Errors
@@ -31,6 +34,11 @@ impl RuntimeSpec {
         check_paths(&mut problems, &self.paths);
         if let Some(command) = &self.entry_command {
             check_text(&mut problems, "entry_command", command, |c| c == '\0');
+        }
+        let globs = &self.policies.output_collection.artifact_globs;
+        for (index, error) in GlobSet::new(globs).err().unwrap_or_default() {
+            let field = format!("policies.output_collection.artifact_globs[{index}]");
+            problems.add(field, globs[index].as_str(), error.to_string(), GLOB);
         }
         for (name, value) in &self.labels {
             if name.trim().is_empty() {

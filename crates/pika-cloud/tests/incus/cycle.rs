@@ -15,7 +15,7 @@ fn a_guest_lives_from_its_creation_to_its_end() {
     let plan = spec(&rig, &project, "whole")
         .with_policies(RuntimePolicies {
             output_collection: OutputCollectionPolicy {
-                artifact_globs: vec!["**/*.xml".into(), "top".into()],
+                artifact_globs: vec!["**/*.xml".into(), "top".into(), "!a/secret/**".into()],
                 ..OutputCollectionPolicy::default()
             },
             ..RuntimePolicies::default()
@@ -23,7 +23,8 @@ fn a_guest_lives_from_its_creation_to_its_end() {
         .plan()
         .unwrap();
     let work = "echo hello; echo oops >&2; cd /run/pika-cloud/artifacts; mkdir -p a/b; echo x >a/b/r.xml; \
-                echo t >top; echo no >a/top; ln -s /etc/passwd link.xml";
+                echo t >top; echo no >a/top; ln -s /etc/passwd link.xml; mkdir a/secret; echo s >a/secret/s.xml; \
+                echo b >$(printf 'a/\\377.xml')";
     let mut course = course(work);
     course.output = Some(into.path().join("out"));
     let mut record = Record::default();
@@ -46,8 +47,11 @@ fn a_guest_lives_from_its_creation_to_its_end() {
     assert_eq!(read("files/a/b/r.xml"), "x\n");
     assert_eq!(read("files/top"), "t\n");
     assert!(!into.path().join("out/files/a/top").exists(), "it matches no glob");
+    assert!(!into.path().join("out/files/a/secret").exists(), "the last glob takes it away again");
     assert!(!into.path().join("out/files/link.xml").exists(), "a link leads anywhere");
-    assert!(outcome.collected.skipped.iter().any(|line| line.contains("link.xml")), "{outcome:?}");
+    for said in ["link.xml: it is a symbolic link", "is not UTF-8"] {
+        assert!(outcome.collected.skipped.iter().any(|line| line.contains(said)), "{outcome:?}");
+    }
     assert_nothing_left(&project);
 }
 

@@ -87,7 +87,8 @@ pub(super) fn read(reader: &mut Reader<'_>, key: Key<'_>, value: Value<'_, '_>) 
 /// A word that a program is given as an argument, and must not take for an option.
 fn word(reader: &mut Reader<'_>, value: Value<'_, '_>, what: &str) -> Option<String> {
     let text = reader.string(value)?;
-    if !is_word(text) {
+    // A group of members of a cluster has a name.
+    if !is_word(text) || text == "@" {
         reader.problem(
             value.at,
             format!("{} is not {what}", quoted(text)),
@@ -103,7 +104,11 @@ fn absolute(reader: &mut Reader<'_>, value: Value<'_, '_>) -> Option<PathBuf> {
     let path = Path::new(text);
     if !is_place(path) {
         let message = format!("{} is not the absolute path of a directory to work in", quoted(text));
-        reader.problem(value.at, message, "write a path that starts with `/`, without `..`");
+        reader.problem(
+            value.at,
+            message,
+            "write a path that starts with `/`, without `..`, and is not `/` itself",
+        );
         return None;
     }
     Some(path.to_owned())

@@ -103,6 +103,7 @@ fn what_is_wrong_is_told_with_its_place() {
         "[hosts.h]\nwork_dir = '/a/../b'",
         "[hosts.h]\nwork_dir = '/'",
         "[hosts.h]\nincus = { projekt = 'x', profile = '', target = '-x' }",
+        "[incus]\ntarget = '@'",
         "[incus]\nimage_alias = 'x'",
         "[incus]\nsocket = 'incus.sock'",
         "[hosts.h]\nallow = ['incu', 'docker', 1]",
@@ -143,15 +144,17 @@ fn what_is_wrong_is_told_with_its_place() {
         config.toml:6:9: `allow`: expected an array of runtimes, found the string `incus`
         config.toml:7:15: `disk_budget`: expected a string, found the integer 20
     [hosts.h]\nwork_dir = 'tmp'
-        config.toml:2:12: `tmp` is not the absolute path of a directory to work in; write a path that starts with `/`, without `..`
+        config.toml:2:12: `tmp` is not the absolute path of a directory to work in; write a path that starts with `/`, without `..`, and is not `/` itself
     [hosts.h]\nwork_dir = '/a/../b'
-        config.toml:2:12: `/a/../b` is not the absolute path of a directory to work in; write a path that starts with `/`, without `..`
+        config.toml:2:12: `/a/../b` is not the absolute path of a directory to work in; write a path that starts with `/`, without `..`, and is not `/` itself
     [hosts.h]\nwork_dir = '/'
-        config.toml:2:12: `/` is not the absolute path of a directory to work in; write a path that starts with `/`, without `..`
+        config.toml:2:12: `/` is not the absolute path of a directory to work in; write a path that starts with `/`, without `..`, and is not `/` itself
     [hosts.h]\nincus = { projekt = 'x', profile = '', target = '-x' }
         config.toml:2:11: unknown key `projekt` in `incus`; did you mean `project`?
         config.toml:2:36: `` is not a name in Incus; write one word that does not start with `-`
         config.toml:2:49: `-x` is not a name in Incus; write one word that does not start with `-`
+    [incus]\ntarget = '@'
+        config.toml:2:10: `@` is not a name in Incus; write one word that does not start with `-`
     [incus]\nimage_alias = 'x'
         config.toml:2:1: unknown key `image_alias` in `incus`; did you mean `image`?
     [incus]\nsocket = 'incus.sock'

@@ -53,6 +53,27 @@ fn a_run_without_a_name_needs_a_default_target() {
 }
 
 #[test]
+fn what_is_too_long_for_a_program_is_refused_before_anything_runs() {
+    let long = "x".repeat(64 * 1024 + 1);
+    let text = format!(
+        "[targets.t.jobs.script]\ncommand = \"echo {long}\"\n[targets.t.jobs.word]\ncommand = [\"echo\", \"{long}\"]\n\
+         [targets.t.jobs.variable]\ncommand = \"true\"\nenv = {{ A = \"{long}\" }}\n"
+    );
+    insta::assert_snapshot!(refused(&Tree::with_targets(&text), &["run", "t"], 2), @r"
+    error: jericho.toml:2:11: 65542 bytes are more than the 65536 that a job can be given as one text; put it into a file of the source tree, and use that
+    jericho.toml:4:20: 65537 bytes are more than the 65536 that a job can be given as one text; put it into a file of the source tree, and use that
+    jericho.toml:7:13: 65537 bytes are more than the 65536 that a job can be given as one text; put it into a file of the source tree, and use that
+      hint: mend that, and run again; nothing was started
+    ");
+    // The longest that is taken does run.
+    let longest = "x".repeat(64 * 1024);
+    let tree = Tree::with_targets(&format!(
+        "[targets.t.jobs.j]\ncommand = [\"test\", \"-n\", \"{longest}\"]\nenv = {{ A = \"{longest}\" }}\n"
+    ));
+    tree.run(&["run", "t"]).code(0);
+}
+
+#[test]
 fn a_bad_jericho_toml_is_told_with_line_and_column() {
     let tree =
         Tree::with_targets("[targets.hello.jobs.greet]\ncomand = \"echo hello\"\ntimeout = \"5 minutes\"\n");

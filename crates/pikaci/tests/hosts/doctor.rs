@@ -111,39 +111,55 @@ fn what_keeps_ssh_out_is_told_apart() {
     }
     let mut steady = String::new();
     for line in all.lines() {
-        let line = match line.split_once(" port ") {
-            Some((before, after)) => {
-                format!("{before} port {}", after.trim_start_matches(|c: char| c.is_ascii_digit()))
+        let mut line = line.replace(sshd.config().parent().unwrap().to_str().unwrap(), "SSHD");
+        for port in [" port ", "[127.0.0.1]:"] {
+            if let Some((before, after)) = line.split_once(port) {
+                line = format!("{before}{port}{}", after.trim_start_matches(|c: char| c.is_ascii_digit()));
             }
-            None => line.to_owned(),
-        };
+        }
         steady += &(line + "\n");
     }
-    insta::assert_snapshot!(steady, @r"
+    insta::assert_snapshot!(steady, @r#"
     ssh problem
     rig-wrong-key refuses to let this user in: root@127.0.0.1: Permission denied (publickey).
     mend: ssh-copy-id rig-wrong-key
     ssh problem
-    the key of rig-unknown is not the one that is known: Host key verification failed.
+    the key of rig-unknown is not known: No ED25519 host key is known for [127.0.0.1]: and you have requested strict checking.
     mend: ssh rig-unknown once by hand, compare the key that it shows with the host's, and accept it
     ssh problem
-    the key of rig-changed is not the one that is known: Host key verification failed.
-    mend: ssh rig-changed once by hand, compare the key that it shows with the host's, and accept it
+    the key of rig-changed has changed: Offending ED25519 key in SSHD/changed_hosts:1
+    mend: ssh-keygen -f "SSHD/changed_hosts" -R "[127.0.0.1]:", when the host has a new key for a reason; then ssh rig-changed
     ssh problem
     cannot connect to rig-refused: ssh: connect to host 127.0.0.1 port : Connection refused
     mend: ssh -v rig-refused true
     ssh problem
     cannot connect to rig-nowhere: ssh: Could not resolve hostname no-such-host.invalid: Name or service not known
     mend: ssh -v rig-nowhere true
-    ");
-    // Without the program there is nothing to try.
+    "#);
+    // Without the program there is nothing to try, and to install another one does not help.
     let mut pikaci = place.command(&["doctor", "box", "--json"]);
     pikaci.env("JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_BINARY", "/no/such/ssh");
     insta::assert_snapshot!(wrong(&place, &Ended::of(pikaci.output().unwrap()).code(3)), @r"
     ssh problem
     /no/such/ssh: not found
-    mend: apt-get install openssh-client
+    mend: unset JERICHOCI_PREPARED_OUTPUT_FULFILL_SSH_BINARY, or name a program that is there
     ");
+}
+
+/// A file system, as large as a run wants it; gone when it is dropped.
+struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    fn at(dir: &'a Path, flags: rustix::mount::MountFlags, options: &std::ffi::CStr) -> Self {
+        rustix::mount::mount("tmpfs", dir, "tmpfs", flags, options).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
+    }
 }
 
 #[test]
@@ -165,6 +181,16 @@ fn a_work_directory_that_is_not_the_accounts_own_is_a_problem() {
     std::fs::remove_file(&dir).unwrap();
     std::fs::write(&dir, "").unwrap();
     all += &problem(&place);
+    std::fs::remove_file(&dir).unwrap();
+    std::fs::create_dir(&dir).unwrap();
+    let mounted = Mounted::at(&dir, rustix::mount::MountFlags::NOEXEC, c"size=8g,mode=0700");
+    all += &problem(&place);
+    drop(mounted);
+    let mounted = Mounted::at(&dir, rustix::mount::MountFlags::empty(), c"size=8g,mode=0700,nr_inodes=100");
+    all += &problem(&place);
+    drop(mounted);
+    std::fs::remove_dir(&dir).unwrap();
+    std::fs::write(&dir, "").unwrap();
     insta::assert_snapshot!(all, @r"
     work_dir problem
     the work directory SHARED/work has mode 755, so others see sources in it
@@ -178,6 +204,12 @@ fn a_work_directory_that_is_not_the_accounts_own_is_a_problem() {
     work_dir problem
     the work directory SHARED/work is no directory
     mend: ssh rig 'rm SHARED/work'
+    work_dir problem
+    the file system of the work directory SHARED/work is mounted noexec, and jobs are run by a program in it
+    mend: ssh rig 'mount -o remount,exec SHARED/work'; or another directory: work_dir of the host in the user's file
+    disk problem
+    8.0 GiB of 8.0 GiB are free for the work directory, but only 99 files more fit there (inodes)
+    mend: ssh rig 'df -i SHARED/work'
     ");
     // One that is not there yet is made by the first run.
     std::fs::remove_file(&dir).unwrap();
@@ -319,4 +351,21 @@ fn incus_that_cannot_be_asked_is_told_with_the_reason() {
     nobody has no right to use Incus at SOCKET
     mend: sudo usermod -aG incus-admin nobody; then log in anew
     ");
+}
+
+#[test]
+fn an_sshd_that_does_not_forward_to_incus_is_told_and_not_an_incus_that_is_well() {
+    let name = "an_sshd_that_does_not_forward_to_incus_is_told_and_not_an_incus_that_is_well";
+    let options = &["AllowStreamLocalForwarding no"];
+    let (Some(rig), Some(sshd)) = (Rig::up(name), ssh::Rig::start_with(name, options)) else { return };
+    let targets = "[targets.t.jobs.j]\nruntime = \"incus\"\ncommand = \"true\"\n";
+    let Some(place) = Place::real(name, &rig, &sshd, targets) else { return };
+    insta::assert_snapshot!(problem(&place), @r"
+    incus problem
+    sshd does not forward to SOCKET, where Incus listens
+    mend: ssh rig 'sed -i '\''/^AllowStreamLocalForwarding/d; /^DisableForwarding/d'\'' /etc/ssh/sshd_config'; then reload sshd there, and see that no `restrict` stands before the key in ~/.ssh/authorized_keys
+    ");
+    let ended = place.pikaci(&["run", "t", "--on", "box"]).code(3);
+    assert!(ended.stderr.contains("j: errored: sshd on box does not forward to "), "{ended:?}");
+    assert!(!ended.stderr.contains("restart"), "{ended:?}");
 }

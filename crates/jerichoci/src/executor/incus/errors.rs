@@ -11,7 +11,7 @@ use super::place::Place;
 use super::spec::Image;
 use crate::causes::with_causes;
 use crate::doctor::facts::Facts;
-use crate::doctor::mend::{Mend, disk_paths, quoted};
+use crate::doctor::mend::{Mend, disk_paths, is_not_forwarded, quoted};
 use crate::remote::Hosts;
 
 /// The error that matters, and of an instance that is still there although it should not: its name, and why.
@@ -60,6 +60,13 @@ pub(super) fn explain(
             None => place.doctor(),
         },
         OpsError::Unreachable { socket, .. } => match place.facts(cancel) {
+            Some(facts) if mend.destination.is_some() && is_not_forwarded(error, &facts) => {
+                let (socket, host) = (socket.display(), place.name());
+                let mend = mend.forwarding(&facts);
+                return format!(
+                    "sshd on {host} does not forward to {socket}, where Incus listens; let it: {mend}"
+                );
+            }
             Some(facts) => {
                 return unreachable(&what, socket, place.name(), &mend, &facts) + "; " + &place.doctor();
             }
@@ -68,6 +75,9 @@ pub(super) fn explain(
         OpsError::NetworkMissing { network, .. } => format!("make it: {}", mend.network(network)),
         OpsError::NoNetwork { .. } => {
             format!("make one and name it with `network` of `incus`: {}", mend.network("NAME"))
+        }
+        OpsError::NotFound { what: "cluster member" | "cluster group with members", .. } => {
+            format!("see which there are: {}", mend.incus("cluster list"))
         }
         OpsError::RoleUnknown { .. } => "name a role that there is".to_owned(),
         OpsError::Refused { reason, .. } => {

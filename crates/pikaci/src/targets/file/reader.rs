@@ -80,6 +80,9 @@ pub(crate) struct Reader<'t> {
 /// must not cost much.
 const MOST_PROBLEMS: usize = 50;
 
+/// Linux gives a program no argument and no variable of more than 128 KiB, and a guest gets its command quoted twice.
+const LONGEST_ARGUMENT: usize = 64 * 1024;
+
 impl<'t> Reader<'t> {
     fn new(file: &'t str, text: &'t str) -> Self {
         Self { file, text, found: Vec::new(), more: 0 }
@@ -191,6 +194,12 @@ impl<'t> Reader<'t> {
         let text = self.string(value)?;
         if text.contains('\0') {
             self.problem(value.at, "a NUL cannot be passed to a command", "");
+            return None;
+        }
+        if text.len() > LONGEST_ARGUMENT {
+            let message =
+                format!("{} bytes are more than the 65536 that a job can be given as one text", text.len());
+            self.problem(value.at, message, "put it into a file of the source tree, and use that");
             return None;
         }
         Some(text)

@@ -197,8 +197,10 @@ fn host(
     if let Some(runtime) = runtime.filter(|runtime| !host.allows(*runtime)) {
         let word = word(runtime);
         let message = format!("host {} does not take jobs whose runtime is `{word}`", quoted(name));
-        let help =
-            format!("the runtimes it takes are {}; see `allow` of the host", list(&host.allowed_words()));
+        let help = match host.allowed_words().as_slice() {
+            [] => "it takes none; see `allow` of the host".to_owned(),
+            words => format!("the runtimes it takes are {}; see `allow` of the host", list(words)),
+        };
         reader.problem(value.at, message, help);
     }
     Some(name.to_owned())

@@ -225,22 +225,25 @@ fn a_file_does_not_make_jobs_without_end() {
 #[test]
 fn values_do_not_make_text_without_end() {
     let value = "v".repeat(1000);
-    let command = "${n}".repeat(20_000);
-    let text = format!("[targets.t.jobs.a]\ncommand = '{command}'\nmatrix = {{ n = ['{value}'] }}");
+    let command = "${n}".repeat(10_000);
+    let text = format!("[targets.t.jobs.a]\ncommand = '{command}'\nmatrix = {{ n = ['{value}{value}'] }}");
     assert!(told(text.as_bytes()).starts_with(
         "jericho.toml:3:1: the matrices of the file make more than 16 MiB of text; let the job call a script"
     ));
-    let jobs: String = (0..200)
+    let jobs: String = (0..300)
         .map(|n| {
             format!(
                 "[targets.t.jobs.j{n}]\ncommand = '{}'\nmatrix = {{ n = ['{value}'] }}\n",
-                "${n}".repeat(100)
+                "${n}".repeat(60)
             )
         })
         .collect();
     assert!(told(jobs.as_bytes()).contains("more than 16 MiB of text"));
-    let few = text.replace(&command, &"${n}".repeat(1000));
+    let few = text.replace(&command, &"${n}".repeat(30));
     assert_eq!(told(few.as_bytes()), "accepted");
+    // Each text has its own limit, as it is filled in.
+    let long = text.replace(&command, &"${n}".repeat(40));
+    assert!(told(long.as_bytes()).contains("80000 bytes are more than the 65536"));
 }
 
 #[test]
