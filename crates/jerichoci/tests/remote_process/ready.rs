@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jericho_host::{CancelReason, SshError};
 use jericho_testkit::need::needs_root;
+use jerichoci::RunRequest;
 use jerichoci::model::job::{IncusRuntimeConfig, JobRuntimeConfig, JobRuntimeKind};
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::remote::{BuildHost, Ready, RemoteError, WorkDirProblem};
@@ -195,7 +196,9 @@ fn what_is_wrong_with_a_host_is_told_with_the_way_out_to_jobs_of_every_runtime()
         host.allow.clone_from(allow);
         let mut guest = sh("guest", "true");
         guest.runtime = JobRuntimeConfig::Incus(IncusRuntimeConfig::default());
-        let run = rig.run(vec![sh("process", "true"), guest]);
+        // The one may end before the other begins.
+        let request = RunRequest::new(vec![sh("process", "true"), guest]).keep_going(true);
+        let run = rig.run_until(&request, &token());
         for id in ["process", "guest"] {
             let record = job(&run, id);
             assert_eq!(record.verdict, Verdict::Failed(FailureKind::Infrastructure), "{record:#?}");
