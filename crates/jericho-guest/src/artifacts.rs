@@ -21,6 +21,8 @@ use serde::Serialize;
 const MOST_FILES: u64 = 100_000;
 /// Most bytes of one job.
 const MOST_BYTES: u64 = 8 << 30;
+/// Most files of the command's own that are named.
+const MOST_OWN: usize = 10_000;
 /// Most warnings that are told one by one.
 const MOST_WARNINGS: usize = 20;
 
@@ -29,15 +31,36 @@ const MOST_WARNINGS: usize = 20;
 pub(crate) struct Collected {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
+    /// What the globs would choose of what the command has put there itself: who wants no copies still wants that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) own: Vec<String>,
     /// What was left out, and why; paths as far as they are text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
 }
 
+/// What becomes of something that has the place of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InPlace {
+    /// It stays, and the copy is left out: the command has put it there itself.
+    Kept,
+    /// The copy takes its place: it may be that of an earlier attempt.
+    Replaced,
+}
+
+impl InPlace {
+    /// For a command that is about to start, by what is in the directory of its artifacts already.
+    pub(crate) fn at_start(artifacts: &Path) -> Self {
+        let is_new = std::fs::read_dir(artifacts).is_ok_and(|mut names| names.next().is_none());
+        if is_new { Self::Kept } else { Self::Replaced }
+    }
+}
+
 /// Copies what `globs` choose from below `from` into `to`. What cannot be copied is a warning.
-pub(crate) fn collect(from: &Path, globs: &GlobSet, to: &Path) -> Collected {
+pub(crate) fn collect(from: &Path, globs: &GlobSet, to: &Path, in_place: InPlace) -> Collected {
     let mut collector = Collector {
         found: Collected::default(),
+        in_place,
         more_warnings: 0,
         most_files: MOST_FILES,
         most_bytes: MOST_BYTES,
@@ -55,10 +78,14 @@ pub(crate) fn collect(from: &Path, globs: &GlobSet, to: &Path) -> Collected {
 
 struct Collector {
     found: Collected,
+    in_place: InPlace,
     more_warnings: u64,
     most_files: u64,
     most_bytes: u64,
 }
+
+/// What is done with each file.
+type Show<'a> = dyn FnMut(&mut Collector, &[u8], Kind) -> io::Result<()> + 'a;
 
 impl Collector {
     fn warn(&mut self, warning: String) {
@@ -73,20 +100,41 @@ impl Collector {
         let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let source = rustix::fs::openat(CWD, from, directory, Mode::empty())?;
         let target = rustix::fs::openat(CWD, to, directory, Mode::empty())?;
+        if self.in_place == InPlace::Kept {
+            self.walk(&target, None, &mut |this, path, kind| {
+                if kind == Kind::File && globs.matches(path) && this.found.own.len() < MOST_OWN {
+                    this.found.own.push(shown(path));
+                }
+                Ok(())
+            })?;
+        }
         let own = rustix::fs::fstat(&target)?;
+        self.walk(&source, Some((own.st_dev, own.st_ino)), &mut |this, path, kind| {
+            if !globs.matches(path) {
+                return Ok(());
+            }
+            if this.found.files >= this.most_files {
+                return Err(io::Error::other(format!("there are more than {} files", this.most_files)));
+            }
+            this.take(&source, path, kind, &target)
+        })
+    }
+
+    /// Shows everything below `root` that is no directory, by path, except what lies in the directory `without`.
+    fn walk(&mut self, root: &OwnedFd, without: Option<(u64, u64)>, show: &mut Show<'_>) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         // Directories that wait, as paths: descriptors would run out.
         let mut waiting = vec![Vec::new()];
         while let Some(path) = waiting.pop() {
-            let dir =
-                match open_beneath(&source, &path, directory | OFlags::NOFOLLOW, ResolveFlags::NO_SYMLINKS) {
-                    Ok(dir) => dir,
-                    Err(error) => {
-                        self.warn(format!("{}: {error}", shown(&path)));
-                        continue;
-                    }
-                };
+            let dir = match open_beneath(root, &path, flags, ResolveFlags::NO_SYMLINKS) {
+                Ok(dir) => dir,
+                Err(error) => {
+                    self.warn(format!("{}: {error}", shown(&path)));
+                    continue;
+                }
+            };
             let stat = rustix::fs::fstat(&dir)?;
-            if (stat.st_dev, stat.st_ino) == (own.st_dev, own.st_ino) {
+            if without == Some((stat.st_dev, stat.st_ino)) {
                 continue;
             }
             let mut entries = BTreeSet::new();
@@ -106,14 +154,8 @@ impl Collector {
                 inner.extend_from_slice(&name);
                 if kind == Kind::Directory {
                     below.push(inner);
-                } else if globs.matches(&inner) {
-                    if self.found.files >= self.most_files {
-                        return Err(io::Error::other(format!(
-                            "there are more than {} files",
-                            self.most_files
-                        )));
-                    }
-                    self.take(&source, &inner, kind, &target)?;
+                } else {
+                    show(self, &inner, kind)?;
                 }
             }
             waiting.extend(below.into_iter().rev());
@@ -131,7 +173,8 @@ impl Collector {
             self.warn(format!("{}: is no file", shown(path)));
             return Ok(());
         }
-        let copied = copy(source, path, resolve, target, self.most_bytes - self.found.bytes);
+        let most = self.most_bytes - self.found.bytes;
+        let copied = copy(source, path, resolve, target, self.in_place, most);
         match copied {
             Ok(bytes) => {
                 self.found.files += 1;
@@ -151,6 +194,7 @@ impl Collector {
                     Some(Errno::XDEV | Errno::LOOP) => {
                         "the link leads out of the working directory".to_owned()
                     }
+                    Some(Errno::EXIST) => "the job has written a file of that name to $ARTIFACTS".to_owned(),
                     Some(Errno::NOENT) if kind == Kind::Link => "the link leads to nothing".to_owned(),
                     _ => error.to_string(),
                 };
@@ -189,6 +233,7 @@ fn copy(
     path: &[u8],
     resolve: ResolveFlags,
     target: &OwnedFd,
+    in_place: InPlace,
     most: u64,
 ) -> io::Result<u64> {
     // Should it be something that blocks, it is not waited for.
@@ -203,9 +248,11 @@ fn copy(
     }
     let (dir, name) = make_parents(target, path)?;
     let name = c_string(name)?;
-    match rustix::fs::unlinkat(&dir, &name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
+    if in_place == InPlace::Replaced {
+        match rustix::fs::unlinkat(&dir, &name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(stat.st_mode & 0o755 | 0o600);
@@ -296,13 +343,14 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let trees = trees();
         fs::set_permissions(trees.from.join("out/a.xml"), fs::Permissions::from_mode(0o775)).unwrap();
-        let found = collect(&trees.from, &globs(&["out/**/*.xml", "nothing/**"]), &trees.to);
-        assert_eq!(found, Collected { files: 2, bytes: 3, warnings: Vec::new() });
+        let found =
+            collect(&trees.from, &globs(&["out/**/*.xml", "nothing/**"]), &trees.to, InPlace::Replaced);
+        assert_eq!(found, Collected { files: 2, bytes: 3, ..Collected::default() });
         assert_eq!(fs::read(trees.to.join("out/deep/b.xml")).unwrap(), b"bb");
         assert_eq!(fs::metadata(trees.to.join("out/a.xml")).unwrap().permissions().mode() & 0o777, 0o755);
         assert!(!trees.to.join("out/c.txt").exists());
         // The directory of artifacts lies below here, and is not collected again.
-        assert_eq!(collect(&trees.from, &globs(&["**"]), &trees.to).files, 3);
+        assert_eq!(collect(&trees.from, &globs(&["**"]), &trees.to, InPlace::Replaced).files, 3);
     }
 
     #[test]
@@ -313,7 +361,8 @@ mod tests {
         symlink("nothing", trees.from.join("out/dangling.xml")).unwrap();
         symlink("/etc", trees.from.join("etc")).unwrap();
         symlink("c.txt", trees.from.join("out/inside.xml")).unwrap();
-        let found = collect(&trees.from, &globs(&["**/*.xml", "etc", "etc/**"]), &trees.to);
+        let found =
+            collect(&trees.from, &globs(&["**/*.xml", "etc", "etc/**"]), &trees.to, InPlace::Replaced);
         assert_eq!((found.files, found.warnings.len()), (3, 4), "{found:?}");
         assert_eq!(fs::read(trees.to.join("out/inside.xml")).unwrap(), b"c");
         assert!(fs::symlink_metadata(trees.to.join("out/inside.xml")).unwrap().is_file());
@@ -330,7 +379,7 @@ mod tests {
         symlink(outside.path(), trees.to.join("out")).unwrap();
         symlink(outside.path().join("victim"), trees.to.join("c.txt")).unwrap();
         fs::write(trees.from.join("c.txt"), "new").unwrap();
-        let found = collect(&trees.from, &globs(&["out/*", "c.txt"]), &trees.to);
+        let found = collect(&trees.from, &globs(&["out/*", "c.txt"]), &trees.to, InPlace::Replaced);
         assert_eq!(found.files, 1, "{found:?}");
         assert_eq!(fs::read(outside.path().join("victim")).unwrap(), b"untouched");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
@@ -341,7 +390,7 @@ mod tests {
     fn what_is_no_file_is_named_and_left_out() {
         let trees = trees();
         jericho_host::sys::make_fifo(&trees.from.join("pipe")).unwrap();
-        let found = collect(&trees.from, &globs(&["pipe", "out/c.txt"]), &trees.to);
+        let found = collect(&trees.from, &globs(&["pipe", "out/c.txt"]), &trees.to, InPlace::Replaced);
         assert_eq!((found.files, found.warnings), (1, vec!["pipe: is no file".to_owned()]));
     }
 
@@ -349,8 +398,13 @@ mod tests {
     fn more_than_the_limits_ends_the_collection_with_a_warning() {
         for (most_files, most_bytes, taken) in [(1, 100, 1), (100, 2, 1)] {
             let trees = trees();
-            let mut collector =
-                Collector { found: Collected::default(), more_warnings: 0, most_files, most_bytes };
+            let mut collector = Collector {
+                found: Collected::default(),
+                in_place: InPlace::Kept,
+                more_warnings: 0,
+                most_files,
+                most_bytes,
+            };
             let error = collector.run(&trees.from, &globs(&["out/*", "out/deep/*"]), &trees.to);
             assert!(error.is_err() || collector.found.files == 2, "{most_files} {most_bytes}");
             assert!(collector.found.files >= taken && collector.found.bytes <= most_bytes);

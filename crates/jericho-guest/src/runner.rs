@@ -11,7 +11,7 @@ use jericho_host::{
 use pika_cloud::{GuestRuntime, IncusGuestRunRequest, LifecycleState, RuntimePaths};
 use serde_json::{Value, json};
 
-use crate::artifacts::{self, Collected};
+use crate::artifacts::{self, Collected, InPlace};
 use crate::enter::Entry;
 use crate::log::{JobLog, LogSummary};
 use crate::plan::{Plan, TAG};
@@ -245,8 +245,13 @@ impl Job {
             }
         };
         let mut traces = Traces { warnings: self.plan.warnings.clone(), ..Traces::default() };
+        let artifacts = Path::new(&self.state.paths().artifacts_dir);
+        let in_place = InPlace::at_start(artifacts);
         let mut verdict = self.follow(&mut log, &mut traces);
-        let artifacts = self.collect();
+        let mut artifacts = artifacts::collect(&self.plan.cwd, &self.plan.globs, artifacts, in_place);
+        for name in artifacts.own.iter_mut().chain(&mut artifacts.warnings) {
+            *name = self.plan.masked(name);
+        }
         self.state.release_reserve();
         let (finished, tee) = log.finish();
         match finished {
@@ -314,10 +319,6 @@ impl Job {
             supervision.isolation = Isolation::Namespaces(Vec::new());
         }
         self.host.supervise(&command, &supervision, log, &self.token)
-    }
-
-    fn collect(&self) -> Collected {
-        artifacts::collect(&self.plan.cwd, &self.plan.globs, Path::new(&self.state.paths().artifacts_dir))
     }
 
     fn details(&self, verdict: &Verdict, traces: &Traces, artifacts: &Collected) -> Value {

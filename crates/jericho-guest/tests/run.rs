@@ -207,6 +207,27 @@ fn artifacts_come_from_the_working_directory_and_links_out_of_it_do_not() {
 }
 
 #[test]
+fn what_a_command_puts_among_its_artifacts_stays_and_what_an_earlier_one_left_does_not() {
+    let rig = Rig::new();
+    let artifacts = Path::new(&rig.paths.artifacts_dir);
+    let run = |script: &str| {
+        let mut request = rig.request(script);
+        request["artifact_globs"] = json!(["out.txt"]);
+        assert_eq!(rig.run(&request).code, Some(0));
+        fs::read_to_string(artifacts.join("out.txt")).unwrap()
+    };
+    assert_eq!(run("echo own >$ARTIFACTS/out.txt; echo copy >out.txt"), "own\n");
+    let told = rig.detail("artifacts");
+    assert_eq!((&told["files"], &told["own"]), (&json!(0), &json!(["out.txt"])));
+    let why = "out.txt: the job has written a file of that name to $ARTIFACTS";
+    assert_eq!(told["warnings"], json!([why]));
+    // Started again in the same guest, what lies there is that of another attempt.
+    assert_eq!(run("echo again >out.txt"), "again\n");
+    let told = rig.detail("artifacts");
+    assert_eq!((&told["files"], &told["own"]), (&json!(1), &json!(null)));
+}
+
+#[test]
 fn a_second_request_goes_on_counting_and_forgets_the_first_result() {
     let rig = Rig::new();
     rig.run(&rig.request("echo first; exit 1"));

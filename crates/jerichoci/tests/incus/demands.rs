@@ -380,7 +380,8 @@ fn globs_choose_files_of_the_workspace_when_the_job_says() {
         let mut globbed = guest(
             "globbed",
             &format!(
-                "mkdir -p out/deep; echo 1 >out/deep/x; echo 2 >y.log; echo 3 >$ARTIFACTS/own; {script}"
+                "mkdir -p out/deep; echo 1 >out/deep/x; echo 2 >y.log; echo 3 >$ARTIFACTS/own; \
+                 echo 4 >$ARTIFACTS/z.log; echo copy >z.log; {script}"
             ),
         );
         globbed.writable_workspace = true;
@@ -388,12 +389,16 @@ fn globs_choose_files_of_the_workspace_when_the_job_says() {
         globbed.artifacts_when = when;
         let run = world.run(vec![globbed]);
         let record = job(&run, "globbed");
+        // What a job puts there itself is never replaced, nor left out with the copies.
+        let artifacts = world.config.state_root.join("runs").join(run.run_id.as_str());
+        let z = artifacts.join("jobs/globbed/artifacts/z.log");
+        assert_eq!(std::fs::read_to_string(z).unwrap(), "4\n");
         record.artifacts.iter().map(|artifact| artifact.path.clone()).collect::<Vec<_>>()
     };
-    assert_eq!(names(ArtifactsWhen::Always, "true"), ["out/deep/x", "own", "y.log"]);
-    assert_eq!(names(ArtifactsWhen::Failure, "true"), ["own"]);
-    assert_eq!(names(ArtifactsWhen::Failure, "false"), ["out/deep/x", "own", "y.log"]);
-    assert_eq!(names(ArtifactsWhen::Never, "false"), ["own"]);
+    assert_eq!(names(ArtifactsWhen::Always, "true"), ["out/deep/x", "own", "y.log", "z.log"]);
+    assert_eq!(names(ArtifactsWhen::Failure, "true"), ["own", "z.log"]);
+    assert_eq!(names(ArtifactsWhen::Failure, "false"), ["out/deep/x", "own", "y.log", "z.log"]);
+    assert_eq!(names(ArtifactsWhen::Never, "false"), ["own", "z.log"]);
     world.assert_nothing_left();
 }
 

@@ -1,11 +1,13 @@
 //! What a guest left, brought into the directory of its job's artifacts.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use pika_cloud::IncusRuntimePlan;
 use pika_cloud::glob::GlobSet;
 use pika_cloud::ops::{CollectLimits, Ended, Incus, InstanceRef, OpsError};
+use serde_json::Value;
 
 use super::export::{self, ExportError};
 
@@ -54,6 +56,11 @@ pub(super) fn collect(
         }
         _ => None,
     };
+    let is_unwanted = |file: &Path| {
+        // What the job has put there itself is no copy.
+        unwanted.as_ref().is_some_and(|globs| globs.matches(file.as_os_str().as_bytes()))
+            && !own(ended).any(|name| name == file.to_string_lossy())
+    };
     let mut left_out: Vec<String> = found.skipped;
     for (path, bytes) in found.files {
         let (to, is_file) = match path.strip_prefix("files") {
@@ -61,8 +68,7 @@ pub(super) fn collect(
             Err(_) => (path.clone(), false),
         };
         if is_file {
-            use std::os::unix::ffi::OsStrExt as _;
-            if unwanted.as_ref().is_some_and(|globs| globs.matches(to.as_os_str().as_bytes())) {
+            if is_unwanted(&to) {
                 continue;
             }
             if ENGINES.iter().any(|name| to == Path::new(name)) {
@@ -85,6 +91,16 @@ pub(super) fn collect(
     }
     collected.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(collected)
+}
+
+/// What the globs choose of what the job has put among its artifacts itself, as the runner tells it.
+fn own(ended: &Ended) -> impl Iterator<Item = &str> {
+    let details = match ended {
+        Ended::Result(result) => result.details.as_ref(),
+        _ => None,
+    };
+    let own = details.and_then(|details| details["artifacts"]["own"].as_array());
+    own.into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// Into `staged`: documents, and files below `files/`. All files at once where the runner of the guest still can
