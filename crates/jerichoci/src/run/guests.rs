@@ -302,7 +302,8 @@ impl Reaper {
     /// Whether somebody may want a guest that is kept: the run is there to look at, or the shell is open that it was
     /// made for.
     fn may_be_looked_at(&self, id: &RunId) -> bool {
-        self.layout.run(id).dir().exists() || shell::is_open(&self.layout, id)
+        // What cannot be looked at may be there.
+        self.layout.run(id).dir().try_exists().unwrap_or(true) || shell::is_open(&self.layout, id)
     }
 
     /// Ends one, after what it has to say was brought to the directory of its job.

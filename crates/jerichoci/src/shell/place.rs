@@ -50,7 +50,7 @@ pub(super) fn source(shell: &Shell<'_>) -> Result<(RunSnapshot, RunSource), Engi
 pub(crate) fn is_open(layout: &Layout, id: &RunId) -> bool {
     let lock = layout.root().join(SHELLS).join(id.as_str()).join(LOCK);
     // What cannot be looked at is left alone.
-    lock.exists() && !matches!(FileLock::try_exclusive(&lock), Ok(Some(_)))
+    lock.try_exists().unwrap_or(true) && !matches!(FileLock::try_exclusive(&lock), Ok(Some(_)))
 }
 
 /// A directory that goes when this does; what a shell has left that was killed goes with the next one.
