@@ -137,9 +137,17 @@ fn shipped_state_root(tree: &Tree, link: &str) -> PathBuf {
 
 #[test]
 fn a_state_root_with_links_that_came_with_the_tree_is_refused_by_all_that_write() {
-    for link in
-        ["runs", "active", "store", "store/segments", "store/pins", "snapshots", "cache", "cache/stat"]
-    {
+    for link in [
+        "runs",
+        "active",
+        "shells",
+        "store",
+        "store/segments",
+        "store/pins",
+        "snapshots",
+        "cache",
+        "cache/stat",
+    ] {
         let tree = Tree::new();
         let victim = shipped_state_root(&tree, link);
         fs::create_dir_all(tree.root.join(".jerichoci/runs")).unwrap();
