@@ -83,3 +83,18 @@ impl<T> Drop for Background<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_of_it_is_told_before_what_comes_then_has_ended() {
+        let then = |cancel: &CancelToken| {
+            let _ = poll(&mut [PollFd::from_borrowed_fd(cancel.fd(), PollFlags::IN)], None);
+        };
+        let work = Background::start_after(Duration::ZERO, "work", |_| "done", then).unwrap();
+        // Dropped, it ends the rest.
+        assert_eq!(work.finish(Duration::from_secs(60)), Some("done"));
+    }
+}

@@ -447,12 +447,18 @@ impl BuildHost {
         Ok(super::reap::reap(&self.ssh, &ready, &self.engine_id, runs, true, cancel))
     }
 
-    /// Removes what shells have left there that are over.
+    /// Removes what shells have left there that are over, for so long.
     ///
     /// # Errors
     /// [`RemoteError`] when the host cannot be made ready.
-    pub(super) fn sweep(&self, cancel: &CancelToken) -> Result<(), RemoteError> {
-        super::reap::sweep(&self.ssh, &self.ready_silently(cancel)?, cancel);
+    pub(super) fn sweep(&self, within: Duration, cancel: &CancelToken) -> Result<(), RemoteError> {
+        let (ssh, ready) = (Arc::clone(&self.ssh), self.ready_silently(cancel)?);
+        let sweep = Background::start("sweeper", move |cancel| super::reap::sweep(&ssh, &ready, cancel));
+        // Without a thread the next one does it.
+        if let Ok(sweep) = sweep {
+            sweep.heed(cancel);
+            sweep.finish(within);
+        }
         Ok(())
     }
 

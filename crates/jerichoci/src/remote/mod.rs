@@ -229,7 +229,7 @@ impl Hosts {
         host.ready_silently(cancel)?;
         let mut reaped = host.settle_within(LONGEST_REAPING, Some(cancel));
         // What was ended is told also where this does not come to its end.
-        let _ = host.sweep(cancel);
+        let _ = host.sweep(LONGEST_REAPING, cancel);
         for job in &mut reaped.jobs {
             *job = format!("{job} on {name}");
         }
