@@ -21,8 +21,8 @@ use serde::Serialize;
 const MOST_FILES: u64 = 100_000;
 /// Most bytes of one job.
 const MOST_BYTES: u64 = 8 << 30;
-/// Most files of the command's own that are named.
-const MOST_OWN: usize = 10_000;
+/// Most bytes of names of the command's own files: a result must find room on a disk that is full.
+const MOST_OWN: u64 = 32 << 10;
 /// Most warnings that are told one by one.
 const MOST_WARNINGS: usize = 20;
 
@@ -34,9 +34,17 @@ pub(crate) struct Collected {
     /// What the globs would choose of what the command has put there itself: who wants no copies still wants that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) own: Vec<String>,
+    /// How many more.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) own_left_out: u64,
     /// What was left out, and why; paths as far as they are text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What becomes of something that has the place of a copy.
@@ -101,9 +109,15 @@ impl Collector {
         let source = rustix::fs::openat(CWD, from, directory, Mode::empty())?;
         let target = rustix::fs::openat(CWD, to, directory, Mode::empty())?;
         if self.in_place == InPlace::Kept {
+            let mut own_bytes = 0;
             self.walk(&target, None, &mut |this, path, kind| {
-                if kind == Kind::File && globs.matches(path) && this.found.own.len() < MOST_OWN {
-                    this.found.own.push(shown(path));
+                if kind == Kind::File && globs.matches(path) {
+                    own_bytes += path.len() as u64;
+                    if own_bytes > MOST_OWN {
+                        this.found.own_left_out += 1;
+                    } else {
+                        this.found.own.push(shown(path));
+                    }
                 }
                 Ok(())
             })?;

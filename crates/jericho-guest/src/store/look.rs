@@ -24,8 +24,11 @@ pub(super) struct Look {
     pub(super) boot_id: String,
 }
 
-/// The same on a thread of its own.
-pub(super) struct Looking(JoinHandle<Result<(), String>>);
+/// The same on a thread of its own, and then what it has found.
+pub(super) struct Looking {
+    thread: Option<JoinHandle<Result<(), String>>>,
+    found: Result<(), String>,
+}
 
 impl Look {
     /// Looks at the tree. What is wrong is a part of a sentence.
@@ -49,7 +52,7 @@ impl Look {
         let look = Arc::new(self);
         let other = Arc::clone(&look);
         match std::thread::Builder::new().spawn(move || other.finish()) {
-            Ok(thread) => Ok(Some(Looking(thread))),
+            Ok(thread) => Ok(Some(Looking { thread: Some(thread), found: Ok(()) })),
             Err(_) => look.finish().map(|()| None),
         }
     }
@@ -57,7 +60,10 @@ impl Look {
 
 impl Looking {
     /// Waits for its end.
-    pub(super) fn finish(self) -> Result<(), String> {
-        self.0.join().unwrap_or_else(|_| Err("the check has a fault".to_owned()))
+    pub(super) fn found(&mut self) -> &Result<(), String> {
+        if let Some(thread) = self.thread.take() {
+            self.found = thread.join().unwrap_or_else(|_| Err("the check has a fault".to_owned()));
+        }
+        &self.found
     }
 }

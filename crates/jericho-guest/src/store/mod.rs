@@ -163,12 +163,14 @@ impl Receiver {
             }
             Request::Receive(receive) => {
                 let mut base = self.base.take();
-                let looking = base.as_mut().and_then(|base| base.looking.take());
-                let received = receive::receive(self, &receive, base.as_ref(), looking, input);
-                if let Some(base) = base {
-                    self.leases.release_own(&base.hash);
-                }
-                let received = received?;
+                let mut looking = base.as_mut().and_then(|base| base.looking.take());
+                let received = receive::receive(self, &receive, base.as_ref(), looking.as_mut(), input);
+                let found = base.map_or(Ok(()), |base| self.give_up(Base { looking, ..base }));
+                // A base that is damaged is why, whatever failed first; and no reason where nothing was made of it.
+                let received = received.map_err(|refused| match found {
+                    Err(damaged) if receive.base.is_some() => damaged,
+                    _ => refused,
+                })?;
                 self.late = received.late;
                 Ok(Answer::Have(self.have(received.how)?))
             }
@@ -311,15 +313,26 @@ impl Receiver {
 
     /// Gives up the base that was offered with the last answer.
     fn drop_base(&mut self) {
-        let Some(base) = self.base.take() else { return };
-        let found = base.looking.map_or(Ok(()), Looking::finish);
-        if found.is_err()
-            && let Ok(lock) = self.work_dir.lock()
-        {
-            // What cannot be set aside is found by the next one too.
-            let _ = self.shelf.set_aside(&lock, &base.hash);
+        if let Some(base) = self.base.take() {
+            // It was set aside.
+            let _ = self.give_up(base);
         }
+    }
+
+    /// Waits for the end of the look at a base, sets it aside when it is damaged, and lets it go.
+    fn give_up(&self, mut base: Base) -> Result<(), Refused> {
+        let found = match base.looking.as_mut().map(Looking::found) {
+            Some(Err(why)) => {
+                if let Ok(lock) = self.work_dir.lock() {
+                    // What cannot be set aside is found by the next one too.
+                    let _ = self.shelf.set_aside(&lock, &base.hash);
+                }
+                Err(Refused::new(Fault::Base, format!("snapshot {} is damaged: {why}", base.hash)))
+            }
+            _ => Ok(()),
+        };
         self.leases.release_own(&base.hash);
+        found
     }
 }
 

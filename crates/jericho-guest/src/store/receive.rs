@@ -38,7 +38,7 @@ pub(super) fn receive(
     receiver: &Receiver,
     wanted: &Receive,
     base: Option<&Base>,
-    looking: Option<Looking>,
+    looking: Option<&mut Looking>,
     input: &mut Input,
 ) -> Result<Received, Refused> {
     leases::check_name("lease", &wanted.lease.id).map_err(unread)?;
@@ -93,9 +93,8 @@ pub(super) fn receive(
             Some(manifest)
         };
         // Nothing of the base was touched so far, nor used but what was proven.
-        if let Some(Err(why)) = looking.map(Looking::finish) {
-            shelf.set_aside(&work_dir.lock()?, &base.hash)?;
-            return Err(Refused::new(Fault::Base, format!("snapshot {} is damaged: {why}", base.hash)));
+        if let Some(Err(why)) = looking.map(|looking| looking.found()) {
+            return Err(Refused::new(Fault::Base, why.clone()));
         }
         let used = match shelf.used(&base.hash) {
             Some(of_base) => shelf.use_of_next(of_base, &receiver.engine, &base.manifest, &delta),
@@ -249,7 +248,14 @@ fn write_contents(
                     let refused = Refused::io(format_args!("read {} of the base", shown(path)), &error);
                     Refused { fault: Fault::Base, ..refused }
                 })?;
-                writer.write(content, &mut file)?;
+                writer.write(content, &mut file).map_err(|refused| match refused.fault {
+                    // It may be there and short of what it had.
+                    Fault::System => {
+                        let message = format!("cannot copy {} of the base: {}", shown(path), refused.message);
+                        Refused::new(Fault::Base, message)
+                    }
+                    _ => refused,
+                })?;
             }
             _ => writer.write(content, input)?,
         }

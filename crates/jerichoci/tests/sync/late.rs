@@ -238,6 +238,20 @@ fn a_base_that_turns_out_to_be_damaged_while_the_difference_comes_is_not_used() 
         assert_eq!(rig.shelf(), [next.hash.to_string()], "what was damaged is gone");
         last = next;
     }
+    // And when what is short of its content was to be copied from it.
+    rig.release(&last, "j");
+    rig.write("d5/alone", "only here\n");
+    last = rig.take();
+    rig.deliver(&last, "j").unwrap();
+    rig.release(&last, "j");
+    fs::write(rig.tree_of(&last.hash).join("d5/alone"), "only").unwrap();
+    fs::rename(rig.root.join("d5/alone"), rig.root.join("d6/moved")).unwrap();
+    let next = rig.take();
+    let (delivered, lines) = rig.deliver_as(&rig.client, &next, &engine_lease("j"));
+    assert_eq!(delivered.unwrap().how, How::Full, "{lines:?}");
+    assert!(lines.len() == 1 && lines[0].contains("is damaged: "), "{lines:?}");
+    assert_eq!(rig.shelf(), [next.hash.to_string()]);
+    last = next;
     // Found by a look that nothing was made of, too.
     rig.release(&last, "j");
     fs::write(rig.tree_of(&last.hash).join("d2/f2"), "damaged\n").unwrap();

@@ -130,7 +130,7 @@ fn a_launch_that_cannot_be_is_refused_before_it_is_asked_for() {
     let mut spec = spec(&rig, &project, "nothing");
     let large = Launch { request: Some("x".repeat(100_000)), ..Launch::default() };
     let error = incus.start_detached(&spec.plan().unwrap(), &large).unwrap_err();
-    assert!(error.to_string().contains("96 KiB"), "{error}");
+    assert!(error.to_string().contains("at most 98304 can be handed over"), "{error}");
     spec.entry_command = None;
     let error = incus.start_detached(&spec.plan().unwrap(), &Launch::default()).unwrap_err();
     assert!(error.to_string().contains("no entry command"), "{error}");

@@ -1,5 +1,6 @@
 //! What a guest left, brought into the directory of its job's artifacts.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -49,9 +50,10 @@ pub(super) fn collect(
     let staged = collection.scratch.join("collected");
     let found = bring(incus, plan, ended, &staged, collection.limits)?;
     let mut collected = Collected::default();
+    let own = own(ended);
     let unwanted = match job.artifacts_when {
         // The runner does not know the verdict when it copies.
-        ArtifactsWhen::Failure if verdict == Verdict::Passed => {
+        ArtifactsWhen::Failure if verdict == Verdict::Passed && own.is_some() => {
             GlobSet::new(&super::spec::globs(&job.artifacts)).ok()
         }
         _ => None,
@@ -59,7 +61,7 @@ pub(super) fn collect(
     let is_unwanted = |file: &Path| {
         // What the job has put there itself is no copy.
         unwanted.as_ref().is_some_and(|globs| globs.matches(file.as_os_str().as_bytes()))
-            && !own(ended).any(|name| name == file.to_string_lossy())
+            && !own.as_ref().is_some_and(|own| own.contains(&*file.to_string_lossy()))
     };
     let mut left_out: Vec<String> = found.skipped;
     for (path, bytes) in found.files {
@@ -93,14 +95,13 @@ pub(super) fn collect(
     Ok(collected)
 }
 
-/// What the globs choose of what the job has put among its artifacts itself, as the runner tells it.
-fn own(ended: &Ended) -> impl Iterator<Item = &str> {
-    let details = match ended {
-        Ended::Result(result) => result.details.as_ref(),
-        _ => None,
-    };
-    let own = details.and_then(|details| details["artifacts"]["own"].as_array());
-    own.into_iter().flatten().filter_map(Value::as_str)
+/// What the globs choose of what the job has put among its artifacts itself, as the runner tells it. Nothing when it is
+/// too much to tell: rather too many files than too few then.
+fn own(ended: &Ended) -> Option<HashSet<&str>> {
+    let Ended::Result(result) = ended else { return Some(HashSet::new()) };
+    let artifacts = &result.details.as_ref().unwrap_or(&Value::Null)["artifacts"];
+    let names = artifacts["own"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    artifacts["own_left_out"].is_null().then(|| names.collect())
 }
 
 /// Into `staged`: documents, and files below `files/`. All files at once where the runner of the guest still can

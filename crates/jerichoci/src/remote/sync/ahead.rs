@@ -16,8 +16,8 @@ use crate::snapshot::{ContentHash, Manifest, Store};
 /// From this many entries on, reading two manifests takes longer than starting a thread.
 const MANY: usize = 4000;
 
-/// The difference to what the host most likely has. Neither manifest was proven, both may have become damaged in the
-/// store: what is made of it has a hash of its own.
+/// The difference to what the host most likely has. What was read of the store was not proven, and may have become
+/// damaged there: what is made of it has a hash of its own.
 pub(super) struct Ahead {
     pub(super) base: ContentHash,
     pub(super) delta: Delta,
@@ -26,7 +26,7 @@ pub(super) struct Ahead {
 /// What it is made of.
 pub(super) struct Known<'k> {
     pub(super) store: &'k Store,
-    /// What was delivered last in this conversation.
+    /// What was delivered last over this line, by its hash; a conversation that was replaced knows no other.
     pub(super) last: Option<Arc<Manifest>>,
     /// What is to be delivered.
     pub(super) new: &'k Manifest,
