@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jericho_host::lock::FileLock;
 use jericho_host::{
-    CancelToken, Clock, Command, Entry, Environment, Finished, Host, HostError, Leaked, LocalHost, Output,
-    OutputSink, Published, Supervision, SystemClock, SystemIds,
+    CancelReason, CancelToken, Clock, Command, Entry, Environment, Finished, Host, HostError, Leaked,
+    LocalHost, Output, OutputSink, Published, Supervision, SystemClock, SystemIds,
 };
 use jerichoci::model::demands::{SecretDelivery, SecretSpec};
 use jerichoci::model::event::{JournalEntry, RunLifecycleEvent};
@@ -15,7 +16,8 @@ use jerichoci::model::job::{GuestCommand, JobRuntimeConfig, JobSpec, TartRuntime
 use jerichoci::model::outcome::{FailureKind, Verdict};
 use jerichoci::model::record::RunRecord;
 use jerichoci::{
-    CancelAnswer, Engine, EngineConfig, EngineError, GcPolicy, NoReporter, RerunRequest, RunRequest,
+    CancelAnswer, Engine, EngineConfig, EngineError, GcPolicy, NoReporter, ReapOptions, RerunRequest,
+    RunRequest,
 };
 
 struct Tree {
@@ -137,9 +139,17 @@ fn shipped_state_root(tree: &Tree, link: &str) -> PathBuf {
 
 #[test]
 fn a_state_root_with_links_that_came_with_the_tree_is_refused_by_all_that_write() {
-    for link in
-        ["runs", "active", "store", "store/segments", "store/pins", "snapshots", "cache", "cache/stat"]
-    {
+    for link in [
+        "runs",
+        "active",
+        "shells",
+        "store",
+        "store/segments",
+        "store/pins",
+        "snapshots",
+        "cache",
+        "cache/stat",
+    ] {
         let tree = Tree::new();
         let victim = shipped_state_root(&tree, link);
         fs::create_dir_all(tree.root.join(".jerichoci/runs")).unwrap();
@@ -165,6 +175,39 @@ fn nothing_is_written_or_removed_through_caches_that_came_with_the_tree() {
         let names: Vec<_> = fs::read_dir(&victim).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["precious"], "{link}");
     }
+}
+
+#[test]
+fn what_killed_shells_have_left_goes_also_where_its_removal_was_cut_short() {
+    let tree = Tree::new();
+    tree.run(vec![sh("a", "true")]);
+    let shells = tree.root.join(".jerichoci/shells");
+    let make = |name: &str, file: &str| {
+        fs::create_dir_all(shells.join(name).join("cargo-target")).unwrap();
+        fs::write(shells.join(name).join(file), "").unwrap();
+    };
+    let (killed, open, fresh) =
+        ("20260401T120000Z-0a1b2c3d", "20260401T120000Z-0a1b2c3e", "20260401T120000Z-0a1b2c3f");
+    make(killed, "lock");
+    make("20260401T120000Z-0a1b2c40.gone", "left");
+    make(open, "lock");
+    make(fresh, "nothing-yet");
+    let held = FileLock::try_exclusive(&shells.join(open).join("lock")).unwrap().unwrap();
+    let names = || {
+        let entries = fs::read_dir(&shells).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let cancelled = CancelToken::new().unwrap();
+    cancelled.cancel(CancelReason::Requested);
+    tree.engine.reap_all(&ReapOptions::default(), &cancelled).unwrap();
+    assert_eq!(names().len(), 4, "who is cancelled removes nothing more: {:?}", names());
+    tree.engine.reap_all(&ReapOptions::default(), &CancelToken::new().unwrap()).unwrap();
+    assert_eq!(names(), [open, fresh]);
+    drop(held);
+    tree.engine.reap_all(&ReapOptions::default(), &CancelToken::new().unwrap()).unwrap();
+    assert_eq!(names(), [fresh]);
 }
 
 #[test]

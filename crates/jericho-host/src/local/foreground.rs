@@ -19,27 +19,19 @@ use crate::wait::{is_ready, now, wait};
 const GRACE: Duration = Duration::from_millis(500);
 
 impl LocalHost {
-    /// Runs a program with the standard streams of this process, until it ends. It is not
-    /// supervised: what it leaves behind is its own affair, as at any shell.
+    /// Runs a program with the standard streams of this process, until it ends or a cancellation ends it: with TERM, with
+    /// HUP (which ends a shell that somebody types at), and in the end with KILL. It is not supervised: what it leaves
+    /// behind is its own affair, as at any shell.
     ///
     /// # Errors
     /// [`HostError::NotFound`], [`HostError::Start`].
-    pub fn foreground(&self, command: &Command) -> Result<Exit, HostError> {
-        run(command, None)
-    }
-
-    /// The same for one that a cancellation ends: with TERM, with HUP (which ends a shell that somebody types at), and in
-    /// the end with KILL.
-    ///
-    /// # Errors
-    /// As [`LocalHost::foreground`].
     pub fn foreground_until(&self, command: &Command, cancel: &CancelToken) -> Result<Exit, HostError> {
-        run(command, Some(cancel))
+        run(command, cancel)
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "it is to have the terminal, and nothing of it is captured")]
-fn run(command: &Command, cancel: Option<&CancelToken>) -> Result<Exit, HostError> {
+fn run(command: &Command, cancel: &CancelToken) -> Result<Exit, HostError> {
     let mut child = std::process::Command::new(&command.program);
     child.args(&command.args).env_clear().envs(command.env.iter());
     if let Some(cwd) = &command.cwd {
@@ -51,11 +43,13 @@ fn run(command: &Command, cancel: Option<&CancelToken>) -> Result<Exit, HostErro
         _ => HostError::Start { program: program(), source: error },
     };
     let mut child = child.spawn().map_err(failed)?;
-    if let Some(cancel) = cancel {
-        // Not reaped yet, so that its number is its own. Without a descriptor left it ends by itself.
-        if let Ok(held) = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            end_when_cancelled(&held, cancel).map_err(failed)?;
-        }
+    // Not reaped yet, so that its number is its own. Without a descriptor left it ends by itself.
+    if let Ok(held) = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
+        && let Err(error) = end_when_cancelled(&held, cancel)
+    {
+        // Nobody would wait for it, or could end it.
+        let _ = child.kill().and_then(|()| child.wait());
+        return Err(failed(error));
     }
     let status = child.wait().map_err(failed)?;
     Ok(match (status.code(), status.signal()) {

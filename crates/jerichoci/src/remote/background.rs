@@ -24,14 +24,16 @@ impl<T: Send + 'static> Background<T> {
         name: &str,
         work: impl FnOnce(&CancelToken) -> T + Send + 'static,
     ) -> io::Result<Self> {
-        Self::start_after(Duration::ZERO, name, work)
+        Self::start_after(Duration::ZERO, name, work, |_| {})
     }
 
-    /// The same after a while, or as soon as [`Background::hurry`] is called. What is ended before is not begun.
+    /// The same after a while, or as soon as [`Background::hurry`] is called, with what comes `then`, which nobody waits
+    /// for. What is ended before is not begun.
     pub(super) fn start_after(
         pause: Duration,
         name: &str,
         work: impl FnOnce(&CancelToken) -> T + Send + 'static,
+        then: impl FnOnce(&CancelToken) + Send + 'static,
     ) -> io::Result<Self> {
         let (cancel, hurry) = (CancelToken::new()?, CancelToken::new()?);
         let (tell, done) = channel();
@@ -44,6 +46,9 @@ impl<T: Send + 'static> Background<T> {
             if !token.is_cancelled() {
                 // Nobody may want to know any more.
                 let _ = tell.send(work(&token));
+            }
+            if !token.is_cancelled() {
+                then(&token);
             }
         })?;
         Ok(Self { cancel, hurry, done, thread: Some(thread) })
@@ -76,5 +81,20 @@ impl<T> Drop for Background<T> {
             // A panic there is not one here.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_of_it_is_told_before_what_comes_then_has_ended() {
+        let then = |cancel: &CancelToken| {
+            let _ = poll(&mut [PollFd::from_borrowed_fd(cancel.fd(), PollFlags::IN)], None);
+        };
+        let work = Background::start_after(Duration::ZERO, "work", |_| "done", then).unwrap();
+        // Dropped, it ends the rest.
+        assert_eq!(work.finish(Duration::from_secs(60)), Some("done"));
     }
 }

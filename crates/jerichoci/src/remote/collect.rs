@@ -88,6 +88,9 @@ pub(super) fn all(place: &Place, wanted: &Wanted<'_>, cancel: &CancelToken) -> G
         }
         Err(error) => garbage.problems.push(not_collected(place, "runners and caches", &error)),
     }
+    if !dry_run {
+        super::reap::sweep(&place.ssh, &place.ready, cancel);
+    }
     garbage
 }
 

@@ -389,8 +389,9 @@ impl BuildHost {
         let Some(runs) = self.reaps.clone() else { return };
         let name = self.name.clone();
         let place = self.collected(ready);
-        // Without a thread the next run does it.
-        let started = Background::start_after(REAP_AFTER, "reaper", move |cancel| {
+        let (ssh, at) = (Arc::clone(&self.ssh), ready.clone());
+        let sweep = move |cancel: &CancelToken| super::reap::sweep(&ssh, &at, cancel);
+        let work = move |cancel: &CancelToken| {
             let mut reaped =
                 super::reap::reap(&place.ssh, &place.ready, &place.engine_id, &runs, false, cancel);
             // After the jobs, which may use them.
@@ -400,7 +401,9 @@ impl BuildHost {
             reaped.problems.extend(runs.let_go(&left, cancel));
             reaped.problems.extend(collect::snapshots(&place, cancel));
             reaped
-        });
+        };
+        // Without a thread the next run does it.
+        let started = Background::start_after(REAP_AFTER, "reaper", work, sweep);
         *self.reaper.lock().unwrap_or_else(PoisonError::into_inner) = started.ok();
     }
 
@@ -442,6 +445,21 @@ impl BuildHost {
     pub(super) fn left(&self, runs: &Runs, cancel: &CancelToken) -> Result<ReapedJobs, RemoteError> {
         let ready = self.ready_silently(cancel)?;
         Ok(super::reap::reap(&self.ssh, &ready, &self.engine_id, runs, true, cancel))
+    }
+
+    /// Removes what shells have left there that are over, for so long.
+    ///
+    /// # Errors
+    /// [`RemoteError`] when the host cannot be made ready.
+    pub(super) fn sweep(&self, within: Duration, cancel: &CancelToken) -> Result<(), RemoteError> {
+        let (ssh, ready) = (Arc::clone(&self.ssh), self.ready_silently(cancel)?);
+        let sweep = Background::start("sweeper", move |cancel| super::reap::sweep(&ssh, &ready, cancel));
+        // Without a thread the next one does it.
+        if let Ok(sweep) = sweep {
+            sweep.heed(cancel);
+            sweep.finish(within);
+        }
+        Ok(())
     }
 
     /// What came of looking for jobs, unless it takes too long.

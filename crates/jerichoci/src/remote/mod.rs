@@ -219,7 +219,7 @@ impl Hosts {
         .collect()
     }
 
-    /// Makes a host ready, waits until its leftover jobs are ended, and says which they were, as
+    /// Makes a host ready, waits until its leftover jobs are ended and what shells have left is gone, and says which they were, as
     /// `<run>/<job> on <host>`.
     ///
     /// # Errors
@@ -228,6 +228,8 @@ impl Hosts {
         let host = self.get(name)?;
         host.ready_silently(cancel)?;
         let mut reaped = host.settle_within(LONGEST_REAPING, Some(cancel));
+        // What was ended is told also where this does not come to its end.
+        let _ = host.sweep(LONGEST_REAPING, cancel);
         for job in &mut reaped.jobs {
             *job = format!("{job} on {name}");
         }

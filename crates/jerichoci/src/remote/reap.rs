@@ -1,7 +1,7 @@
 //! Jobs on a host whose engine died: ended, and what they left there removed.
 //!
 //! Each job has its directory below `<work dir>/runs/`, with the id of its engine in `owner.json`. Those of
-//! other engines are never touched, and neither are those whose run somebody works on. On the way goes what shells have
+//! other engines are never touched, and neither are those whose run somebody works on. After them goes what shells have
 //! left there that were killed, or that went down with the host: it is nobody's, whoever had opened them.
 
 use std::fmt;
@@ -20,6 +20,7 @@ use crate::causes::with_causes;
 use crate::model::id::check_name;
 
 const LIST: &str = include_str!("jobs.sh");
+const SWEEP: &str = include_str!("shells.sh");
 /// Ends a job and removes what it has left.
 pub(crate) const REMOVE: &str = include_str!("remove.sh");
 
@@ -102,7 +103,7 @@ pub(super) fn reap(
     cancel: &CancelToken,
 ) -> ReapedJobs {
     let mut reaped = ReapedJobs::default();
-    let found = match find(ssh, ready, engine, runs, dry_run, cancel) {
+    let found = match find(ssh, ready, engine, runs, cancel) {
         Ok(found) => found,
         Err(error) => {
             reaped.problems.push(format!(
@@ -131,6 +132,12 @@ pub(super) fn reap(
         }
     }
     reaped
+}
+
+/// Removes what shells have left there. Of many gigabytes that takes a while, so it comes after all that somebody waits
+/// for; what it does not get to is removed by the next.
+pub(super) fn sweep(ssh: &SshHost, ready: &Ready, cancel: &CancelToken) {
+    let _ = ssh.run(&Command::new("sh").args(["-c", SWEEP, "sh"]).arg(&ready.work_dir), cancel);
 }
 
 /// What went wrong with a command, by its own words.
@@ -204,11 +211,9 @@ fn find(
     ready: &Ready,
     engine: &str,
     runs: &Runs,
-    dry_run: bool,
     cancel: &CancelToken,
 ) -> Result<Vec<Owner>, HostError> {
-    let sweeps = if dry_run { "" } else { "sweep" };
-    let list = Command::new("sh").args(["-c", LIST, "sh"]).arg(&ready.work_dir).arg(sweeps);
+    let list = Command::new("sh").args(["-c", LIST, "sh"]).arg(&ready.work_dir);
     let output = ssh.run(&list, cancel)?;
     let owners = output.stdout.split(|byte| *byte == b'\n');
     let ours = owners.filter_map(|line| serde_json::from_slice::<Owner>(line).ok()).filter(|owner| {

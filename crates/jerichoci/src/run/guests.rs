@@ -196,6 +196,11 @@ impl Reaper {
         [(labels::ENGINE.to_owned(), self.hosts.engine_id().to_owned())].into()
     }
 
+    /// Whether this engine has made it.
+    fn is_own(&self, one: &Listed) -> bool {
+        one.label(labels::ENGINE) == Some(self.hosts.engine_id())
+    }
+
     /// Where guests of a placement are made by the settings.
     pub(crate) fn place_of(&self, placement: &JobPlacement) -> GuestPlace {
         let config = self.hosts.config();
@@ -226,16 +231,18 @@ impl Reaper {
         let incus = self.incus(place, cancel)?;
         // Before the guests are listed: a run that nobody works on makes none any more.
         let rooted = self.rooted(place, cancel)?;
-        let listed = listed(&incus, place, &self.own())?;
+        // All of them in one answer: of two, one on a member of a cluster that comes back in between is in neither.
+        let listed = listed(&incus, place, &pika_cloud::ops::Labels::new())?;
         if listed.is_none() && !self.dry_run {
             self.forget(place);
         }
         let listed = listed.unwrap_or_default();
-        let mut there: Vec<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
+        let there: Vec<String> = listed
+            .iter()
+            .filter(|one| self.is_own(one) || one.is_away())
+            .map(|one| one.instance.name.clone())
+            .collect();
         self.end_unowned(place, &incus, listed, reaped)?;
-        if !rooted.is_empty() {
-            there.extend(away(&incus, place)?.into_iter().map(|one| one.instance.name));
-        }
         for rooted in rooted {
             rooted.forget_all_but(&there, place);
             if let Err(problem) = rooted.let_go(place.host.as_deref()) {
@@ -258,22 +265,20 @@ impl Reaper {
         &self,
         place: &GuestPlace,
         incus: &Incus,
-        mut listed: Vec<Listed>,
+        listed: Vec<Listed>,
         reaped: &mut ReapedGuests,
     ) -> Result<(), Problem> {
-        let own: BTreeSet<String> = listed.iter().map(|one| one.instance.name.clone()).collect();
-        if self.others != Others::Ignored {
-            let all = self::listed(incus, place, &pika_cloud::ops::Labels::new())?.unwrap_or_default();
-            let (away, all): (Vec<_>, Vec<_>) = all.into_iter().partition(Listed::is_away);
-            reaped.problems.extend(self.told_away(place, &away));
-            listed.extend(all.into_iter().filter(|one| !own.contains(&one.instance.name)));
+        let (away, mut listed): (Vec<_>, Vec<_>) = listed.into_iter().partition(Listed::is_away);
+        match self.others {
+            Others::Ignored => listed.retain(|one| self.is_own(one)),
+            Others::Named | Others::Ended => reaped.problems.extend(self.told_away(place, &away)),
         }
         if listed.is_empty() {
             return Ok(());
         }
         let now = incus.time()?.unwrap_or_else(|| self.clock.now());
         for one in listed {
-            let is_own = own.contains(&one.instance.name);
+            let is_own = self.is_own(&one);
             let run = one.label(labels::RUN).and_then(|run| run.parse::<RunId>().ok());
             let is_wanted = run.as_ref().is_none_or(|id| self.may_be_looked_at(id));
             if is_own && is_wanted && labels::keep_until(&one).is_some_and(|until| until > now) {
@@ -297,7 +302,8 @@ impl Reaper {
     /// Whether somebody may want a guest that is kept: the run is there to look at, or the shell is open that it was
     /// made for.
     fn may_be_looked_at(&self, id: &RunId) -> bool {
-        self.layout.run(id).dir().exists() || shell::is_open(&self.layout, id)
+        // What cannot be looked at may be there.
+        self.layout.run(id).dir().try_exists().unwrap_or(true) || shell::is_open(&self.layout, id)
     }
 
     /// Ends one, after what it has to say was brought to the directory of its job.
@@ -366,12 +372,6 @@ fn listed(
         Err(OpsError::ProjectMissing { .. }) => Ok(None),
         other => other.map(Some),
     }
-}
-
-/// Those of whom nobody can say whose they are, for their member of a cluster is away.
-fn away(incus: &Incus, place: &GuestPlace) -> Result<Vec<Listed>, OpsError> {
-    let all = listed(incus, place, &pika_cloud::ops::Labels::new())?.unwrap_or_default();
-    Ok(all.into_iter().filter(Listed::is_away).collect())
 }
 
 /// An Incus that has several names has its guests once.

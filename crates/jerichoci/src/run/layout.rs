@@ -73,6 +73,12 @@ impl Layout {
         self.root.join("snapshots")
     }
 
+    /// What shells stand on that are open.
+    #[must_use]
+    pub fn shells(&self) -> PathBuf {
+        self.root.join("shells")
+    }
+
     /// Everything that only costs time when it is lost.
     #[must_use]
     pub fn cache(&self) -> PathBuf {

@@ -30,6 +30,7 @@ use crate::model::job::{JobPlacement, JobRuntimeKind, JobSpec};
 use crate::model::outcome::Verdict;
 use crate::model::record::{KeptInstanceRecord, RunRecord};
 use crate::remote::Hosts;
+use crate::shell;
 
 /// What was put in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,11 +92,22 @@ impl ReapReport {
 /// How long the processes of a dead engine get between TERM and KILL: somebody waits.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Puts in order what was left under the engine's state root.
+/// Puts in order what was left under the engine's state root. What shells have left is removed behind the caller's back.
 pub(crate) fn reap(engine: &Engine) -> Result<ReapReport, EngineError> {
-    let report = each_active(engine, |layout, id, report| reap_run(engine, layout, id, report))?;
-    crate::shell::sweep(&Layout::new(&engine.config.state_root));
+    let report = reap_runs(engine)?;
+    shell::sweep_behind(&Layout::new(&engine.config.state_root));
     Ok(report)
+}
+
+/// The same for who waits for all of it, until the token is cancelled.
+fn reap_wholly(engine: &Engine, cancel: &CancelToken) -> Result<ReapReport, EngineError> {
+    let report = reap_runs(engine)?;
+    shell::sweep(&Layout::new(&engine.config.state_root), cancel);
+    Ok(report)
+}
+
+fn reap_runs(engine: &Engine) -> Result<ReapReport, EngineError> {
+    each_active(engine, |layout, id, report| reap_run(engine, layout, id, report))
 }
 
 /// What [`reap`] would put in order. Nothing is written.
@@ -149,7 +161,7 @@ fn told(process: &Leaked) -> String {
 
 /// Puts in order what was left under the engine's state root, and guests of this machine.
 pub(crate) fn reap_here(engine: &Engine, cancel: &CancelToken) -> Result<ReapReport, EngineError> {
-    let mut report = reap(engine)?;
+    let mut report = reap_wholly(engine, cancel)?;
     if let Some((reaper, mut places)) = reaper(engine, &ReapOptions::default(), cancel)? {
         places.retain(|place| place.host.is_none());
         let reaper = Reaper { others: Others::Ignored, ..reaper };
@@ -165,7 +177,7 @@ pub(crate) fn reap_all(
     options: &ReapOptions,
     cancel: &CancelToken,
 ) -> Result<ReapReport, EngineError> {
-    let mut report = if options.dry_run { left(engine)? } else { reap(engine)? };
+    let mut report = if options.dry_run { left(engine)? } else { reap_wholly(engine, cancel)? };
     let Some((reaper, places)) = reaper(engine, options, cancel)? else { return Ok(report) };
     let runs = known::runs_of(&reaper.layout);
     let mut unreachable = Vec::new();

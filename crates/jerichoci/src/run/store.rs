@@ -136,6 +136,7 @@ pub(crate) fn refuse_links(layout: &Layout) -> Result<(), EngineError> {
     let places = [
         layout.runs(),
         layout.active(),
+        layout.shells(),
         layout.snapshots(),
         layout.engine(),
         layout.lock(),

@@ -10,7 +10,7 @@ mod place;
 mod remote;
 mod workspace;
 
-pub(crate) use place::{is_open, sweep};
+pub(crate) use place::{is_open, sweep, sweep_behind};
 
 use jericho_host::{CancelToken, HostError};
 use pika_cloud::ops::{Console, OpsError};
