@@ -231,7 +231,10 @@ impl<'a> Collection<'a> {
                     }
                     // What Incus puts in the place of bytes that are no text: by this name nobody finds it.
                     if child.contains('\u{fffd}') {
-                        self.skip(source, &format!("the name of its entry {child:?} is not UTF-8, or has U+FFFD"));
+                        self.skip(
+                            source,
+                            &format!("the name of its entry {child:?} is not UTF-8, or has U+FFFD"),
+                        );
                         continue;
                     }
                     self.entry(&format!("{source}/{child}"), &name.join(&child), wanted, depth - 1)?;
