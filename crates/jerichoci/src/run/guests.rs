@@ -243,6 +243,9 @@ impl Reaper {
             .map(|one| one.instance.name.clone())
             .collect();
         self.end_unowned(place, &incus, listed, reaped)?;
+        if self.dry_run {
+            return Ok(());
+        }
         for rooted in rooted {
             rooted.forget_all_but(&there, place);
             if let Err(problem) = rooted.let_go(place.host.as_deref()) {

@@ -220,6 +220,10 @@ fn keep_and_collect(rig: &Rig, world: &World<'_>, nix: &nix::Rig, place: &JobPla
     let stop = serde_json::json!({ "action": "stop", "force": true });
     rig.ask("PUT", &format!("{instance}/state?project={}", project.name()), Some(&stop)).unwrap();
     rig.ask("DELETE", &format!("{instance}?project={}", project.name()), None).unwrap();
+    // Who only asks what would be ended lets go of nothing.
+    let only_told = ReapOptions { dry_run: true, ..ReapOptions::default() };
+    world.engine().reap_all(&only_told, &CancelToken::new().unwrap()).unwrap();
+    assert_eq!(survive_a_collection(nix, &paths), [true, true]);
     reap();
     assert_eq!(survive_a_collection(nix, &paths), [false, false]);
 
