@@ -55,12 +55,7 @@ impl Delta {
             }
             let before = before_len.map(|length| old.entry(length)).transpose()?;
             let after = after_len.map(|length| new.entry(length)).transpose()?;
-            let order = match (&before, &after) {
-                (None, None) => break,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(before), Some(after)) => before.path.cmp(after.path),
-            };
+            let Some(order) = order(before.as_ref(), after.as_ref()) else { break };
             if let (Some(before), Ordering::Less) = (&before, order) {
                 gone.extend_from_slice(before.path);
                 gone.push(0);
@@ -78,6 +73,16 @@ impl Delta {
     }
 }
 
+/// Which of two next entries comes first; nothing at the end of both.
+fn order(before: Option<&Entry<'_>>, after: Option<&Entry<'_>>) -> Option<Ordering> {
+    match (before, after) {
+        (None, None) => None,
+        (Some(_), None) => Some(Ordering::Less),
+        (None, Some(_)) => Some(Ordering::Greater),
+        (Some(before), Some(after)) => Some(before.path.cmp(after.path)),
+    }
+}
+
 impl Delta {
     /// The same of two that are in memory.
     ///
@@ -90,12 +95,7 @@ impl Delta {
             let same = base.same_from(at_base, new, at_new);
             (at_base, at_new) = (at_base + same, at_new + same);
             let (before, after) = (base.at(at_base), new.at(at_new));
-            let order = match (&before, &after) {
-                (None, None) => break,
-                (Some(_), None) => Ordering::Less,
-                (None, Some(_)) => Ordering::Greater,
-                (Some(before), Some(after)) => before.path.cmp(after.path),
-            };
+            let Some(order) = order(before.as_ref(), after.as_ref()) else { break };
             if let (Some(before), Ordering::Less) = (&before, order) {
                 gone.extend_from_slice(before.path);
                 gone.push(0);
