@@ -112,7 +112,8 @@ fn a_killed_receiver_costs_an_attempt_and_leaves_nothing() {
         &SnapshotMetadata::new(&snapshot, std::path::Path::new("")),
         &engine_lease("j"),
         &mut |told| match told {
-            Told::Progress(progress) if progress.bytes > 2_000_000 => {
+            // More than there is room for on the way: the receiver is at work.
+            Told::Progress(progress) if progress.bytes > 20_000_000 => {
                 if !killed.swap(true, Ordering::Relaxed) {
                     let receivers = receivers(&rig);
                     assert_eq!(receivers.len(), 1);
