@@ -27,7 +27,7 @@ use crate::run::reap::{ReapOptions, reaper};
 use crate::run::store::prepare_state_root;
 
 /// How long a guest may take to go once the shell was cancelled.
-const AFTER_CANCEL: Duration = Duration::from_secs(3);
+const AFTER_CANCEL: Duration = Duration::from_secs(2);
 
 /// The job itself is what somebody at the terminal may start.
 const NOTHING: &str = ":";

@@ -20,7 +20,7 @@ use crate::plan::IncusRuntimePlan;
 use crate::spec::RetentionPolicy;
 
 /// How long the cleaning up after a cancellation may try to reach Incus.
-const CLEANUP: Duration = Duration::from_secs(4);
+const CLEANUP: Duration = Duration::from_secs(3);
 
 /// How a guest is run.
 #[derive(Debug, Clone, Default)]
