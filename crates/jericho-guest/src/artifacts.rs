@@ -35,7 +35,7 @@ pub(crate) struct Collected {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) own: Vec<String>,
     /// How many more.
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub(crate) own_left_out: u64,
     /// What was left out, and why; paths as far as they are text.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -43,7 +43,7 @@ pub(crate) struct Collected {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_none(count: &u64) -> bool {
+fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
