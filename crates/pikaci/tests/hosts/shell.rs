@@ -1,7 +1,7 @@
 //! `pikaci shell`: in the guest of a job, in a fresh one, and at a real terminal.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use jericho_testkit::incus::Rig;
 use jericho_testkit::tmux::Terminal;
@@ -157,6 +157,18 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     panic!("{what}");
 }
 
+/// A shell in the latest run that runs a script, and the two processes that the script names.
+fn opened(place: &Place<'_>, script: &str) -> (Child, Vec<u32>) {
+    let mut pikaci = place.command(&["shell", "latest", "--", "sh", "-c", script]);
+    pikaci.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut pikaci = pikaci.spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(pikaci.stdout.take().unwrap()).read_line(&mut told).unwrap();
+    let pids: Vec<u32> = told.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 2, "{told}");
+    (pikaci, pids)
+}
+
 #[test]
 fn a_shell_on_a_host_ends_with_who_asked_for_it_and_leaves_nothing_there() {
     let name = "a_shell_on_a_host_ends_with_who_asked_for_it_and_leaves_nothing_there";
@@ -166,13 +178,7 @@ fn a_shell_on_a_host_ends_with_who_asked_for_it_and_leaves_nothing_there() {
     // The second one leaves the session of its shell.
     let script = "setsid sleep 1000 >/dev/null 2>&1 & echo $$ $!; exec sleep 1000";
     for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
-        let mut pikaci = place.command(&["shell", "latest", "--", "sh", "-c", script]);
-        pikaci.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut pikaci = pikaci.spawn().unwrap();
-        let mut told = String::new();
-        BufReader::new(pikaci.stdout.take().unwrap()).read_line(&mut told).unwrap();
-        let pids: Vec<u32> = told.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
-        assert_eq!(pids.len(), 2, "{told}");
+        let (mut pikaci, pids) = opened(&place, script);
         assert_eq!(std::fs::read_dir(&shells).unwrap().count(), 1);
         let pid = Pid::from_raw(pikaci.id().cast_signed()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
@@ -263,13 +269,7 @@ fn a_shell_of_this_machine_ends_with_who_asked_for_it_and_leaves_nothing() {
     for target in ["process", "guest"] {
         place.pikaci(&["run", target]).code(0);
         for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::KILL] {
-            let mut pikaci = place.command(&["shell", "latest", "--", "sh", "-c", script]);
-            pikaci.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-            let mut pikaci = pikaci.spawn().unwrap();
-            let mut told = String::new();
-            BufReader::new(pikaci.stdout.take().unwrap()).read_line(&mut told).unwrap();
-            let pids: Vec<u32> = told.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
-            assert_eq!(pids.len(), 2, "{told}");
+            let (mut pikaci, pids) = opened(&place, script);
             let begun: Vec<_> = pids.iter().map(|pid| start_of(*pid)).collect();
             assert_eq!(std::fs::read_dir(&shells).unwrap().count(), 1);
             let pid = Pid::from_raw(pikaci.id().cast_signed()).unwrap();
@@ -283,7 +283,7 @@ fn a_shell_of_this_machine_ends_with_who_asked_for_it_and_leaves_nothing() {
             }
             // Those of a guest have numbers of their own.
             for (pid, begun) in pids.iter().zip(&begun).filter(|_| target == "process") {
-                assert!(begun.is_some(), "{told}");
+                assert!(begun.is_some(), "{pids:?}");
                 // Its number may be another's by now.
                 assert_ne!(start_of(*pid), *begun, "{target} {signal:?}: {pid} runs");
             }
