@@ -67,7 +67,11 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        let _ = self.run.kill();
+        // An engine that is killed could not end its jobs, and who is not root has them for ever.
+        if let Ok(None) = self.run.try_wait() {
+            let pid = rustix::process::Pid::from_child(&self.run);
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
         let _ = self.run.wait();
     }
 }
