@@ -102,6 +102,10 @@ rig_api() {
   incus_api "$(rig_socket)" "$@"
 }
 
+rig_answers() {
+  curl --silent --output /dev/null --max-time 30 --unix-socket "$(rig_socket)" http://incus/1.0
+}
+
 # The socket of the daemon; of the first member, where rig_dir is that of a cluster.
 rig_socket() {
   if [[ -d $rig_dir/n1 ]]; then
@@ -252,7 +256,13 @@ rig_down() {
     pid=$(rig_pid)
   fi
   if rig_is_daemon "$pid"; then
-    rig_remove_projects || true
+    # A test that stopped it may not have lived to let it go on.
+    kill -CONT "$pid"
+    if rig_answers; then
+      rig_remove_projects || true
+    else
+      echo "scripts/rig: the daemon does not answer, its guests are left to it" >&2
+    fi
     kill -TERM "$pid"
     # Longer than the daemon gives its guests (core.shutdown_timeout, in minutes, and stop by force).
     timeout 30 tail --pid="$pid" -s 0.1 -f /dev/null || kill -KILL "$pid"

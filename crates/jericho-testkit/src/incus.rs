@@ -22,6 +22,10 @@ use crate::{crate_dir, need};
 /// Where the rig lies unless `JERICHO_RIG_DIR` says otherwise.
 const DEFAULT_DIR: &str = "/dev/shm/jericho-rig";
 
+/// Longest that an answer of the daemon takes, in seconds: less than a test has, so that a daemon that says nothing is told
+/// as that.
+const PATIENCE: &str = "120";
+
 /// What a machine must have for the rig; see `PACKAGES` in `scripts/lib/setup.sh`.
 const PROGRAMS: [&str; 5] = ["mkfs.btrfs", "mmdebstrap", "tar2sqfs", "flock", "curl"];
 
@@ -115,10 +119,12 @@ impl Rig {
         if !is_same || !is_alive {
             return Ok(None);
         }
+        let socket: PathBuf = text("socket")?.into();
+        ensure!(answers(&socket), "the daemon at {} does not answer: scripts/rig down", socket.display());
         Ok(Some(Self {
             dir: dir.to_owned(),
             is_own: false,
-            socket: text("socket")?.into(),
+            socket,
             pool: text("pool")?,
             image_alias: text("image_alias")?,
             work_dir: text("work_dir")?.into(),
@@ -282,7 +288,15 @@ impl Rig {
     ///
     /// What Incus says, or curl.
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let answer = self.curl(method, path, body)?;
+        let mut answer = self.curl(method, path, body)?;
+        // A member of a cluster that has just come back is online before it takes what is asked of it.
+        for _ in 0..200 {
+            if !answer["error"].as_str().is_some_and(|error| error.contains("Server isn't ready yet")) {
+                break;
+            }
+            rustix::event::poll(&mut [], Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 }))?;
+            answer = self.curl(method, path, body)?;
+        }
         let answer = match answer["type"].as_str() {
             Some("async") => {
                 let operation = answer["metadata"]["id"].as_str().context("an operation")?;
@@ -298,6 +312,7 @@ impl Rig {
     fn curl(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let mut curl = command(Path::new("curl"));
         curl.args(["--silent", "--show-error", "--unix-socket"]).arg(&self.socket).args(["-X", method]);
+        curl.args(["--max-time", PATIENCE]);
         if let Some(body) = body {
             curl.args(["--data", &body.to_string()]);
         }
@@ -322,6 +337,13 @@ pub(crate) fn is_possible(test: &str) -> bool {
     need::needs_root(test)
         && PROGRAMS.iter().all(|program| need::needs_program(test, program))
         && need::needs(test, "needs Incus", Path::new("/usr/libexec/incus/incusd").exists())
+}
+
+/// Whether a daemon answers, on a machine that is busy, too.
+fn answers(socket: &Path) -> bool {
+    let mut curl = command(Path::new("curl"));
+    curl.args(["--silent", "--output", "/dev/null", "--max-time", "20", "--unix-socket"]).arg(socket);
+    curl.arg("http://incus/1.0").status().is_ok_and(|status| status.success())
 }
 
 /// Runs `scripts/rig` on the rig in a directory; what it printed.
