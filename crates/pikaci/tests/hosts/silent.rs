@@ -166,6 +166,10 @@ fn a_silent_host_is_given_up_with_a_clear_error_by_every_command() {
             // Done before the last of them was connected.
             continue;
         }
+        if args.get(1) == Some(&process.as_str()) && ended.code == Some(255) {
+            // It had begun before the last of them was connected, and what ssh says is its end.
+            continue;
+        }
         assert_eq!(ended.code, Some(3), "{args:?}: {ended:#?}");
         let told = format!("{}{}", ended.stdout, ended.stderr);
         assert!(told.contains("box") || told.contains("rig"), "{args:?}: {ended:#?}");
