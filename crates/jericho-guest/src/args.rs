@@ -14,6 +14,7 @@ Usage: jerichoci-incus-run [--detach [--view FILE]] REQUEST
        jerichoci-incus-run follow [--offset BYTES] [--seq NUMBER] REQUEST
        jerichoci-incus-run export [--files NUMBER] [--bytes BYTES] DIR
        jerichoci-incus-run store WORK_DIR
+       jerichoci-incus-run relay --to SOCKET WORK_DIR
 
   REQUEST     the run request, a JSON file of schema version 2 or 3
   --detach    go on in the background, in a session of its own; print process id and start
@@ -27,11 +28,13 @@ Usage: jerichoci-incus-run [--detach [--view FILE]] REQUEST
   export      print the files below DIR, framed for an engine, up to so many files and bytes
   store       keep the snapshots of a work dir: answers an engine, line by line, until its
               standard input ends
+  relay       listen at a socket below a work dir, whose path is printed, and connect whoever has
+              something to say to SOCKET, until standard input ends
   --version   print the version
 
 Exit: the exit code of the command; 124 when its time was up, 128 + n when signal n ended it,
 2 when it could not be run. With --detach, 0 once it runs. cancel: 0 when nothing runs any more.
-follow, export: 0 when all was printed. store: 0 once its input has ended.
+follow, export: 0 when all was printed. store, relay: 0 once their input has ended.
 ";
 
 /// What is to be done.
@@ -68,6 +71,13 @@ pub enum Action {
     },
     /// Keep the snapshots of a work dir.
     Store(PathBuf),
+    /// Let connections through to a socket.
+    Relay {
+        /// Where the socket of its own is made.
+        work_dir: PathBuf,
+        /// The other socket.
+        to: PathBuf,
+    },
     /// Become the command of a job; started by the runner alone.
     Enter(Vec<OsString>),
     /// Print the help.
@@ -109,6 +119,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Action, String>
             let given =
                 Given::read(args.skip(1), &[], &[]).map_err(|error| error.replace("request", "work dir"))?;
             return Ok(Action::Store(given.path));
+        }
+        "relay" => {
+            let given = Given::read(args.skip(1), &[], &["--to"])
+                .map_err(|error| error.replace("request", "work dir"))?;
+            let to = given.get("--to").ok_or("no --to")?.into();
+            return Ok(Action::Relay { work_dir: given.path, to });
         }
         "cancel" => {
             let given = Given::read(args.skip(1), &["--force"], &[])?;
@@ -222,6 +238,8 @@ mod tests {
             parsed(&["cancel", "--force", "r"]),
             Ok(Action::Cancel { request: "r".into(), force: true })
         );
+        let relay = Action::Relay { work_dir: "d".into(), to: "s".into() };
+        assert_eq!(parsed(&["relay", "--to", "s", "d"]), Ok(relay));
         assert_eq!(parsed(&["-h"]), Ok(Action::Help));
     }
 
@@ -237,6 +255,8 @@ mod tests {
             (&["--detach", "r", "--view"], "--view has no value"),
             (&["follow", "r", "--seq", "-1"], "--seq -1 is no number"),
             (&["store"], "no work dir"),
+            (&["relay", "--to", "s"], "no work dir"),
+            (&["relay", "d"], "no --to"),
             (&["cancel", "--detach", "a"], "unknown option --detach"),
         ] {
             assert_eq!(parsed(args), Err(message.to_owned()), "{args:?}");

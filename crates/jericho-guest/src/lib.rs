@@ -23,6 +23,7 @@ pub mod lifecycle;
 mod log;
 mod orphans;
 mod plan;
+mod relay;
 pub mod runner;
 mod signals;
 mod start;

@@ -20,7 +20,7 @@ use crate::state::{Runner, State, StateError};
 use crate::verdict::{Verdict, one_line};
 use crate::view::{View, ViewSpec};
 use crate::{
-    BOOTSTRAP_ERROR, args, cancel, detach, enter, environment, export, follow, orphans, signals, store,
+    BOOTSTRAP_ERROR, args, cancel, detach, enter, environment, export, follow, orphans, relay, signals, store,
 };
 
 /// How many processes that were ended are named in a result.
@@ -41,6 +41,7 @@ pub fn act(action: args::Action) -> u8 {
         args::Action::Export { dir, limits } => export::export(&dir, limits),
         args::Action::Cancel { request, force } => cancel::cancel(&request, force),
         args::Action::Store(work_dir) => store::serve(&work_dir),
+        args::Action::Relay { work_dir, to } => relay::serve(&work_dir, &to),
         args::Action::Enter(args) => enter::enter(args),
         args::Action::Help => print(args::HELP),
         args::Action::Version => print(concat!("jerichoci-incus-run ", env!("CARGO_PKG_VERSION"), "\n")),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -395,4 +396,152 @@ fn files_are_sent_with_their_modes_and_nothing_else_is() {
     let limited = export(&dir, &["--bytes", "1"]);
     assert_eq!(limited.last().unwrap().0, "end 1 0");
     assert_eq!(export(&rig.path("none"), &[]), [pair("end 0 0", "")]);
+}
+
+/// A relay before a socket that the test listens at.
+struct Relay {
+    child: std::process::Child,
+    path: PathBuf,
+    target: UnixListener,
+}
+
+impl Relay {
+    fn start(dir: &Path) -> Self {
+        let _ = fs::remove_file(dir.join("target"));
+        let target = UnixListener::bind(dir.join("target")).unwrap();
+        let mut command = runner(&["relay", "--to"]);
+        command.arg(dir.join("target")).arg(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut path = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut path).unwrap();
+        // That it connects shows that the socket is there.
+        drop(target.accept().unwrap());
+        Self { child, path: PathBuf::from(path.trim_end()), target }
+    }
+
+    fn connect(&self) -> UnixStream {
+        UnixStream::connect(&self.path).unwrap()
+    }
+
+    /// A stream that the test takes, with what came first.
+    fn accept(&self) -> (UnixStream, String) {
+        let (mut stream, _) = self.target.accept().unwrap();
+        let mut first = [0; 8];
+        stream.read_exact(&mut first).unwrap();
+        (stream, String::from_utf8(first.to_vec()).unwrap())
+    }
+
+    /// Ends its input, and returns its exit code.
+    fn end(mut self) -> Option<i32> {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_relay_connects_when_there_is_something_to_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(dir.path());
+    let (mut silent, mut slow, mut third) = (relay.connect(), relay.connect(), relay.connect());
+    // Incus looks at eight bytes.
+    slow.write_all(b"slow567").unwrap();
+    third.write_all(b"third678").unwrap();
+    assert_eq!(relay.accept().1, "third678");
+    slow.write_all(b"8").unwrap();
+    assert_eq!(relay.accept().1, "slow5678");
+    silent.write_all(b"silent78").unwrap();
+    let (mut stream, first) = relay.accept();
+    assert_eq!(first, "silent78");
+    stream.write_all(b"answer").unwrap();
+    let mut answer = [0; 6];
+    silent.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"answer");
+    assert_eq!(relay.end(), Some(0));
+}
+
+#[test]
+fn a_relay_carries_both_ways_and_each_end_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::start(dir.path());
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let mut client = relay.connect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, first) = relay.accept();
+            let mut all = first.into_bytes();
+            stream.read_to_end(&mut all).unwrap();
+            // The end of what was sent is not that of the answer.
+            stream.write_all(&all).unwrap();
+        });
+        client.write_all(b"12345678").unwrap();
+        client.write_all(&bytes).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut back = Vec::new();
+        client.read_to_end(&mut back).unwrap();
+        assert_eq!(back.len(), bytes.len() + 8);
+        assert!(back[8..] == bytes[..]);
+    });
+    // Fewer bytes than Incus looks at, and an end: it is Incus' to say what that is.
+    let mut short = relay.connect();
+    short.write_all(b"abc").unwrap();
+    short.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut said = String::new();
+    relay.target.accept().unwrap().0.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "abc");
+    // Nobody at the other end any more.
+    let mut gone = relay.connect();
+    gone.write_all(b"12345678").unwrap();
+    drop(relay.accept());
+    assert_eq!(gone.read(&mut [0; 8]).unwrap(), 0);
+    assert_eq!(relay.end(), Some(0));
+}
+
+#[test]
+fn relays_of_one_work_dir_do_not_meet_and_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let sockets = || {
+        let mut names: Vec<PathBuf> =
+            fs::read_dir(dir.path().join("relay")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    };
+    let mut killed = Relay::start(dir.path());
+    assert_eq!(fs::metadata(dir.path().join("relay")).unwrap().permissions().mode() & 0o777, 0o700);
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    assert_eq!(sockets(), [killed.path.clone()]);
+    let (one, another) = (Relay::start(dir.path()), Relay::start(dir.path()));
+    let mut expected = [one.path.clone(), another.path.clone()];
+    expected.sort();
+    assert_eq!(sockets(), expected, "that of the killed one is gone");
+    assert_eq!(one.end(), Some(0));
+    another.connect().write_all(b"12345678").unwrap();
+    assert_eq!(another.accept().1, "12345678");
+    assert_eq!(another.end(), Some(0));
+    assert_eq!(sockets(), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn a_relay_that_cannot_do_its_part_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = outcome(runner(&["relay", "--to", "/nowhere/socket"]).arg(dir.path()));
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot connect to /nowhere/socket: "), "{}", ended.stderr);
+    let long = dir.path().join("a".repeat(100));
+    fs::create_dir(&long).unwrap();
+    let _target = UnixListener::bind(dir.path().join("target")).unwrap();
+    let ended = outcome(runner(&["relay", "--to"]).arg(dir.path().join("target")).arg(&long));
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the path is too long for a socket"), "{}", ended.stderr);
+    // No link leads out of the work dir.
+    symlink("/tmp", dir.path().join("relay")).unwrap();
+    let ended = outcome(runner(&["relay", "--to"]).arg(dir.path().join("target")).arg(dir.path()));
+    assert_eq!(ended.code, Some(2), "{}", ended.stderr);
 }

@@ -175,6 +175,22 @@ impl<'host> Conversation<'host> {
         }
     }
 
+    /// Whether the program has ended, or the connection to it, as far as is known at this moment. Never blocks. What the
+    /// program has said stays for [`Conversation::receive`].
+    pub fn has_ended(&mut self) -> bool {
+        // What ends it comes behind everything else, which may take more than one read; nothing comes for ever.
+        let mut heard = self.heard.stdout.len();
+        loop {
+            let failed = self.exchange.step_now(&mut self.heard).is_err();
+            if failed || self.exchange.stdout_has_ended() || self.exchange.has_gone() {
+                return true;
+            }
+            if self.heard.stdout.len() == std::mem::replace(&mut heard, self.heard.stdout.len()) {
+                return false;
+            }
+        }
+    }
+
     /// Says that nothing more will be sent, so that the program ends.
     ///
     /// # Errors

@@ -252,6 +252,11 @@ impl Exchange {
         self.reaped.is_some() && self.stdout.is_none() && self.stderr.is_none()
     }
 
+    /// Whether ssh has ended, whatever it has said.
+    pub(super) fn has_gone(&self) -> bool {
+        self.reaped.is_some() || is_ready(self.ended.as_fd())
+    }
+
     pub(super) fn stdout_has_ended(&self) -> bool {
         self.out.has_ended()
     }
@@ -292,6 +297,11 @@ impl Exchange {
             return Ok(());
         }
         self.block(cancel, false, self.silent_until())?;
+        self.step_now(sink)
+    }
+
+    /// Moves what there is at this moment.
+    pub(super) fn step_now(&mut self, sink: &mut dyn Sink) -> Result<(), HostError> {
         self.write()?;
         let mut failure = None;
         self.read(sink, &mut failure)?;

@@ -5,19 +5,24 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jericho_host::slots::{Slot, Slots};
-use jericho_host::{CancelReason, CancelToken, Clock, Host, HostError, IdSource, SshConfig, SshHost};
+use jericho_host::{
+    CancelReason, CancelToken, Clock, Command, Host, HostError, IdSource, SshConfig, SshHost,
+};
 use pika_cloud::ops::{Incus, SocketHost, SshSockets};
 
 use super::background::Background;
 use super::collect::{self, Garbage};
 use super::error::{RemoteError, WorkDirProblem};
 use super::reap::{Leftovers, ReapedJobs, Runs};
-use super::runner_binary::{NAME, Runner, Runners};
+use super::runner_binary::{NAME, Runners};
 use super::sync::{GRACE, Line, greeting};
 use super::work_dir::{self, Facts, Look, Stayed};
 use crate::causes::with_causes;
 use crate::config::{EngineConfig, HostConfig};
 use crate::model::job::JobRuntimeKind;
+
+/// The program for the shell of a host that starts the relay before a socket.
+const RELAY: &str = include_str!("relay.sh");
 
 /// How long it takes until a host that has become ready is looked through for what dead engines have left: the jobs
 /// that it was made ready for have started by then.
@@ -147,9 +152,9 @@ impl BuildHost {
         let followers = Slots::new(followers(&ssh)).map_err(no_semaphore)?;
         Ok(Self {
             name: name.to_owned(),
-            config,
             reconnect: engine.hosts.reconnect,
-            sockets: Arc::new(SshSockets::new(Arc::clone(&ssh))),
+            sockets: Arc::new(sockets(&ssh, &config.work_dir, &runners)),
+            config,
             ssh,
             runners,
             line,
@@ -253,7 +258,7 @@ impl BuildHost {
         *self.incus_ahead.lock().unwrap_or_else(PoisonError::into_inner) = begun.ok();
     }
 
-    /// See [`BuildHost::ready`]. Who makes it ready for guests asks for Incus as soon as there is a connection.
+    /// See [`BuildHost::ready`]. Who makes it ready for guests asks for Incus as soon as it is.
     fn ready_or_error(
         &self,
         for_guests: bool,
@@ -490,13 +495,13 @@ impl BuildHost {
             log(&format!("connecting to {}", self.name));
             self.ssh.connect(cancel).map_err(|error| self.error(error))?;
         }
-        if for_guests {
-            self.reach_incus();
-        }
-        let runners = self.runners.all();
-        let (looked, stayed) = self.look(dir, runners, cancel).map_err(|error| self.error(error))?;
+        let (looked, stayed) = self.look(for_guests, cancel).map_err(|error| self.error(error))?;
         if let Some(stayed) = stayed {
-            self.line.keep(stayed.conversation, stayed.heard);
+            let life = Arc::default();
+            if let Look::Facts(Facts { relay: Some(relay), .. }) = &looked {
+                self.sockets.relay_listens(&self.config.incus.socket, relay, Arc::downgrade(&life));
+            }
+            self.line.keep(stayed.conversation, stayed.heard, life);
         }
         let facts = match looked {
             Look::Facts(facts) => facts,
@@ -511,19 +516,21 @@ impl BuildHost {
                 floor_bytes: self.config.min_free,
             });
         }
-        self.with_runner(facts, log, cancel)
+        let ready = self.with_runner(facts, log, cancel)?;
+        if for_guests {
+            self.reach_incus();
+        }
+        Ok(ready)
     }
 
-    /// Looks at the work directory, and keeps the receiver of snapshots where there is room for a session more.
-    fn look(
-        &self,
-        dir: &Path,
-        runners: &[Runner],
-        cancel: &CancelToken,
-    ) -> Result<(Look, Option<Stayed>), HostError> {
+    /// Looks at the work directory, and keeps the receiver of snapshots where there is room for a session more; for
+    /// guests, with a relay before Incus.
+    fn look(&self, for_guests: bool, cancel: &CancelToken) -> Result<(Look, Option<Stayed>), HostError> {
+        let (dir, runners) = (&self.config.work_dir, self.runners.all());
+        let socket = for_guests.then_some(self.config.incus.socket.as_path());
         match greeting(&self.engine_id) {
             Ok(hello) if self.ssh.max_sessions() > 1 => {
-                work_dir::look_and_stay(&self.ssh, dir, runners, (hello, GRACE), cancel)
+                work_dir::look_and_stay(&self.ssh, dir, runners, (hello, GRACE, socket), cancel)
             }
             _ => work_dir::look(&*self.ssh, dir, runners, cancel).map(|look| (look, None)),
         }
@@ -589,10 +596,26 @@ impl BuildHost {
     }
 }
 
-/// How many jobs are followed at once. A session is kept for the receiver of snapshots, and two for what is
-/// short.
+/// Sessions that no job is followed over: one for the receiver of snapshots, and two for what is short. The relay before
+/// Incus, which only guests need, takes one of the latter.
+const SPARE_SESSIONS: usize = 3;
+
+/// How many jobs are followed at once.
 fn followers(ssh: &SshHost) -> usize {
-    ssh.max_sessions().saturating_sub(3).max(1)
+    ssh.max_sessions().saturating_sub(SPARE_SESSIONS).max(1)
+}
+
+/// The sockets of a host, behind a relay where there are sessions to spare and a runner of ours is there.
+fn sockets(ssh: &Arc<SshHost>, work_dir: &Path, runners: &Arc<Runners>) -> SshSockets {
+    let sockets = SshSockets::new(Arc::clone(ssh));
+    if ssh.max_sessions() <= SPARE_SESSIONS {
+        return sockets;
+    }
+    let (work_dir, runners) = (work_dir.to_owned(), Arc::clone(runners));
+    sockets.with_relay(move |socket| {
+        let command = Command::new("sh").args(["-c", RELAY, "sh"]).arg(&work_dir).arg(NAME).arg(socket);
+        runners.all().iter().fold(command, |command, runner| command.arg(&runner.arch).arg(&runner.sha256))
+    })
 }
 
 /// Where a runner lies.

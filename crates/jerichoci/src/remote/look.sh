@@ -1,15 +1,16 @@
 #!/bin/sh
 # Makes the work directory of a host, checks it, and says what the host is. Arguments: the directory, the
-# name of the runner, `stay` or nothing, and a kind of processor and a hash for each runner that the other
-# side has. Prints one fact a line, its name first; after `problem` nothing more is said. Told to stay, it
-# goes on as the receiver of snapshots, when the runner is there.
+# name of the runner, `stay` or nothing, the socket of Incus or nothing, and a kind of processor and a hash for
+# each runner that the other side has. Prints one fact a line, its name first; after `problem` nothing more is
+# said. Told to stay, it goes on as the receiver of snapshots, when the runner is there, and leaves a relay
+# before the socket beside it.
 #
 # Whoever connects waits for this, so it starts as few programs as it can.
 set -u
 mask=$(umask)
 umask 077
-dir=$1 name=$2 stay=$3
-shift 3
+dir=$1 name=$2 stay=$3 socket=$4
+shift 4
 problem() {
   printf 'problem %s\n' "$*"
   exit 0
@@ -66,6 +67,13 @@ while [ $# -ge 2 ]; do
   fi
   shift 2
 done
+if [ -n "$stay" ] && [ -n "$runner" ] && [ -n "$socket" ]; then
+  # Its input is that of the receiver, whose end it waits for. It says where it listens, and then nothing more.
+  exec 3<&0
+  relay=$("$runner" relay --to "$socket" "$path" <&3 3<&- 2>/dev/null &)
+  exec 3<&-
+  if [ -n "$relay" ]; then printf 'relay %s\n' "$relay"; fi
+fi
 echo end
 if [ -n "$stay" ] && [ -n "$runner" ]; then
   umask "$mask"

@@ -34,6 +34,8 @@ pub(super) struct Facts {
     pub(super) boot_id: Option<String>,
     /// Hash of the runner that is there under the name of one of the hashes it was asked about.
     pub(super) runner: Option<String>,
+    /// The socket of a relay before Incus, which ends with the conversation.
+    pub(super) relay: Option<PathBuf>,
 }
 
 /// What came of a look.
@@ -61,20 +63,21 @@ pub(super) fn look(
     runners: &[Runner],
     cancel: &CancelToken,
 ) -> Result<Look, HostError> {
-    let output = host.run(&command(dir, runners, false), cancel)?;
+    let output = host.run(&command(dir, runners, None), cancel)?;
     Ok(seen(&output.stdout, &output.stderr))
 }
 
 /// The same, and where the runner is there, a conversation with it as the receiver of snapshots, which is told
-/// `hello`: a session less than when it is asked for afterwards. With what it has said already.
+/// `hello`: a session less than when it is asked for afterwards. With what it has said already. A relay before
+/// `socket` goes with it.
 pub(super) fn look_and_stay(
     host: &Arc<SshHost>,
     dir: &Path,
     runners: &[Runner],
-    (hello, grace): (Vec<u8>, Duration),
+    (hello, grace, socket): (Vec<u8>, Duration, Option<&Path>),
     cancel: &CancelToken,
 ) -> Result<(Look, Option<Stayed>), HostError> {
-    let command = command(dir, runners, true).grace(grace).stdin(hello);
+    let command = command(dir, runners, Some(socket)).grace(grace).stdin(hello);
     let mut conversation = host.converse_kept(&command, cancel)?;
     let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
     let end = loop {
@@ -106,9 +109,10 @@ pub(super) struct Stayed {
     pub(super) heard: Vec<u8>,
 }
 
-fn command(dir: &Path, runners: &[Runner], stays: bool) -> Command {
-    let stays = if stays { "stay" } else { "" };
+fn command(dir: &Path, runners: &[Runner], stays: Option<Option<&Path>>) -> Command {
+    let (stays, socket) = stays.map_or(("", None), |socket| ("stay", socket));
     let command = Command::new("sh").args(["-c", LOOK, "sh"]).arg(dir).args([NAME, stays]);
+    let command = command.arg(socket.unwrap_or(Path::new("")));
     runners.iter().fold(command, |command, runner| command.arg(&runner.arch).arg(&runner.sha256))
 }
 
@@ -147,6 +151,7 @@ fn read(said: &str) -> Option<Look> {
             "free_kib" => facts.free_bytes = value.parse::<u64>().ok()?.saturating_mul(1024),
             "boot_id" => facts.boot_id = Some(text()),
             "runner" => facts.runner = Some(text()),
+            "relay" => facts.relay = Some(PathBuf::from(value)),
             "end" => is_whole = true,
             _ => return None,
         }
@@ -228,7 +233,7 @@ mod tests {
         let own = ["-c", LOOK, "sh"];
         for (program, words, expected) in [("setpriv", &weak[..], false), ("sh", &own[..], true)] {
             let command =
-                Command::new(program).args(words).arg(dir.path()).args([NAME, ""]).env(path.clone());
+                Command::new(program).args(words).arg(dir.path()).args([NAME, "", ""]).env(path.clone());
             let output = LocalHost::new().run(&command, &cancel).unwrap();
             let said = String::from_utf8_lossy(&output.stdout);
             let Some(Look::Facts(facts)) = read(&said) else { panic!("{program}: {output:?}") };

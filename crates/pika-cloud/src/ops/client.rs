@@ -280,15 +280,18 @@ impl Client {
     /// What a failure of the HTTP client means.
     pub(crate) fn trouble(&self, error: ureq::Error) -> Trouble {
         match error {
-            ureq::Error::Timeout(_) => Trouble::Silent,
+            ureq::Error::Timeout(_) => {
+                self.host.broke(&self.socket);
+                Trouble::Silent
+            }
             ureq::Error::Io(source) => self.broken(source),
             ureq::Error::Other(source) => match source.downcast::<ConnectFailed>() {
                 Ok(failed) => Trouble::Connect(failed.0),
                 Err(source) if source.is::<Interrupted>() => self.interrupted(),
-                Err(source) => Trouble::Broken(io::Error::other(source)),
+                Err(source) => self.lost(io::Error::other(source)),
             },
             // The peer went away in the middle of an answer, or is no HTTP server.
-            other => Trouble::Broken(io::Error::other(other)),
+            other => self.lost(io::Error::other(other)),
         }
     }
 
@@ -297,6 +300,12 @@ impl Client {
         if self.cancel.is_cancelled() {
             return self.interrupted();
         }
+        self.lost(source)
+    }
+
+    /// A connection that has broken, which whoever makes the next one is to know.
+    fn lost(&self, source: io::Error) -> Trouble {
+        self.host.broke(&self.socket);
         Trouble::Broken(source)
     }
 

@@ -1,11 +1,14 @@
 //! The same operations on a host over SSH, with the real sshd.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jericho_host::{CancelToken, SshConfig, SshHost};
-use jericho_testkit::{incus::Rig, ssh};
-use pika_cloud::ops::{Incus, Limits, OpsError, Patience, Progress, Silence, SshSockets};
+use jericho_host::{CancelToken, Command, SshConfig, SshHost};
+use jericho_testkit::{incus::Rig, program, ssh};
+use pika_cloud::ops::{Incus, Limits, OpsError, Patience, Progress, Silence, SocketHost as _, SshSockets};
 
 use crate::common::{Record, assert_completed, assert_nothing_left, course, exit_code, script, spec};
 
@@ -76,4 +79,38 @@ fn what_ssh_will_never_do_is_told_at_once() {
     let error = incus(&rig, &host(&sshd, "rig-wrong-key")).server().unwrap_err();
     assert!(matches!(&error, OpsError::Unreachable { host, .. } if host == "rig-wrong-key"), "{error:?}");
     assert!(error.to_string().contains("rig-wrong-key"), "{error}");
+}
+
+/// Whether Incus answers somebody on its own host within a time.
+fn answers(rig: &Rig, within: Duration) -> bool {
+    let mut stream = UnixStream::connect(rig.socket()).unwrap();
+    stream.set_read_timeout(Some(within)).unwrap();
+    stream.write_all(b"GET /1.0 HTTP/1.1\r\nHost: incus\r\n\r\n").unwrap();
+    stream.read(&mut [0; 12]).is_ok_and(|count| count > 0)
+}
+
+#[test]
+fn a_connection_that_says_nothing_keeps_nobody_from_incus() {
+    let name = "a_connection_that_says_nothing_keeps_nobody_from_incus";
+    let (Some(rig), Some(sshd)) = (Rig::own(name), ssh::Rig::start(name)) else { return };
+    let Some(runners) = program::guest_programs(name) else { return };
+    let project = rig.project(4).unwrap();
+    let (host, cancel) = (host(&sshd, "rig"), CancelToken::new().unwrap());
+    let (program, work_dir) =
+        (runners.join(std::env::consts::ARCH).join("jerichoci-incus-run"), project.make_dir("work").unwrap());
+    let relay =
+        move |socket: &Path| Command::new(&program).args(["relay", "--to"]).arg(socket).arg(&work_dir);
+    let relayed = Arc::new(SshSockets::new(Arc::clone(&host)).with_relay(relay));
+    let silent = relayed.connect(rig.socket(), &cancel).unwrap();
+    assert!(answers(&rig, Duration::from_secs(60)), "nobody is kept waiting");
+    let incus = Incus::new(relayed, rig.socket(), &cancel);
+    incus.server().unwrap();
+    drop((silent, incus));
+    // Why there is a relay. Where this is no longer so, Incus looks at connections beside one another, and needs none.
+    let sockets = SshSockets::new(host);
+    let direct = sockets.connect(rig.socket(), &cancel).unwrap();
+    let is_kept = || (0..50).any(|_| !answers(&rig, Duration::from_secs(1)));
+    assert!(is_kept(), "Incus takes the next connection before this one has said anything");
+    drop(direct);
+    assert!(answers(&rig, Duration::from_secs(60)));
 }

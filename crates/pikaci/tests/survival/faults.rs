@@ -1,6 +1,7 @@
 //! The faults, one by one.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use jericho_host::{Clock as _, SystemClock};
@@ -102,6 +103,37 @@ fn a_killed_master_is_replaced_and_the_log_goes_on_where_it_was() {
         assert!(ssh_of(&live).0.iter().all(|pid| *pid != masters[0]), "another master");
         resumes(world, live);
     });
+}
+
+/// What the runner does on the host of a world: `relay` before Incus, `store` of snapshots.
+fn runners(world: &World<'_>, part: &str) -> Vec<u32> {
+    let is_its_own = |process: &Process| {
+        process.name == "jerichoci-incus"
+            && process.args.get(1).is_some_and(|word| word == part)
+            && process.args.iter().any(|arg| Path::new(arg) == world.work_dir)
+    };
+    processes().iter().filter(|process| is_its_own(process)).map(|process| process.pid).collect()
+}
+
+#[test]
+fn a_killed_relay_before_incus_is_replaced_and_the_log_goes_on_where_it_was() {
+    world(
+        "a_killed_relay_before_incus_is_replaced_and_the_log_goes_on_where_it_was",
+        Daemon::Shared,
+        |world| {
+            // On a host that has no runner yet, it has a session of its own; else it is beside the receiver of snapshots.
+            for killed in ["relay", "relay", "store"] {
+                let live = world.start();
+                let before = runners(world, "relay");
+                assert_eq!(before.len(), 1);
+                kill(&runners(world, killed), "KILL");
+                live.until_host_log(RECONNECTED);
+                let after = runners(world, "relay");
+                assert!(after.len() == 1 && after != before, "another relay: {after:?}, not {before:?}");
+                resumes(world, live);
+            }
+        },
+    );
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct Line {
 /// A conversation that is at a line's start.
 #[derive(Debug)]
 struct Open {
+    /// Goes before it: others use what its session has beside it.
+    _life: Arc<()>,
     conversation: Conversation<'static>,
     heard: Vec<u8>,
 }
@@ -49,9 +51,9 @@ impl Line {
     }
 
     /// Takes a conversation with a receiver that has heard [`greeting`] and was asked nothing yet, with what it has
-    /// said.
-    pub(crate) fn keep(&self, conversation: Conversation<'static>, heard: Vec<u8>) {
-        drop(self.replace(Some(Open { conversation, heard })));
+    /// said. `life` is dropped with it.
+    pub(crate) fn keep(&self, conversation: Conversation<'static>, heard: Vec<u8>, life: Arc<()>) {
+        drop(self.replace(Some(Open { conversation, heard, _life: life })));
     }
 
     /// Ends the conversation, unless somebody is talking at this moment. The next question opens a new one.
@@ -142,7 +144,7 @@ impl Talk<'_> {
                     .grace(GRACE)
                     .stdin(stdin);
                 let conversation = self.remote.ssh.converse_kept(&command, self.cancel)?;
-                *none = Some(Open { conversation, heard: Vec::new() });
+                *none = Some(Open { conversation, heard: Vec::new(), _life: Arc::default() });
                 Ok(())
             }
         }
