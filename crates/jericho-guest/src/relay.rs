@@ -31,7 +31,7 @@ use crate::{BOOTSTRAP_ERROR, signals};
 const BEGINNING: usize = 8;
 
 /// Longest until it listens.
-const START: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
+const START: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
 
 /// What one read takes.
 const CHUNK: usize = 64 << 10;
@@ -74,8 +74,8 @@ pub(crate) fn serve(work_dir: &Path, to: &Path) -> u8 {
     0
 }
 
-/// Ends the process when it does not listen in time, which is what the result is for: an Incus that takes no connections,
-/// or another relay that was stopped, keeps no engine waiting that can do without this one.
+/// Ends the process in a while, unless the result says that it listens: an Incus that takes no connections, or another
+/// relay that was stopped, keeps no engine waiting that can do without this one.
 fn limit() -> io::Result<Arc<AtomicBool>> {
     let listens = Arc::new(AtomicBool::new(false));
     let theirs = Arc::clone(&listens);

@@ -188,6 +188,8 @@ impl SshSockets {
     /// Starts a relay, and says what is to be forwarded: the socket itself where there is none in time. Its reason shows
     /// there, too.
     fn start(&self, command: &Command, to: &Path, cancel: &CancelToken) -> Result<(By, PathBuf), HostError> {
+        // That takes as long as it takes.
+        self.host.connect(cancel)?;
         let limit = limited(cancel).map_err(|error| HostError::System("cannot limit a wait", error))?;
         match self.started(command, &limit) {
             Ok(Some((mut relay, path))) => {
