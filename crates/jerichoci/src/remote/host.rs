@@ -239,10 +239,10 @@ impl BuildHost {
 
     /// Makes it ready before anybody asks, also for guests. Those who ask soon get what came of it.
     pub(super) fn make_ready_ahead(&self, for_guests: bool, cancel: &CancelToken) {
-        let mut lines = Vec::new();
-        let made = self.ready_or_error(for_guests, &mut |line| lines.push(line.to_owned()), cancel);
+        // At once: whoever waits for the host has it before this returns.
+        let mut keep = |line: &str| self.turn.state().lines.push(line.to_owned());
+        let made = self.ready_or_error(for_guests, &mut keep, cancel);
         let mut state = self.turn.state();
-        state.lines = lines;
         if let Err(error) = made
             && !matches!(error, RemoteError::Cancelled(_))
         {
