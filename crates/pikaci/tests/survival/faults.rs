@@ -147,7 +147,9 @@ fn a_host_that_says_nothing_for_30_seconds_is_waited_for() {
         assert!(live.lines() < lines + 50, "nothing comes from a host that is stopped");
         world.sshd.continue_sessions();
         live.until_more();
-        assert_eq!(ssh_of(&live).0, before, "the same master");
+        // What begins as the silence does gives up when it ends, and connects for itself; the job stays where it is.
+        let now = ssh_of(&live).0;
+        assert!(before.len() == 1 && now.contains(&before[0]), "the same master: {now:?}, {before:?}");
         // Incus itself may have given up a stream meanwhile; that is another one on the same connection.
         assert!(world.sshd.sessions().iter().any(|pid| sessions.contains(pid)), "the same session");
         world.go();
